@@ -1,0 +1,84 @@
+package contract
+
+import (
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// The names of contract §1, §3 and §7. They stand as literals in this file
+// alone; everything else (code, chart, policies, docs) takes or is checked
+// against them.
+const (
+	// Group is the API group of our own records and the root of our own labels
+	// and annotations.
+	Group = "ainode.dev"
+
+	// NodeLabel marks a Node as an AI node, and is what a pod selects.
+	NodeLabel      = "alibabacloud.com/virtual-node"
+	NodeLabelValue = "true"
+
+	// TaintKey and TaintValue keep ordinary pods off an AI node (effect NoSchedule).
+	TaintKey   = "virtual-kubelet.io/provider"
+	TaintValue = "aliclouddb"
+
+	// TypeLabel is what many DaemonSets exclude by, and what a cloud controller
+	// reads as "the pods here have routable addresses of their own".
+	TypeLabel      = "type"
+	TypeLabelValue = "virtual-kubelet"
+
+	// GPUResource is counted in whole cards, the same in limits and requests.
+	GPUResource corev1.ResourceName = "nvidia.com/gpu"
+	// MIGResourcePrefix begins the resource names of MIG slices, counted alike.
+	MIGResourcePrefix = "nvidia.com/mig-"
+
+	// NodeNamePrefix begins the Node name of every AI node.
+	NodeNamePrefix = "ai-"
+
+	// ScheduleLabel opts a pod (or a namespace's GPU pods) in with "true"; "false"
+	// on a pod wins over everything.
+	ScheduleLabel = Group + "/schedule"
+	// GPUsLabel puts that many GPUs into a pod's first container.
+	GPUsLabel = Group + "/gpus"
+	// AdmissionAnnotation holds the JSON list of what admission changed.
+	AdmissionAnnotation = Group + "/admission"
+
+	// SimulatedLabel is "true" on a Node whose GPUs are simulated.
+	SimulatedLabel = Group + "/simulated-gpus"
+	// MachineAnnotation names, on a Node, the machine that holds its Lease.
+	MachineAnnotation = Group + "/machine"
+	// BindEpochAnnotation is, on a Node and on all that bind makes in a target,
+	// the bind epoch it belongs to.
+	BindEpochAnnotation = Group + "/bind-epoch"
+	// NodeNameLabel is, on all that add and bind make, the AI node they belong to.
+	NodeNameLabel = Group + "/node"
+
+	// SystemNamespace is where the webhook, the Leases and the identities live.
+	SystemNamespace = "ainode-system"
+
+	// ServiceAccountMountPath is where Kubernetes mounts service-account tokens.
+	ServiceAccountMountPath = "/var/run/secrets/kubernetes.io/serviceaccount"
+)
+
+// Taint is the taint that every AI node carries.
+func Taint() corev1.Taint {
+	return corev1.Taint{Key: TaintKey, Value: TaintValue, Effect: corev1.TaintEffectNoSchedule}
+}
+
+// Toleration is the toleration that a pod needs to run on an AI node.
+func Toleration() corev1.Toleration {
+	return corev1.Toleration{
+		Key: TaintKey, Operator: corev1.TolerationOpEqual, Value: TaintValue,
+		Effect: corev1.TaintEffectNoSchedule,
+	}
+}
+
+// IsNodeName reports whether name is one that an AI node may have.
+func IsNodeName(name string) bool {
+	return strings.HasPrefix(name, NodeNamePrefix) && len(name) > len(NodeNamePrefix)
+}
+
+// IsGPUResource reports whether name counts GPUs or MIG slices.
+func IsGPUResource(name corev1.ResourceName) bool {
+	return name == GPUResource || strings.HasPrefix(string(name), MIGResourcePrefix)
+}

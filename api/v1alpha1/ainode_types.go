@@ -1,0 +1,172 @@
+package v1alpha1
+
+import (
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// BindStatus is where an AI node stands on its walk
+// Unbound → Binding → Bound → Draining → Unbinding → Unbound.
+//
+// +kubebuilder:validation:Enum=Unbound;Binding;Bound;Draining;Unbinding
+type BindStatus string
+
+// The bind states. "Lost" is none of them: readers compute it from the age of
+// the agent's Lease on the hub, it is never stored.
+const (
+	Unbound   BindStatus = "Unbound"
+	Binding   BindStatus = "Binding"
+	Bound     BindStatus = "Bound"
+	Draining  BindStatus = "Draining"
+	Unbinding BindStatus = "Unbinding"
+)
+
+// Condition types of an AINode, all written by its agent.
+const (
+	// ConditionReady is true while the agent runs and reaches its runtime and GPUs.
+	ConditionReady = "Ready"
+	// ConditionConflict is true when a second machine claims the same name.
+	ConditionConflict = "Conflict"
+	// ConditionCredentialValid is false when the target answers 401 to the agent.
+	// Pods are kept: only the record itself can take a binding away.
+	ConditionCredentialValid = "CredentialValid"
+)
+
+// AINode is one GPU machine of the pool. Its spec is what people want (written by
+// kubectl ainode), its status is what the machine's agent says (written by it
+// alone, save for a forced unbind of a machine that is gone).
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:path=ainodes,scope=Cluster,shortName=ain
+// +kubebuilder:printcolumn:name="Status",type=string,JSONPath=`.status.bindStatus`
+// +kubebuilder:printcolumn:name="Cluster",type=string,JSONPath=`.spec.clusterConfigName`
+// +kubebuilder:printcolumn:name="IP",type=string,JSONPath=`.status.address`
+// +kubebuilder:printcolumn:name="Version",type=string,JSONPath=`.status.agentVersion`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.startsWith('ai-')",message="an AI node's name begins with ai-"
+type AINode struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec   AINodeSpec   `json:"spec,omitempty"`
+	Status AINodeStatus `json:"status,omitempty"`
+}
+
+// AINodeSpec is the wanted binding.
+//
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.clusterConfigName) || oldSelf.clusterConfigName.size() == 0 || !has(self.clusterConfigName) || self.clusterConfigName.size() == 0 || self.clusterConfigName == oldSelf.clusterConfigName",message="a bound AI node is bound elsewhere only after unbinding: kubectl ainode unbind"
+// +kubebuilder:validation:XValidation:rule="self.bindEpoch >= oldSelf.bindEpoch",message="bindEpoch only grows"
+type AINodeSpec struct {
+	// ClusterConfigName names the ClusterConfig the node is to be bound under;
+	// empty means unbound. Emptying it is the release: the agent stops every pod
+	// of the epoch, wipes the credential, and then reports Unbound.
+	//
+	// +optional
+	ClusterConfigName string `json:"clusterConfigName,omitempty"`
+
+	// BindEpoch counts the bindings of this node; each bind adds one. A credential,
+	// a pod sandbox and everything that bind makes in the target belong to one epoch.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	BindEpoch int64 `json:"bindEpoch"`
+
+	// Draining is set by unbind while pods are evicted; the agent then reports
+	// Draining instead of Bound.
+	//
+	// +optional
+	Draining bool `json:"draining,omitempty"`
+
+	// Labels of the target's Node besides the contract's (zone and region,
+	// load-balancer mode). Chosen at bind.
+	//
+	// +optional
+	NodeLabels map[string]string `json:"nodeLabels,omitempty"`
+}
+
+// AINodeStatus is what the agent reports.
+type AINodeStatus struct {
+	// +optional
+	BindStatus BindStatus `json:"bindStatus,omitempty"`
+	// ObservedEpoch is the epoch that bindStatus speaks of.
+	//
+	// +optional
+	ObservedEpoch int64 `json:"observedEpoch,omitempty"`
+	// Address is the machine's IP as the target's cluster reaches it; its pods
+	// share it (network mode host).
+	//
+	// +optional
+	Address string `json:"address,omitempty"`
+	// GPUs are the machine's cards, in index order.
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=uuid
+	GPUs []GPU `json:"gpus,omitempty"`
+	// SimulatedGPUs names the simulated machine (dgxh200, …) where the cards are
+	// not real; empty on real ones.
+	//
+	// +optional
+	SimulatedGPUs string `json:"simulatedGPUs,omitempty"`
+	// GPUsInUse is how many cards are given to pods whose processes still live.
+	//
+	// +optional
+	GPUsInUse int32 `json:"gpusInUse,omitempty"`
+	// Capacity is what the Node reports or would report as its capacity.
+	//
+	// +optional
+	Capacity map[string]resource.Quantity `json:"capacity,omitempty"`
+	// PublicKey is the agent's X25519 public key (base64, 32 bytes). bind seals the
+	// target credential to it, so that reading the hub's Secrets gives nobody a node.
+	//
+	// +optional
+	PublicKey string `json:"publicKey,omitempty"`
+	// Machine identifies the hardware and its boot.
+	//
+	// +optional
+	Machine Machine `json:"machine,omitempty"`
+	// +optional
+	AgentVersion string `json:"agentVersion,omitempty"`
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// GPU is one card.
+type GPU struct {
+	// UUID as NVML gives it (GPU-…).
+	UUID string `json:"uuid"`
+	// Index is NVML's index on this machine.
+	Index int32 `json:"index"`
+	// Product is NVML's name of the card, for example "NVIDIA H200".
+	Product string `json:"product"`
+	// Memory of the card in bytes.
+	Memory resource.Quantity `json:"memory"`
+}
+
+// Machine identifies the hardware an agent runs on.
+type Machine struct {
+	// ID is /etc/machine-id.
+	//
+	// +optional
+	ID string `json:"id,omitempty"`
+	// ProductUUID is the DMI product UUID, where it can be read.
+	//
+	// +optional
+	ProductUUID string `json:"productUUID,omitempty"`
+	// BootID is the kernel's boot id.
+	//
+	// +optional
+	BootID string `json:"bootID,omitempty"`
+}
+
+// AINodeList is a list of AINodes.
+//
+// +kubebuilder:object:root=true
+type AINodeList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []AINode `json:"items"`
+}
