@@ -1,0 +1,86 @@
+# Everything a person types here. `make demo` and `make test` get what they need
+# by themselves; the rest is for those who work on the code.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X k8s.io/component-base/version.gitVersion=v1.37.2-ainode.$(VERSION)
+GO ?= go
+BUILD := .build
+
+CONTROLLER_GEN := $(GO) run sigs.k8s.io/controller-tools/cmd/controller-gen@v0.23.0
+GOLANGCI_LINT_VERSION := v2.15.0
+KREW_VALIDATE := $(GO) run sigs.k8s.io/krew/cmd/validate-krew-manifest@v0.5.0
+
+.PHONY: help
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: needs ## the whole story on this machine: cluster, AI node, pods; leaves it running (needs root)
+	@$(GO) run ./e2e/cmd/story up --dir .demo
+
+.PHONY: demo-down
+demo-down: ## unbinds the demo's node, deletes its config and takes everything away
+	@$(GO) run ./e2e/cmd/story down --dir .demo
+
+.PHONY: build
+build: ## the programs, into .build/
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BUILD)/ ./plugin/cmd/kubectl-ainode ./webhook/cmd/ainode-webhook ./nodeagent/cmd/nvidia-smi-simulated
+	CGO_ENABLED=1 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BUILD)/ ./nodeagent/cmd/ainode-agent
+
+.PHONY: generate
+generate: ## deep copies, CRDs and SUPPORT.md from the code
+	$(CONTROLLER_GEN) object paths=./api/v1alpha1/... crd paths=./api/v1alpha1/... output:crd:dir=charts/ainode/files/crds
+	$(GO) test ./api/contract -run Support -update
+
+.PHONY: verify
+verify: needs lint ## what is generated is current; vet, lint, the rules of the house, the krew manifest
+	@before=$$(git status --porcelain; git diff | sha256sum); $(MAKE) --no-print-directory generate; \
+	after=$$(git status --porcelain; git diff | sha256sum); \
+	if [ "$$before" != "$$after" ]; then echo "generated files were not current: commit what 'make generate' wrote"; git status --short; exit 1; fi
+	$(GO) vet ./...
+	cd e2e/devcluster && $(GO) vet ./cmd/devcluster ./internal/...
+	@if [ -n "$$(gofmt -l $$(git ls-files '*.go'))" ]; then echo "not gofmt'ed:"; gofmt -l $$(git ls-files '*.go'); exit 1; fi
+	$(GO) test ./e2e/house/...
+	@mkdir -p $(BUILD) && cp krew.yaml $(BUILD)/ainode.yaml && $(KREW_VALIDATE) -manifest $(BUILD)/ainode.yaml -skip-install
+	for os in linux darwin windows; do GOOS=$$os CGO_ENABLED=0 $(GO) build -o /dev/null ./plugin/cmd/kubectl-ainode || exit 1; done
+
+.PHONY: lint
+lint: $(BUILD)/golangci-lint-$(GOLANGCI_LINT_VERSION)
+	$< run ./...
+
+$(BUILD)/golangci-lint-$(GOLANGCI_LINT_VERSION):
+	@mkdir -p $(BUILD) && echo "building golangci-lint $(GOLANGCI_LINT_VERSION) (a few minutes, once)"
+	@GOBIN=$(abspath $(BUILD)) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
+	@mv $(BUILD)/golangci-lint $@
+
+# The story needs root and takes minutes; everything else runs before it, so that
+# a small mistake is told soon.
+.PHONY: test
+test: needs ## every test: units, the rules of the house, and the story on real parts (needs root)
+	$(GO) test $$($(GO) list ./... | grep -v /e2e/story)
+	cd e2e/devcluster && $(GO) test ./internal/...
+	$(GO) test -v -count=1 -timeout 35m ./e2e/story
+
+.PHONY: unit
+unit: ## the tests that need no cluster
+	$(GO) test $$($(GO) list ./... | grep -v /e2e/story)
+
+# A bare machine: the Go toolchain is asked for, the distribution's packages are
+# installed where they are missing.
+PACKAGES := gcc:gcc runc:runc iptables:iptables ip:iproute2 busybox:busybox-static bash-static:bash-static git:git
+.PHONY: needs
+needs:
+	@command -v $(GO) >/dev/null || { echo "Go 1.26 or newer is needed: https://go.dev/dl (a Go from 1.21 on fetches it by itself)"; exit 1; }
+	@missing=; for p in $(PACKAGES); do command -v $${p%%:*} >/dev/null || missing="$$missing $${p##*:}"; done; \
+	if [ -n "$$missing" ]; then \
+	  if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then echo "missing packages:$$missing. As root: apt-get install -y$$missing"; exit 1; fi; \
+	  echo "installing$$missing"; \
+	  DEBIAN_FRONTEND=noninteractive apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends$$missing >/dev/null; \
+	fi
+
+.PHONY: clean
+clean: ## what was built here (run demo-down first)
+	rm -rf $(BUILD) .demo dist
