@@ -1,0 +1,54 @@
+// Command story tells the whole story on this machine (up) and takes it away
+// again (down). People type `make demo` and `make demo-down`.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/ainode/ainode/e2e/story"
+)
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "error:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	if len(args) == 0 || (args[0] != "up" && args[0] != "down") {
+		return fmt.Errorf("usage: story up|down [--dir DIR]")
+	}
+	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
+	dir := flags.String("dir", ".demo", "where the cluster and its programs live")
+	if err := flags.Parse(args[1:]); err != nil {
+		return err
+	}
+	if os.Geteuid() != 0 {
+		return fmt.Errorf("the story needs root, for network namespaces and containerd: sudo make demo")
+	}
+	root, err := os.Getwd()
+	if err != nil {
+		return err
+	}
+	absolute, err := filepath.Abs(*dir)
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	s := &story.Story{Root: root, Dir: absolute, Out: os.Stdout}
+	if args[0] == "down" {
+		return s.Down(ctx)
+	}
+	if err := s.Up(ctx); err != nil {
+		return fmt.Errorf("%w\nWhat is up stays up; logs are in %s/log. Take it away with: make demo-down", err, *dir)
+	}
+	return nil
+}

@@ -1,0 +1,236 @@
+package story
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+)
+
+// Build makes every program of the project, and devcluster.
+func (s *Story) Build(ctx context.Context) error {
+	for _, b := range []struct {
+		dir, cgo string
+		packages []string
+	}{
+		{".", "0", []string{"./plugin/cmd/kubectl-ainode", "./webhook/cmd/ainode-webhook", "./nodeagent/cmd/nvidia-smi-simulated"}},
+		{".", "1", []string{"./nodeagent/cmd/ainode-agent"}}, // cgo: NVML is a C library
+		{"e2e/devcluster", "0", []string{"./cmd/devcluster"}},
+	} {
+		if _, err := s.quiet(ctx, "mkdir", "-p", s.bin("")); err != nil {
+			return err
+		}
+		args := append([]string{"-C", b.dir, "build", "-trimpath", "-o", s.bin("") + "/"}, b.packages...)
+		fmt.Fprintf(s.Out, "   go build %s\n", strings.Join(b.packages, " "))
+		if _, err := s.quiet(ctx, "env", append([]string{"CGO_ENABLED=" + b.cgo, "go"}, args...)...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ClusterUp brings up the cluster, its ordinary node and the GPU machine.
+func (s *Story) ClusterUp(ctx context.Context) error {
+	if _, err := s.devcluster(ctx, true, "up"); err != nil {
+		return err
+	}
+	return s.readCluster(ctx)
+}
+
+// LoadImages puts the webhook's image on the ordinary node, the demo's image on
+// the GPU machine and into the authenticated registry.
+func (s *Story) LoadImages(ctx context.Context) error {
+	for _, args := range [][]string{
+		{webhookImage, "--add", s.bin("ainode-webhook") + ":/ainode-webhook:0755", "--entrypoint", "/ainode-webhook", "--user", "65532", "--to", "node"},
+		{toolsImage, "--base", "shell", "--to", "all"},
+		{s.cluster.Registry.Host + "/" + registryTools, "--base", "shell", "--to", "registry"},
+	} {
+		if _, err := s.devcluster(ctx, true, "load-image", args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// InstallChart installs the one chart, hub and target in the same cluster.
+func (s *Story) InstallChart(ctx context.Context) error {
+	repository, tag, _ := strings.Cut(webhookImage, ":")
+	_, err := s.typed(ctx, "helm", "upgrade", "--install", "ainode", "charts/ainode",
+		"--namespace", "ainode-system", "--create-namespace", "--wait", "--timeout", "3m",
+		"--set", "image.repository="+repository, "--set", "image.tag="+tag, "--set", "image.pullPolicy=IfNotPresent")
+	return err
+}
+
+// AddAndJoin makes the record of the node and lets the machine join with it.
+func (s *Story) AddAndJoin(ctx context.Context) error {
+	joinFile := filepath.Join(s.Dir, "join")
+	if _, err := s.typed(ctx, "kubectl", "ainode", "add", Node, "--join-file", joinFile); err != nil {
+		return err
+	}
+	defer os.Remove(joinFile)
+	fmt.Fprintf(s.Out, "   on the machine: ainode-agent join --file %s\n", joinFile)
+	_, err := s.devcluster(ctx, true, "exec", machine, "--",
+		s.bin("ainode-agent"), "join", "--file", joinFile, "--state-dir", s.agentState())
+	return err
+}
+
+func (s *Story) agentState() string { return filepath.Join(s.Dir, "agent") }
+
+// StartAgent starts the machine's agent. Where the machine has no card, the cards
+// of a DGX H200 and its capacity are simulated, and everything says so.
+func (s *Story) StartAgent(ctx context.Context) error {
+	m := s.cluster.Machines[0]
+	args := []string{"--name", agentName, machine, "--",
+		s.bin("ainode-agent"), "run", "--state-dir", s.agentState(),
+		"--container-runtime-endpoint", "unix://" + m.ContainerdSocket,
+		"--node-ip", m.Address, "--cdi-dir", m.CDIDir, "--log-dir", filepath.Join(s.Dir, "pods"),
+	}
+	if !exists("/dev/nvidiactl") {
+		fmt.Fprintln(s.Out, "   no NVIDIA driver here: the cards of a DGX H200 are SIMULATED")
+		args = append(args, "--simulate-gpus", "dgxh200", "--simulate-cpu", "128", "--simulate-memory", "1Ti")
+	}
+	_, err := s.devcluster(ctx, true, "start", args...)
+	return err
+}
+
+// KillAgent ends the agent at once, as a crash would; its pods live on.
+func (s *Story) KillAgent(ctx context.Context) error {
+	_, err := s.devcluster(ctx, false, "stop", "--name", agentName, "--signal", "KILL")
+	return err
+}
+
+// Import imports the cluster and Bind binds the node to it.
+func (s *Story) Import(ctx context.Context) error {
+	_, err := s.typed(ctx, "kubectl", "ainode", "import", Config)
+	return err
+}
+
+// Bind binds the node.
+func (s *Story) Bind(ctx context.Context) error {
+	_, err := s.typed(ctx, "kubectl", "ainode", "bind", Node, "--to", Config, "--timeout", "2m")
+	if err == nil {
+		_, err = s.typed(ctx, "kubectl", "ainode", "list")
+	}
+	return err
+}
+
+// Deploy applies the four kinds of workload, once the pull secret stands.
+func (s *Story) Deploy(ctx context.Context) error {
+	if err := s.applyPullSecret(ctx); err != nil {
+		return err
+	}
+	for _, name := range []string{"plain.yaml", "ray-gpu.yaml", "deployment.yaml", "statefulset.yaml"} {
+		if err := s.applyShown(ctx, name); err != nil {
+			return err
+		}
+	}
+	for _, args := range [][]string{
+		{"wait", "--for=condition=Ready", "pod/plain", "pod/ray-gpu", "--timeout=2m"},
+		{"rollout", "status", "deployment/workers", "--timeout=2m"},
+		{"rollout", "status", "statefulset/inference", "--timeout=2m"},
+	} {
+		if _, err := s.typed(ctx, "kubectl", args...); err != nil {
+			return err
+		}
+	}
+	_, err := s.typed(ctx, "kubectl", "get", "pod", "-o", "wide")
+	return err
+}
+
+// applyPullSecret goes through stdin: a password is never an argument.
+func (s *Story) applyPullSecret(ctx context.Context) error {
+	password, err := os.ReadFile(s.cluster.Registry.PasswordFile)
+	if err != nil {
+		return err
+	}
+	_, err = s.Apply(ctx, fmt.Sprintf(`{"apiVersion":"v1","kind":"Secret","metadata":{"name":%q},"type":"kubernetes.io/dockerconfigjson",
+"stringData":{".dockerconfigjson":%q}}`, pullSecret, fmt.Sprintf(`{"auths":{%q:{"username":%q,"password":%q}}}`,
+		s.cluster.Registry.Host, s.cluster.Registry.Username, strings.TrimSpace(string(password)))))
+	return err
+}
+
+// Show execs nvidia-smi, prints the cards and lets delete-config be refused.
+func (s *Story) Show(ctx context.Context) error {
+	for _, args := range [][]string{
+		{"exec", "ray-gpu", "--", "nvidia-smi"},
+		{"exec", "inference-0", "--", "nvidia-smi", "-L"},
+		{"ainode", "list"},
+	} {
+		if _, err := s.typed(ctx, "kubectl", args...); err != nil {
+			return err
+		}
+	}
+	if _, err := s.typed(ctx, "kubectl", "ainode", "delete-config", Config); err == nil {
+		return fmt.Errorf("a config with a bound node was deleted")
+	}
+	return nil
+}
+
+// Up is the story as `make demo` tells it.
+func (s *Story) Up(ctx context.Context) error {
+	err := s.Tell(ctx,
+		Step{"build the programs", s.Build},
+		Step{"a real cluster with one ordinary node, and a GPU machine outside it", s.ClusterUp},
+		Step{"images, made without a registry", s.LoadImages},
+		Step{"install the chart", s.InstallChart},
+		Step{"add an AI node: the machine joins the pool", s.AddAndJoin},
+		Step{"start the agent on the machine", s.StartAgent},
+		Step{"import the cluster", s.Import},
+		Step{"bind the node to it", s.Bind},
+		Step{"people deploy: a plain pod, the vendor's own Pod, a Deployment, a StatefulSet", s.Deploy},
+		Step{"look inside", s.Show},
+	)
+	if err != nil {
+		return err
+	}
+	rel := s.Dir
+	if wd, err := os.Getwd(); err == nil {
+		if r, err := filepath.Rel(wd, s.Dir); err == nil {
+			rel = r
+		}
+	}
+	fmt.Fprintf(s.Out, `
+The whole story took %.0f s on %d cores. It is left running; go on by hand:
+
+  export KUBECONFIG=$PWD/%[3]s/kubeconfig PATH=$PWD/%[3]s/bin:$PATH
+  kubectl get node
+  kubectl ainode list
+  kubectl exec -it ray-gpu -- bash        # then: nvidia-smi
+  kubectl ainode unbind %[4]s
+
+Take everything away again:  make demo-down
+`, time.Since(s.began).Seconds(), runtime.NumCPU(), rel, Node)
+	return nil
+}
+
+// Down unbinds, deletes the config and takes the cluster away. It goes on over
+// what is not there any more, so that it also clears a story that broke off.
+func (s *Story) Down(ctx context.Context) error {
+	if !exists(s.bin("devcluster")) {
+		fmt.Fprintf(s.Out, "nothing to take away: there is no demo in %s\n", s.Dir)
+		return nil
+	}
+	if err := s.readCluster(ctx); err == nil && s.cluster.Running {
+		for _, args := range [][]string{
+			{"ainode", "unbind", Node, "--timeout", "1m"},
+			{"ainode", "delete-config", Config},
+			{"ainode", "remove", Node},
+		} {
+			if _, err := s.typed(ctx, "kubectl", args...); err != nil {
+				fmt.Fprintf(s.Out, "   going on without: %v\n", err)
+			}
+		}
+	}
+	if _, err := s.devcluster(ctx, true, "down"); err != nil {
+		return err
+	}
+	for _, left := range []string{s.agentState(), filepath.Join(s.Dir, "pods"), filepath.Join(s.Dir, "helm"), filepath.Join(s.Dir, "join")} {
+		if err := os.RemoveAll(left); err != nil {
+			return err
+		}
+	}
+	return nil
+}
