@@ -228,4 +228,3 @@ func within(path string, prefixes []string) bool {
 	}
 	return false
 }
-
