@@ -1,0 +1,50 @@
+// Package cri is the agent's connection to the container runtime: dialling it,
+// listing what it holds pod by pod, and hearing at once when that changes. It
+// knows nothing of what should run.
+package cri
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	criapi "k8s.io/cri-api/pkg/apis"
+	criclient "k8s.io/cri-client/pkg"
+)
+
+// callTimeout bounds each CRI call save for image pulls; StopContainer adds its
+// own grace period to it. It is what the kubelet uses (runtimeRequestTimeout).
+const callTimeout = 2 * time.Minute
+
+// Runtime is a connected container runtime.
+type Runtime struct {
+	criapi.RuntimeService
+	Images criapi.ImageManagerService
+}
+
+// Connect dials endpoint (a socket path, with or without unix://) and returns
+// when the runtime has answered, or an error that names the endpoint.
+func Connect(ctx context.Context, endpoint string) (*Runtime, error) {
+	if strings.HasPrefix(endpoint, "/") {
+		endpoint = "unix://" + endpoint
+	}
+	service, err := criclient.NewRemoteRuntimeServiceBuilder().
+		WithEndpoint(endpoint).WithConnectionTimeout(callTimeout).WithTracerProvider(nil).Build(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the container runtime at %q: %w", endpoint, err)
+	}
+	images, err := criclient.NewRemoteImageServiceBuilder().
+		WithEndpoint(endpoint).WithConnectionTimeout(callTimeout).WithTracerProvider(nil).Build(ctx)
+	if err != nil {
+		_ = service.Close(ctx)
+		return nil, fmt.Errorf("connect to the image service at %q: %w", endpoint, err)
+	}
+	return &Runtime{RuntimeService: service, Images: images}, nil
+}
+
+// Close ends both connections.
+func (r *Runtime) Close(ctx context.Context) {
+	_ = r.Images.Close(ctx)
+	_ = r.RuntimeService.Close(ctx)
+}

@@ -1,0 +1,5 @@
+// Package pods runs the pods of one node. It is level-triggered: for each pod UID
+// one worker compares what the API wants with what the runtime holds, takes the
+// next step, and writes the status. What must survive a restart of the agent
+// stands in the runtime's labels and annotations and in one small file per pod.
+package pods

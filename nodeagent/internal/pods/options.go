@@ -1,0 +1,128 @@
+package pods
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/record"
+	criapi "k8s.io/cri-api/pkg/apis"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/utils/clock"
+)
+
+// Images brings images onto the machine.
+type Images interface {
+	// Ensure returns the reference of the container's image once it is present,
+	// pulling it if its policy says so. It may block for the time of a pull, ends
+	// with ctx, and may be called for several containers at once. An error that
+	// has Reason and Message fields is shown as the container's waiting reason.
+	Ensure(ctx context.Context, pod *corev1.Pod, container *corev1.Container) (imageRef string, err error)
+}
+
+// Volumes makes a pod's volumes on the machine.
+type Volumes interface {
+	// Setup makes every volume of the pod that is not there yet and returns their
+	// host paths by volume name. Idempotent; ends with ctx.
+	Setup(ctx context.Context, pod *corev1.Pod) (map[string]string, error)
+	// Mounts are the CRI mounts of one container on volumes that Setup returned.
+	Mounts(pod *corev1.Pod, container *corev1.Container, mounted map[string]string) ([]*runtimeapi.Mount, error)
+	// Teardown takes away all volumes of the pod. Idempotent.
+	Teardown(ctx context.Context, uid types.UID) error
+	// PodUIDs are the pods that have volumes on the machine.
+	PodUIDs() ([]types.UID, error)
+}
+
+// Cards are the machine's GPUs.
+type Cards interface {
+	// UUIDs of the cards that may be given to pods, in index order.
+	UUIDs() []string
+	// CDIDevice is the CDI device name of a card.
+	CDIDevice(uuid string) string
+}
+
+// Options of a Manager. All fields without a stated default are required.
+type Options struct {
+	// Client of the target cluster, acting as the node.
+	Client kubernetes.Interface
+	// NodeName selects the pods: spec.nodeName equals it.
+	NodeName string
+	// Node returns the node as registered: its labels, its taints, and in
+	// status.allocatable what pods may have (pods and nvidia.com/gpu included).
+	// It is asked at each admission and must not block.
+	Node func() *corev1.Node
+	// HostIPs returns the node's addresses, the preferred one first. It must not block.
+	HostIPs func() []string
+	// Epoch of the binding, recorded on every sandbox.
+	Epoch int64
+
+	Runtime criapi.RuntimeService
+	// RuntimeName is the scheme of container ids; default "containerd".
+	RuntimeName string
+	Images      Images
+	Volumes     Volumes
+	// Cards may be nil on a machine without GPUs.
+	Cards Cards
+
+	Recorder record.EventRecorder
+	// Clock defaults to the real one.
+	Clock clock.WithTicker
+
+	// StateDir holds one small file per pod (0600): its spec and its cards.
+	StateDir string
+	// LogDir holds the containers' logs as the kubelet lays them out:
+	// NAMESPACE_NAME_UID/CONTAINER/ATTEMPT.log.
+	LogDir string
+	// PodDir holds what is mounted into containers besides volumes (termination
+	// messages), one folder per pod UID. Default StateDir/pods.
+	PodDir string
+	// CgroupParent is the parent cgroup of all pods; may be empty.
+	CgroupParent string
+	// DNS is what a pod with dnsPolicy Default gets: the machine's resolv.conf.
+	DNS *runtimeapi.DNSConfig
+	// ReservedPorts of the machine that no pod may have, for example 10250.
+	ReservedPorts []int32
+}
+
+func (o *Options) complete() error {
+	var missing []error
+	need := func(ok bool, name string) {
+		if !ok {
+			missing = append(missing, fmt.Errorf("option %s is missing", name))
+		}
+	}
+	need(o.Client != nil, "Client")
+	need(o.NodeName != "", "NodeName")
+	need(o.Node != nil, "Node")
+	need(o.HostIPs != nil, "HostIPs")
+	need(o.Runtime != nil, "Runtime")
+	need(o.Images != nil, "Images")
+	need(o.Volumes != nil, "Volumes")
+	need(o.Recorder != nil, "Recorder")
+	need(o.StateDir != "", "StateDir")
+	need(o.LogDir != "", "LogDir")
+	if len(missing) > 0 {
+		return fmt.Errorf("make the pod manager: %w", errors.Join(missing...))
+	}
+	if o.RuntimeName == "" {
+		o.RuntimeName = "containerd"
+	}
+	if o.PodDir == "" {
+		o.PodDir = o.StateDir + "/pods"
+	}
+	if o.Clock == nil {
+		o.Clock = clock.RealClock{}
+	}
+	if o.Cards == nil {
+		o.Cards = noCards{}
+	}
+	return nil
+}
+
+type noCards struct{}
+
+func (noCards) UUIDs() []string         { return nil }
+func (noCards) CDIDevice(string) string { return "" }
