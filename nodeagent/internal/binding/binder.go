@@ -1,0 +1,383 @@
+// Package binding walks one machine through its bindings: it joins the pool, holds
+// the node's Lease on the hub, watches its record, takes the credential that bind
+// hands over, has the node served while it is bound, and gives everything back when
+// the record says so.
+package binding
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/flowcontrol"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/ainode/ainode/api/contract"
+	"github.com/ainode/ainode/api/handover"
+	"github.com/ainode/ainode/api/identity"
+	"github.com/ainode/ainode/api/v1alpha1"
+)
+
+// silence is how long a start waits for the hub before it goes on with a stored
+// credential: long enough to learn of a release, short enough for pods.
+const silence = 5 * time.Second
+
+// Target is one binding, ready to be served.
+type Target struct {
+	Node  string
+	Epoch int64
+	// Config reaches the target as the node.
+	Config *rest.Config
+	// ClientCA is the PEM that clients of :10250 are checked with.
+	ClientCA []byte
+	// Labels are the Node's labels besides the contract's.
+	Labels map[string]string
+	// Refused reports whether the target answers 401.
+	Refused func() bool
+}
+
+// Tenant is what runs on a bound machine.
+type Tenant interface {
+	// Serve looks after node and pods until ctx ends, and leaves pods running then.
+	// It calls registered once the Node stands. An error is tried again.
+	Serve(ctx context.Context, target Target, registered func()) error
+	// StopAll ends every pod on this machine, of any epoch, without any API. It is
+	// called while Serve does not run, and again after an error.
+	StopAll(ctx context.Context) error
+	// GPUsInUse is how many cards living pods have. Cheap, safe at any time.
+	GPUsInUse() int
+}
+
+// Options are what New needs. All are required.
+type Options struct {
+	Store  Store
+	Joined Joined
+	Key    handover.KeyPair
+	// Holder names this machine in the Lease.
+	Holder string
+	Facts  Facts
+	Tenant Tenant
+	Clock  clock.WithTicker
+}
+
+// Binder is the walk. Run it once.
+type Binder struct {
+	o        Options
+	hubToken *Keeper
+	hub      kubernetes.Interface
+	records  *rest.RESTClient
+	lease    *claimer
+	obtain   *obtainer
+	wake     chan struct{}
+	retry    *flowcontrol.Backoff
+
+	mu         sync.Mutex
+	record     *v1alpha1.AINode
+	claim      Claim
+	other      string
+	registered bool
+	problem    string // of the last step, for people
+	trouble    string // of serving, for people
+
+	// Only Run's goroutine touches these.
+	credential *Credential
+	clean      bool
+	began      time.Time
+	serving    *serving
+	wrote      time.Time
+}
+
+// serving is a tenancy in progress.
+type serving struct {
+	stop  context.CancelFunc
+	done  chan struct{}
+	token *Keeper
+}
+
+// New makes a Binder from the stored state.
+func New(o Options) (*Binder, error) {
+	token, err := o.Store.HubToken()
+	if err != nil {
+		return nil, fmt.Errorf("the hub's token is missing (join again: kubectl ainode add %s): %w", o.Joined.Node, err)
+	}
+	credential, err := o.Store.Credential()
+	if err != nil {
+		return nil, err
+	}
+	b := &Binder{
+		o: o, credential: credential, wake: make(chan struct{}, 1),
+		retry: flowcontrol.NewBackOff(time.Second, 30*time.Second),
+	}
+	b.hubToken = &Keeper{Save: o.Store.SaveHubToken, Clock: o.Clock, Changed: b.poke}
+	b.hubToken.Set(token)
+	cfg := hubConfig(o.Joined, b.hubToken.Wrap)
+	if b.hub, err = clientFor(cfg); err != nil {
+		return nil, err
+	}
+	if b.records, err = recordClient(cfg); err != nil {
+		return nil, err
+	}
+	b.hubToken.Renew = func(ctx context.Context) (Token, error) {
+		return requestToken(ctx, b.hub, identity.HubAccount(o.Joined.Node), o.Clock.Now())
+	}
+	b.lease = &claimer{hub: b.hub, node: o.Joined.Node, holder: o.Holder, clock: o.Clock}
+	b.obtain = &obtainer{hub: b.hub, store: o.Store, node: o.Joined.Node, key: o.Key, clock: o.Clock}
+	return b, nil
+}
+
+// Run walks until ctx ends; pods are left running then.
+func (b *Binder) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	node := b.o.Joined.Node
+	secrets, err := kubernetes.NewForConfig(hubConfig(b.o.Joined, b.hubToken.Wrap)) // watches: no timeout
+	if err != nil {
+		return fmt.Errorf("make a client of the hub: %w", err)
+	}
+	record := watchOne(b.records, "ainodes", "", node, &v1alpha1.AINode{}, b.sawRecord)
+	handedOver := watchOne(secrets.CoreV1().RESTClient(), "secrets", contract.SystemNamespace, identity.HandoverSecret(node),
+		&corev1.Secret{}, func(any) { b.poke() })
+	for _, run := range []func(context.Context){
+		b.hubToken.Run, b.holdLease, record.RunWithContext, handedOver.RunWithContext,
+	} {
+		wg.Go(func() { run(ctx) })
+	}
+
+	b.began = b.o.Clock.Now()
+	for {
+		again := b.step(ctx)
+		timer := b.o.Clock.NewTimer(again)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			b.stopServing()
+			return nil
+		case <-b.wake:
+			timer.Stop()
+		case <-timer.C():
+		}
+	}
+}
+
+// step does one step and returns after how long to look again at the latest.
+func (b *Binder) step(ctx context.Context) time.Duration {
+	s, record := b.situation()
+	step := next(s)
+	log := klog.FromContext(ctx).WithValues("node", b.o.Joined.Node, "step", step)
+	// What is about to happen is told before it takes its time.
+	again := b.report(ctx, step, s)
+	err := b.do(ctx, step, record)
+	b.mu.Lock()
+	b.problem = ""
+	if err != nil {
+		b.problem = err.Error()
+	}
+	b.mu.Unlock()
+	switch {
+	case ctx.Err() != nil:
+		return again
+	case errors.Is(err, errNotThere):
+		return min(again, 5*time.Second)
+	case err != nil:
+		b.retry.Next(string(step), b.o.Clock.Now())
+		log.Error(err, "Step not done, trying again", "after", b.retry.Get(string(step)))
+		b.report(ctx, step, s)
+		return b.retry.Get(string(step))
+	}
+	b.retry.Reset(string(step))
+	after, _ := b.situation()
+	if following := next(after); following != step {
+		log.Info("Step done", "next", following)
+		return 0
+	}
+	return min(again, b.report(ctx, step, after))
+}
+
+func (b *Binder) do(ctx context.Context, step Step, record *v1alpha1.AINode) error {
+	switch step {
+	case Serve:
+		b.serve(ctx)
+	case Refresh:
+		b.serve(ctx)
+		fresh, err := b.obtain.obtain(ctx, record.Spec.BindEpoch, record.Spec.NodeLabels)
+		if fresh != nil {
+			b.credential = fresh
+			b.serving.token.Set(fresh.Token)
+		}
+		if errors.Is(err, errNotThere) {
+			err = nil
+		}
+		return err
+	case Obtain:
+		credential, err := b.obtain.obtain(ctx, record.Spec.BindEpoch, record.Spec.NodeLabels)
+		if credential != nil {
+			b.credential, b.clean = credential, false
+		}
+		return err
+	case Release:
+		b.stopServing()
+		if err := b.o.Tenant.StopAll(ctx); err != nil {
+			return fmt.Errorf("stop the pods of the binding: %w", err)
+		}
+		if err := b.o.Store.Wipe(); err != nil {
+			return err
+		}
+		b.credential, b.clean = nil, true
+	case Yield:
+		b.stopServing()
+	case Wait, Rest:
+	}
+	return nil
+}
+
+// serve has the tenant run, again after an error.
+func (b *Binder) serve(ctx context.Context) {
+	if b.serving != nil {
+		return
+	}
+	c := *b.credential
+	keeper := &Keeper{Clock: b.o.Clock, Changed: b.poke}
+	keeper.Set(c.Token)
+	keeper.Save = func(t Token) error {
+		c := c
+		c.Token = t
+		return b.o.Store.SaveCredential(c)
+	}
+	keeper.Renew = func(ctx context.Context) (Token, error) {
+		client, err := clientFor(targetConfig(c.Credential, keeper.Wrap))
+		if err != nil {
+			return Token{}, err
+		}
+		return requestToken(ctx, client, c.ServiceAccount, b.o.Clock.Now())
+	}
+	target := Target{
+		Node: c.Node, Epoch: c.Epoch, Config: nodeConfig(c.Credential, keeper.Wrap),
+		ClientCA: c.ClientCAData, Labels: c.NodeLabels, Refused: keeper.Refused,
+	}
+	ctx, stop := context.WithCancel(ctx)
+	b.serving = &serving{stop: stop, done: make(chan struct{}), token: keeper}
+	go func(done chan struct{}) {
+		defer close(done)
+		var wg sync.WaitGroup
+		wg.Go(func() { keeper.Run(ctx) })
+		defer wg.Wait()
+		pause := time.Second
+		for ctx.Err() == nil {
+			err := b.o.Tenant.Serve(ctx, target, func() { b.note(true, "") })
+			if ctx.Err() != nil {
+				return
+			}
+			b.note(false, fmt.Sprint(err))
+			klog.FromContext(ctx).Error(err, "Node not served, trying again", "after", pause)
+			timer := b.o.Clock.NewTimer(pause)
+			select {
+			case <-ctx.Done():
+			case <-timer.C():
+			}
+			timer.Stop()
+			pause = min(2*pause, 30*time.Second)
+		}
+	}(b.serving.done)
+}
+
+func (b *Binder) stopServing() {
+	if b.serving == nil {
+		return
+	}
+	b.serving.stop()
+	<-b.serving.done
+	b.serving = nil
+	b.note(false, "")
+}
+
+func (b *Binder) note(registered bool, trouble string) {
+	b.mu.Lock()
+	b.registered, b.trouble = registered, trouble
+	b.mu.Unlock()
+	b.poke()
+}
+
+func (b *Binder) poke() {
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (b *Binder) sawRecord(object any) {
+	record, _ := object.(*v1alpha1.AINode)
+	b.mu.Lock()
+	b.record = record
+	b.mu.Unlock()
+	b.poke()
+}
+
+func (b *Binder) holdLease(ctx context.Context) {
+	for {
+		state, other, err := b.lease.claim(ctx)
+		wait := leaseRenewal
+		if err != nil {
+			wait = 2 * time.Second
+			if ctx.Err() == nil {
+				klog.FromContext(ctx).Error(err, "Lease on the hub not renewed")
+			}
+		} else {
+			b.mu.Lock()
+			changed := b.claim != state
+			b.claim, b.other = state, other
+			b.mu.Unlock()
+			if changed || state == Elsewhere {
+				b.poke()
+			}
+		}
+		timer := b.o.Clock.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C():
+		}
+	}
+}
+
+func (b *Binder) situation() (Situation, *v1alpha1.AINode) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s := Situation{
+		Claim: b.claim, Clean: b.clean, Serving: b.serving != nil,
+		HubSilent: b.o.Clock.Since(b.began) >= silence,
+		Refused:   b.serving != nil && b.serving.token.Refused(),
+	}
+	if b.credential != nil {
+		s.Credential = b.credential.Epoch
+	}
+	if b.record != nil {
+		s.Record = &Record{
+			ClusterConfigName: b.record.Spec.ClusterConfigName, Epoch: b.record.Spec.BindEpoch, Draining: b.record.Spec.Draining,
+		}
+	}
+	return s, b.record
+}
+
+// patchStatus writes a merge patch to the record's status.
+func (b *Binder) patchStatus(ctx context.Context, patch []byte) (*v1alpha1.AINode, error) {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	var answer v1alpha1.AINode
+	err := b.records.Patch(types.MergePatchType).Resource("ainodes").Name(b.o.Joined.Node).
+		SubResource("status").Body(patch).Do(ctx).Into(&answer)
+	if err != nil {
+		return nil, fmt.Errorf("write the status of %q: %w", b.o.Joined.Node, err)
+	}
+	return &answer, nil
+}

@@ -1,0 +1,91 @@
+package binding
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/utils/clock"
+
+	"github.com/ainode/ainode/api/contract"
+	"github.com/ainode/ainode/api/handover"
+	"github.com/ainode/ainode/api/identity"
+)
+
+// errNotThere says that bind has not handed a credential over yet.
+var errNotThere = errors.New("no credential of this epoch has been handed over yet")
+
+// obtainer takes a sealed credential from the hub and makes it this machine's own.
+type obtainer struct {
+	hub   kubernetes.Interface
+	store Store
+	node  string
+	key   handover.KeyPair
+	clock clock.Clock
+	// target makes the client of the target that signs with the ten-minute token;
+	// nil outside tests.
+	target func(handover.Credential) (kubernetes.Interface, error)
+}
+
+// obtain opens the credential of epoch, exchanges its token at the target, stores
+// the result and blanks the Secret, in this order: a crash between any two leaves
+// either the Secret to be read again or the credential stored.
+func (o *obtainer) obtain(ctx context.Context, epoch int64, labels map[string]string) (*Credential, error) {
+	secret, err := o.hub.CoreV1().Secrets(contract.SystemNamespace).Get(ctx, identity.HandoverSecret(o.node), metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil, errNotThere
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the handed-over credential: %w", err)
+	}
+	sealed := secret.Data[handover.SealedKey]
+	if len(sealed) == 0 || string(secret.Data[handover.EpochKey]) != strconv.FormatInt(epoch, 10) {
+		return nil, errNotThere
+	}
+	given, err := o.key.Open(sealed)
+	if err != nil {
+		return nil, fmt.Errorf("open the handed-over credential: %w (hand over a new one with: kubectl ainode renew %s)", err, o.node)
+	}
+	if given.Node != o.node || given.Epoch != epoch {
+		return nil, fmt.Errorf("the handed-over credential is of %q, epoch %d, not of %q, epoch %d", given.Node, given.Epoch, o.node, epoch)
+	}
+	client, err := o.targetClient(given)
+	if err != nil {
+		return nil, err
+	}
+	token, err := requestToken(ctx, client, given.ServiceAccount, o.clock.Now())
+	if apierrors.IsUnauthorized(err) {
+		return nil, fmt.Errorf("the handed-over credential has expired or was withdrawn (hand over a new one with: kubectl ainode renew %s)", o.node)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("exchange the credential at %s: %w", given.Server, err)
+	}
+	credential := Credential{Credential: given, Token: token, NodeLabels: labels}
+	if err := o.store.SaveCredential(credential); err != nil {
+		return nil, err
+	}
+	return &credential, o.blank(ctx)
+}
+
+// blank empties the sealed credential on the hub; it is good for nothing any more.
+func (o *obtainer) blank(ctx context.Context) error {
+	patch := fmt.Sprintf(`{"data":{%q:""}}`, handover.SealedKey)
+	_, err := o.hub.CoreV1().Secrets(contract.SystemNamespace).Patch(ctx, identity.HandoverSecret(o.node),
+		types.MergePatchType, []byte(patch), metav1.PatchOptions{})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("blank the handed-over credential: %w", err)
+	}
+	return nil
+}
+
+func (o *obtainer) targetClient(c handover.Credential) (kubernetes.Interface, error) {
+	if o.target != nil {
+		return o.target(c)
+	}
+	return clientFor(targetConfig(c, bearer(c.Token)))
+}

@@ -1,0 +1,89 @@
+package binding
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/klog/v2"
+
+	"github.com/ainode/ainode/api/v1alpha1"
+)
+
+// report writes the status if it is due, and returns after how long the next write
+// may be.
+func (b *Binder) report(ctx context.Context, step Step, s Situation) time.Duration {
+	b.mu.Lock()
+	record := b.record
+	b.mu.Unlock()
+	if record == nil || step == Wait && b.wrote.IsZero() {
+		return time.Second
+	}
+	now := b.o.Clock.Now()
+	want := b.wanted(step, s, record.Status, now)
+	if since := now.Sub(b.wrote); since < statusPeriod && !urgent(record.Status, want) {
+		return statusPeriod - since
+	}
+	patch, err := statusPatch(record.Status, want)
+	if err == nil && patch != nil {
+		var answer *v1alpha1.AINode
+		if answer, err = b.patchStatus(ctx, patch); err == nil {
+			b.wrote = now
+			// The watch will say the same later; until then this is what stands there.
+			b.mu.Lock()
+			if b.record == record {
+				b.record = answer
+			}
+			b.mu.Unlock()
+		}
+	}
+	if err != nil && ctx.Err() == nil {
+		klog.FromContext(ctx).Error(err, "Status not reported")
+		return 2 * time.Second
+	}
+	return statusPeriod
+}
+
+// wanted is the status this machine wants to stand on the hub. A machine that does
+// not hold the Lease complains and changes nothing else.
+func (b *Binder) wanted(step Step, s Situation, have v1alpha1.AINodeStatus, now time.Time) v1alpha1.AINodeStatus {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	want := *have.DeepCopy()
+	if step == Yield {
+		old := meta.FindStatusCondition(want.Conditions, v1alpha1.ConditionConflict)
+		if old != nil && now.Sub(old.LastTransitionTime.Time) > conflictLife/2 {
+			meta.RemoveStatusCondition(&want.Conditions, v1alpha1.ConditionConflict)
+		}
+		condition(&want.Conditions, now, v1alpha1.ConditionConflict, true, reasonConflict,
+			fmt.Sprintf("machine %s claims this name while %s holds it; it starts nothing", b.o.Holder, b.other))
+		return want
+	}
+	f := b.o.Facts
+	want.Address, want.GPUs, want.SimulatedGPUs, want.Capacity = f.Address, slices.Clone(f.GPUs), f.Simulated, f.Capacity
+	want.Machine, want.AgentVersion = f.Machine, f.AgentVersion
+	want.PublicKey = b.o.Key.Public.String()
+	want.GPUsInUse = int32(min(b.o.Tenant.GPUsInUse(), 1<<20)) //nolint:gosec // bounded
+	want.BindStatus, want.ObservedEpoch = bindStatus(step, s, b.registered, have.BindStatus, have.ObservedEpoch)
+	want.Conditions = settled(want.Conditions, now)
+	switch {
+	case b.problem != "" && step != Obtain || b.problem != "" && b.problem != errNotThere.Error():
+		condition(&want.Conditions, now, v1alpha1.ConditionReady, false, reasonProblem, b.problem)
+	case b.trouble != "":
+		condition(&want.Conditions, now, v1alpha1.ConditionReady, false, reasonProblem, b.trouble)
+	default:
+		condition(&want.Conditions, now, v1alpha1.ConditionReady, true, reasonRunning, "")
+	}
+	switch {
+	case s.Refused:
+		condition(&want.Conditions, now, v1alpha1.ConditionCredentialValid, false, reasonRefused,
+			"the target answers 401; pods are kept (hand over a new credential with: kubectl ainode renew "+b.o.Joined.Node+")")
+	case s.Serving && s.Credential != 0:
+		condition(&want.Conditions, now, v1alpha1.ConditionCredentialValid, true, reasonAccepted, "")
+	case s.Credential == 0:
+		meta.RemoveStatusCondition(&want.Conditions, v1alpha1.ConditionCredentialValid)
+	}
+	return want
+}

@@ -1,0 +1,125 @@
+package binding
+
+import "github.com/ainode/ainode/api/v1alpha1"
+
+// Record is what the hub's AINode wants of this machine.
+type Record struct {
+	ClusterConfigName string
+	Epoch             int64
+	Draining          bool
+}
+
+// Claim is where the Lease of this node's name stands.
+type Claim int
+
+// The claims.
+const (
+	// Unclaimed: not asked yet, or no answer yet.
+	Unclaimed Claim = iota
+	// Ours: this machine holds the Lease.
+	Ours
+	// Elsewhere: another machine holds it and renews it.
+	Elsewhere
+)
+
+// Situation is everything that decides what to do next.
+type Situation struct {
+	// Record is nil until the hub has shown one.
+	Record *Record
+	// HubSilent is true when the hub was waited for in vain.
+	HubSilent bool
+	Claim     Claim
+	// Credential is the epoch of the stored credential, 0 without one.
+	Credential int64
+	// Serving is true while node and pods are looked after.
+	Serving bool
+	// Clean is true when nothing of a binding can be left on this machine: no
+	// credential and, looked up once, no pod.
+	Clean bool
+	// Refused is true while the target answers 401.
+	Refused bool
+}
+
+// Step is what to do next.
+type Step string
+
+// The steps.
+const (
+	// Wait: too little is known to do anything.
+	Wait Step = "Wait"
+	// Rest: unbound, nothing to do.
+	Rest Step = "Rest"
+	// Obtain: get the credential of the record's epoch.
+	Obtain Step = "Obtain"
+	// Serve: look after node and pods with the stored credential.
+	Serve Step = "Serve"
+	// Refresh: serve, and look whether the hub has a new credential of the same epoch.
+	Refresh Step = "Refresh"
+	// Release: end every pod, wipe the binding. Only positive proof leads here.
+	Release Step = "Release"
+	// Yield: another machine has this node's name; leave everything as it is.
+	Yield Step = "Yield"
+)
+
+// next decides the step. Silence, of the hub or the target, and a 401 never lead to
+// Release: only a record that shows another epoch or no cluster does.
+func next(s Situation) Step {
+	switch {
+	case s.Claim == Elsewhere:
+		return Yield
+	case s.Record == nil && s.Credential == 0:
+		return Wait
+	case s.Record == nil && (s.Serving || s.HubSilent):
+		return Serve
+	case s.Record == nil:
+		return Wait
+	case s.Record.ClusterConfigName == "" && s.Clean:
+		return Rest
+	case s.Record.ClusterConfigName == "":
+		return Release
+	case s.Credential != s.Record.Epoch && !s.Clean:
+		return Release
+	case s.Claim != Ours && !s.Serving:
+		return Wait
+	case s.Credential != s.Record.Epoch:
+		return Obtain
+	case s.Refused:
+		return Refresh
+	default:
+		return Serve
+	}
+}
+
+// bindStatus is what step reports. before and observed are the record's own status,
+// so that a restart does not take Bound back.
+func bindStatus(step Step, s Situation, registered bool, before v1alpha1.BindStatus, observed int64) (v1alpha1.BindStatus, int64) {
+	if s.Record == nil {
+		return before, observed
+	}
+	epoch := s.Record.Epoch
+	switch step {
+	case Rest:
+		return v1alpha1.Unbound, epoch
+	case Obtain:
+		return v1alpha1.Binding, epoch
+	case Release:
+		if s.Credential != 0 || s.Serving {
+			return v1alpha1.Unbinding, s.Credential
+		}
+	case Serve, Refresh:
+		was := observed == epoch && (before == v1alpha1.Bound || before == v1alpha1.Draining)
+		switch {
+		case !registered && !was:
+			return v1alpha1.Binding, epoch
+		case s.Record.Draining:
+			return v1alpha1.Draining, epoch
+		default:
+			return v1alpha1.Bound, epoch
+		}
+	case Wait, Yield:
+	}
+	if before == "" {
+		before = v1alpha1.Unbound
+	}
+	return before, observed
+}

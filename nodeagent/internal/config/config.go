@@ -1,0 +1,133 @@
+// Package config turns flags and a file into a checked configuration of the agent.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"sigs.k8s.io/yaml"
+)
+
+// APIVersion and Kind of a configuration file.
+const (
+	APIVersion = "agent.ainode.dev/v1alpha1"
+	Kind       = "AgentConfiguration"
+)
+
+// Run is the configuration of `ainode-agent run`. Its fields are, in a file, what
+// the flags are called in camel case.
+type Run struct {
+	APIVersion string `json:"apiVersion,omitempty"`
+	Kind       string `json:"kind,omitempty"`
+
+	// StateDir holds all that the agent remembers.
+	StateDir State `json:"stateDir,omitempty"`
+	// ContainerRuntimeEndpoint is the CRI socket, unix:///….
+	ContainerRuntimeEndpoint string `json:"containerRuntimeEndpoint,omitempty"`
+	// NodeIP is the address pods and :10250 answer at; empty is the address of the
+	// route to the hub.
+	NodeIP string `json:"nodeIP,omitempty"`
+	// Port of the kubelet API.
+	Port int `json:"port,omitempty"`
+	// SimulateGPUs, SimulateCPU and SimulateMemory claim a machine that is not there.
+	SimulateGPUs   string `json:"simulateGPUs,omitempty"`
+	SimulateCPU    string `json:"simulateCPU,omitempty"`
+	SimulateMemory string `json:"simulateMemory,omitempty"`
+	// CDIDir is where the container runtime reads CDI specs.
+	CDIDir string `json:"cdiDir,omitempty"`
+	// LogDir is where containers' logs are written.
+	LogDir string `json:"logDir,omitempty"`
+	// CgroupParent is the cgroup that pods' cgroups are made in.
+	CgroupParent string `json:"cgroupParent,omitempty"`
+	// MaxPods is how many pods the node takes.
+	MaxPods int `json:"maxPods,omitempty"`
+}
+
+// Simulations are the machines that can be simulated.
+var Simulations = []string{"dgxa100", "dgxh100", "dgxh200", "dgxb200"}
+
+// Default is the configuration of a machine installed the usual way.
+func Default() Run {
+	return Run{
+		StateDir:                 "/var/lib/ainode-agent",
+		ContainerRuntimeEndpoint: "unix:///run/containerd/containerd.sock",
+		Port:                     10250,
+		CDIDir:                   "/var/run/cdi",
+		LogDir:                   "/var/log/pods",
+		CgroupParent:             "/ainode",
+		MaxPods:                  110,
+	}
+}
+
+// Flags binds r's fields to flags; the values r has are the defaults.
+func (r *Run) Flags(flags *pflag.FlagSet) {
+	flags.StringVar((*string)(&r.StateDir), "state-dir", string(r.StateDir), "directory that holds all the agent remembers")
+	flags.StringVar(&r.ContainerRuntimeEndpoint, "container-runtime-endpoint", r.ContainerRuntimeEndpoint, "socket of the container runtime (CRI)")
+	flags.StringVar(&r.NodeIP, "node-ip", r.NodeIP, "address of this machine as the cluster reaches it (default: that of the route to the hub)")
+	flags.IntVar(&r.Port, "port", r.Port, "port of the kubelet API")
+	flags.StringVar(&r.SimulateGPUs, "simulate-gpus", r.SimulateGPUs, "simulate the GPUs of a machine that is not there: "+strings.Join(Simulations, ", "))
+	flags.StringVar(&r.SimulateCPU, "simulate-cpu", r.SimulateCPU, "report that many CPUs, with simulated GPUs only")
+	flags.StringVar(&r.SimulateMemory, "simulate-memory", r.SimulateMemory, "report that much memory, with simulated GPUs only")
+	flags.StringVar(&r.CDIDir, "cdi-dir", r.CDIDir, "directory the container runtime reads CDI specs from")
+	flags.StringVar(&r.LogDir, "log-dir", r.LogDir, "directory of the containers' logs")
+	flags.StringVar(&r.CgroupParent, "cgroup-parent", r.CgroupParent, "cgroup that the pods' cgroups are made in")
+	flags.IntVar(&r.MaxPods, "max-pods", r.MaxPods, "most pods this node takes")
+}
+
+// ReadFile sets what the file at path names and leaves the rest. A field it does
+// not know is an error: a misspelt option must not pass in silence.
+func (r *Run) ReadFile(path string) error {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("read configuration: %w", err)
+	}
+	if err := yaml.UnmarshalStrict(raw, r); err != nil {
+		return fmt.Errorf("read configuration %q: %w", path, err)
+	}
+	if r.APIVersion != APIVersion || r.Kind != Kind {
+		return fmt.Errorf("configuration %q: want apiVersion %q and kind %q", path, APIVersion, Kind)
+	}
+	return nil
+}
+
+// Validate lists everything that is wrong, by flag.
+func (r *Run) Validate() error {
+	var wrong []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			wrong = append(wrong, fmt.Errorf(format, args...))
+		}
+	}
+	for name, path := range map[string]string{
+		"--state-dir": string(r.StateDir), "--cdi-dir": r.CDIDir, "--log-dir": r.LogDir,
+	} {
+		check(filepath.IsAbs(path), "%s: %q is not an absolute path", name, path)
+	}
+	socket, isUnix := strings.CutPrefix(r.ContainerRuntimeEndpoint, "unix://")
+	check(isUnix && filepath.IsAbs(socket), "--container-runtime-endpoint: want unix:///PATH, got %q", r.ContainerRuntimeEndpoint)
+	if r.NodeIP != "" {
+		addr, err := netip.ParseAddr(r.NodeIP)
+		check(err == nil && !addr.IsUnspecified() && !addr.IsLoopback(), "--node-ip: %q is not an address that a cluster could reach", r.NodeIP)
+	}
+	check(r.Port > 0 && r.Port < 1<<16, "--port: %d is not a port", r.Port)
+	check(r.MaxPods > 0, "--max-pods: want at least 1, got %d", r.MaxPods)
+	check(r.SimulateGPUs == "" || slices.Contains(Simulations, r.SimulateGPUs),
+		"--simulate-gpus: %q can't be simulated; choose one of %s", r.SimulateGPUs, strings.Join(Simulations, ", "))
+	for name, text := range map[string]string{"--simulate-cpu": r.SimulateCPU, "--simulate-memory": r.SimulateMemory} {
+		if text == "" {
+			continue
+		}
+		q, err := resource.ParseQuantity(text)
+		check(err == nil && q.Sign() > 0, "%s: %q is not an amount", name, text)
+		check(r.SimulateGPUs != "", "%s: only together with --simulate-gpus: a real machine reports what it has", name)
+	}
+	slices.SortFunc(wrong, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	return errors.Join(wrong...)
+}

@@ -1,0 +1,32 @@
+package config
+
+import "path/filepath"
+
+// State is the directory that holds all an agent remembers, mode 0700.
+type State string
+
+// Lock is DIR/lock, held while an agent runs.
+func (s State) Lock() string { return filepath.Join(string(s), "lock") }
+
+// Hub is DIR/hub.json: the node's name and how the hub is reached.
+func (s State) Hub() string { return filepath.Join(string(s), "hub.json") }
+
+// HubToken is DIR/hub-token.json: the hub account's token and its end.
+func (s State) HubToken() string { return filepath.Join(string(s), "hub-token.json") }
+
+// Key is DIR/key: the private half of the pair that bind seals credentials to.
+func (s State) Key() string { return filepath.Join(string(s), "key") }
+
+// Target is DIR/target: everything that belongs to one binding, wiped at release.
+func (s State) Target() string { return filepath.Join(string(s), "target") }
+
+// Credential is DIR/target/credential.json: how the target is reached, as whom,
+// and for which epoch.
+func (s State) Credential() string { return filepath.Join(s.Target(), "credential.json") }
+
+// ServingCertificates is DIR/target/serving: the certificate of :10250.
+func (s State) ServingCertificates() string { return filepath.Join(s.Target(), "serving") }
+
+// Pods is DIR/pods: the volumes of pods. Not the target's: pods outlive a
+// damaged credential.
+func (s State) Pods() string { return filepath.Join(string(s), "pods") }
