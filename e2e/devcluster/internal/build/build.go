@@ -84,7 +84,7 @@ func kubeFlags() string {
 	var flags []string
 	for _, pkg := range []string{"k8s.io/component-base/version", "k8s.io/client-go/pkg/version"} {
 		for key, value := range map[string]string{
-			"gitVersion": Kubernetes, "gitMajor": major, "gitMinor": minor, "gitTreeState": "clean",
+			"gitVersion": Kubernetes, "gitMajor": major, "gitMinor": minor, "gitTreeState": "clean", "gitCommit": "unknown",
 		} {
 			flags = append(flags, fmt.Sprintf("-X %s.%s=%s", pkg, key, value))
 		}

@@ -81,6 +81,8 @@ func controllerArgs(l layout.Layout) []string {
 		"--cluster-signing-cert-file=" + f.Cert("ca"),
 		"--cluster-signing-key-file=" + f.Key("ca"),
 		"--allocate-node-cidrs=false",
+		"--kube-api-qps=200", "--kube-api-burst=400", // a token for each of fifty controllers at start
+		"--flex-volume-plugin-dir=" + l.Path("node", "volume-plugins"), // the usual one is on the host
 		"--profiling=false",
 		"--v=1",
 	}

@@ -75,6 +75,7 @@ func configuration(l layout.Layout, plan subnet.Plan) map[string]any {
 		"clusterDNS":               []string{plan.DNSService()},
 		"resolvConf":               "/etc/resolv.conf",
 		"podLogsDir":               "/var/log/pods",
+		"volumePluginDir":          l.Path("node", "volume-plugins"), // the usual one is on the host
 		"evictionHard": map[string]any{
 			"memory.available": "0%", "nodefs.available": "0%", "nodefs.inodesFree": "0%",
 			"imagefs.available": "0%", "imagefs.inodesFree": "0%",
