@@ -31,12 +31,12 @@ func (s *Story) testJoin(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, os.FileMode(0o600), info.Mode().Perm(), "a join file is a secret")
 
-	join := func(state string) error {
-		_, err := s.devcluster(ctx, false, "exec", machine, "--", s.bin("ainode-agent"), "join", "--file", file, "--state-dir", state)
+	join := func(args ...string) error {
+		_, err := s.devcluster(ctx, false, "exec", append([]string{machine, "--", s.bin("ainode-agent"), "join", "--file", file}, args...)...)
 		return err
 	}
-	require.NoError(t, join(s.agentState()))
-	require.ErrorContains(t, join(filepath.Join(t.TempDir(), "second")), "kubectl ainode add "+Node, "a join file works once")
+	require.NoError(t, join())
+	require.ErrorContains(t, join("--state-dir", filepath.Join(t.TempDir(), "second")), "kubectl ainode add "+Node, "a join file works once")
 
 	expired := filepath.Join(t.TempDir(), "expired")
 	s.must(t, "ainode", "add", "ai-late", "--join-file", expired, "--ttl", "10m")
@@ -44,7 +44,7 @@ func (s *Story) testJoin(t *testing.T) {
 	require.NoError(t, err)
 	file = filepath.Join(t.TempDir(), "old")
 	require.NoError(t, os.WriteFile(file, []byte(outdated(t, string(raw))), 0o600))
-	require.ErrorContains(t, join(filepath.Join(t.TempDir(), "late")), "expired")
+	require.ErrorContains(t, join("--state-dir", filepath.Join(t.TempDir(), "late")), "expired")
 	s.must(t, "ainode", "remove", "ai-late")
 
 	require.NoError(t, s.StartAgent(ctx))

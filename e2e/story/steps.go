@@ -18,7 +18,7 @@ func (s *Story) Build(ctx context.Context) error {
 	}{
 		{".", "0", []string{"./plugin/cmd/kubectl-ainode", "./webhook/cmd/ainode-webhook", "./nodeagent/cmd/nvidia-smi-simulated"}},
 		{".", "1", []string{"./nodeagent/cmd/ainode-agent"}}, // cgo: NVML is a C library
-		{"e2e/devcluster", "0", []string{"./cmd/devcluster"}},
+		{"e2e/devcluster", "0", []string{"."}},
 	} {
 		if _, err := s.quiet(ctx, "mkdir", "-p", s.bin("")); err != nil {
 			return err
@@ -45,8 +45,9 @@ func (s *Story) ClusterUp(ctx context.Context) error {
 func (s *Story) LoadImages(ctx context.Context) error {
 	for _, args := range [][]string{
 		{webhookImage, "--add", s.bin("ainode-webhook") + ":/ainode-webhook:0755", "--entrypoint", "/ainode-webhook", "--user", "65532", "--to", "node"},
-		{toolsImage, "--base", "shell", "--to", "all"},
-		{s.cluster.Registry.Host + "/" + registryTools, "--base", "shell", "--to", "registry"},
+		{toolsImage, "--demo", "--to", "node"},
+		{toolsImage, "--demo", "--to", "machine"},
+		{registryTools, "--demo", "--to", "registry"},
 	} {
 		if _, err := s.devcluster(ctx, true, "load-image", args...); err != nil {
 			return err
@@ -66,27 +67,26 @@ func (s *Story) InstallChart(ctx context.Context) error {
 
 // AddAndJoin makes the record of the node and lets the machine join with it.
 func (s *Story) AddAndJoin(ctx context.Context) error {
-	joinFile := filepath.Join(s.Dir, "join")
+	joinFile := s.joinFile()
 	if _, err := s.typed(ctx, "kubectl", "ainode", "add", Node, "--join-file", joinFile); err != nil {
 		return err
 	}
 	defer os.Remove(joinFile)
 	fmt.Fprintf(s.Out, "   on the machine: ainode-agent join --file %s\n", joinFile)
 	_, err := s.devcluster(ctx, true, "exec", machine, "--",
-		s.bin("ainode-agent"), "join", "--file", joinFile, "--state-dir", s.agentState())
+		s.bin("ainode-agent"), "join", "--file", joinFile)
 	return err
 }
 
-func (s *Story) agentState() string { return filepath.Join(s.Dir, "agent") }
+func (s *Story) joinFile() string { return filepath.Join(s.Dir, "join") }
 
 // StartAgent starts the machine's agent. Where the machine has no card, the cards
 // of a DGX H200 and its capacity are simulated, and everything says so.
 func (s *Story) StartAgent(ctx context.Context) error {
 	m := s.cluster.Machines[0]
 	args := []string{"--name", agentName, machine, "--",
-		s.bin("ainode-agent"), "run", "--state-dir", s.agentState(),
-		"--container-runtime-endpoint", "unix://" + m.ContainerdSocket,
-		"--node-ip", m.Address, "--cdi-dir", m.CDIDir, "--log-dir", filepath.Join(s.Dir, "pods"),
+		s.bin("ainode-agent"), "run", "--node-ip", m.Address,
+		"--container-runtime-endpoint", "unix://" + m.ContainerdSocket, "--cdi-dir", m.CDIDir,
 	}
 	if !exists("/dev/nvidiactl") {
 		fmt.Fprintln(s.Out, "   no NVIDIA driver here: the cards of a DGX H200 are SIMULATED")
@@ -227,7 +227,7 @@ func (s *Story) Down(ctx context.Context) error {
 	if _, err := s.devcluster(ctx, true, "down"); err != nil {
 		return err
 	}
-	for _, left := range []string{s.agentState(), filepath.Join(s.Dir, "pods"), filepath.Join(s.Dir, "helm"), filepath.Join(s.Dir, "join")} {
+	for _, left := range []string{filepath.Join(s.Dir, "helm"), s.joinFile()} {
 		if err := os.RemoveAll(left); err != nil {
 			return err
 		}
