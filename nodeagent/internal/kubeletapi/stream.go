@@ -1,0 +1,124 @@
+package kubeletapi
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/proxy"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/klog/v2"
+)
+
+// runTimeout bounds a command of /run, which has no other end than its own.
+const runTimeout = 5 * time.Minute
+
+func (s *Server) exec(w http.ResponseWriter, r *http.Request) {
+	ref := refOf(r)
+	if pod, _ := s.container(w, ref); pod == nil {
+		return
+	}
+	id, err := s.o.Pods.ContainerID(ref.namespace, ref.name, ref.uid, ref.container)
+	if err != nil {
+		refuse(w, err)
+		return
+	}
+	tty := yes(r, corev1.ExecTTYParam)
+	answer, err := s.o.Runtime.Exec(r.Context(), &runtimeapi.ExecRequest{
+		ContainerId: id,
+		Cmd:         r.URL.Query()[corev1.ExecCommandParam],
+		Tty:         tty,
+		Stdin:       yes(r, corev1.ExecStdinParam),
+		Stdout:      yes(r, corev1.ExecStdoutParam),
+		Stderr:      yes(r, corev1.ExecStderrParam) && !tty, // a terminal has one output
+	})
+	if err != nil {
+		refuse(w, err)
+		return
+	}
+	stream(w, r, answer.GetUrl())
+}
+
+func (s *Server) attach(w http.ResponseWriter, r *http.Request) {
+	ref := refOf(r)
+	pod, spec := s.container(w, ref)
+	if pod == nil {
+		return
+	}
+	id, err := s.o.Pods.ContainerID(ref.namespace, ref.name, ref.uid, ref.container)
+	if err != nil {
+		refuse(w, err)
+		return
+	}
+	// Whether there is a terminal was decided when the container was made.
+	answer, err := s.o.Runtime.Attach(r.Context(), &runtimeapi.AttachRequest{
+		ContainerId: id,
+		Tty:         spec.TTY,
+		Stdin:       yes(r, corev1.ExecStdinParam),
+		Stdout:      yes(r, corev1.ExecStdoutParam),
+		Stderr:      yes(r, corev1.ExecStderrParam) && !spec.TTY,
+	})
+	if err != nil {
+		refuse(w, err)
+		return
+	}
+	stream(w, r, answer.GetUrl())
+}
+
+func (s *Server) portForward(w http.ResponseWriter, r *http.Request) {
+	ref := refOf(r)
+	id, err := s.o.Pods.SandboxID(ref.namespace, ref.name, ref.uid)
+	if err != nil {
+		refuse(w, err)
+		return
+	}
+	answer, err := s.o.Runtime.PortForward(r.Context(), &runtimeapi.PortForwardRequest{PodSandboxId: id})
+	if err != nil {
+		refuse(w, err)
+		return
+	}
+	stream(w, r, answer.GetUrl())
+}
+
+// run executes a command without streams, as the kubelet's /run.
+func (s *Server) run(w http.ResponseWriter, r *http.Request) {
+	ref := refOf(r)
+	if pod, _ := s.container(w, ref); pod == nil {
+		return
+	}
+	id, err := s.o.Pods.ContainerID(ref.namespace, ref.name, ref.uid, ref.container)
+	if err != nil {
+		refuse(w, err)
+		return
+	}
+	stdout, stderr, err := s.o.Runtime.ExecSync(r.Context(), id, r.URL.Query()["cmd"], runTimeout)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	_, _ = w.Write(append(stdout, stderr...))
+}
+
+// stream hands the connection to the runtime's streaming server, SPDY and WebSocket
+// alike: both are an HTTP upgrade whose bytes are passed on.
+func stream(w http.ResponseWriter, r *http.Request, location string) {
+	to, err := url.Parse(location)
+	if err != nil {
+		refuse(w, fmt.Errorf("read the runtime's streaming address: %w", err))
+		return
+	}
+	proxy.NewUpgradeAwareHandler(to, nil, false, true, responder{}).ServeHTTP(w, r)
+}
+
+type responder struct{}
+
+func (responder) Error(w http.ResponseWriter, r *http.Request, err error) {
+	klog.FromContext(r.Context()).Error(err, "Stream broke", "path", r.URL.Path)
+	http.Error(w, err.Error(), http.StatusInternalServerError)
+}
+
+func refuse(w http.ResponseWriter, err error) {
+	http.Error(w, err.Error(), http.StatusInternalServerError)
+}

@@ -1,0 +1,195 @@
+package nodestatus
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"sync/atomic"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/component-helpers/apimachinery/lease"
+	nodeutil "k8s.io/component-helpers/node/util"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+)
+
+const (
+	// checkPeriod is how often the machine is looked at, keepalive how often the
+	// status is written though nothing changed, both the kubelet's.
+	checkPeriod = 10 * time.Second
+	keepalive   = 5 * time.Minute
+	// The kubelet's Lease: 40 s, renewed at a quarter of it.
+	leaseSeconds = 40
+	leaseRenewal = 10 * time.Second
+)
+
+// ErrForeign is returned for a Node of our name that no agent registered.
+var ErrForeign = errors.New("a Node of this name exists that is not an AI node; nothing of it was touched")
+
+// Registrar keeps one Node object true.
+type Registrar struct {
+	// Client acts as the node.
+	Client kubernetes.Interface
+	Facts  Facts
+	// Probe looks at the machine; it may take a few seconds.
+	Probe func(context.Context) Health
+	Clock clock.Clock
+
+	current atomic.Pointer[corev1.Node]
+	wrote   time.Time
+}
+
+// Node is the Node as last seen, nil before it stands. Do not change it.
+func (r *Registrar) Node() *corev1.Node { return r.current.Load() }
+
+// Register creates the Node, or adopts one of an earlier life of this AI node. It
+// must have succeeded before Run.
+func (r *Registrar) Register(ctx context.Context) error {
+	nodes := r.Client.CoreV1().Nodes()
+	have, err := nodes.Get(ctx, r.Facts.Name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		now := r.Clock.Now()
+		have, err = nodes.Create(ctx, node(r.Facts, status(r.Facts, r.Probe(ctx), corev1.NodeStatus{}, now)), metav1.CreateOptions{})
+		if err != nil {
+			return fmt.Errorf("register node %q: %w", r.Facts.Name, err)
+		}
+		r.wrote = now
+		r.current.Store(have)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read node %q: %w", r.Facts.Name, err)
+	}
+	if foreign(have) {
+		return fmt.Errorf("register node %q: %w (delete it or choose another name)", r.Facts.Name, ErrForeign)
+	}
+	if have, err = r.adopt(ctx, have); err != nil {
+		return err
+	}
+	r.current.Store(have)
+	return r.sync(ctx)
+}
+
+// adopt brings labels and annotations up to date; taints stay as they are, a node
+// may not change its own.
+func (r *Registrar) adopt(ctx context.Context, have *corev1.Node) (*corev1.Node, error) {
+	type meta struct {
+		Labels      map[string]string `json:"labels,omitempty"`
+		Annotations map[string]string `json:"annotations,omitempty"`
+	}
+	change := meta{Labels: missing(have.Labels, labels(r.Facts)), Annotations: missing(have.Annotations, annotations(r.Facts))}
+	if len(change.Labels)+len(change.Annotations) == 0 {
+		return have, nil
+	}
+	patch, err := json.Marshal(map[string]meta{"metadata": change})
+	if err != nil {
+		return nil, fmt.Errorf("adopt node %q: %w", r.Facts.Name, err)
+	}
+	have, err = r.Client.CoreV1().Nodes().Patch(ctx, r.Facts.Name, types.MergePatchType, patch, metav1.PatchOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("adopt node %q: %w", r.Facts.Name, err)
+	}
+	return have, nil
+}
+
+// missing is what of want have lacks or has otherwise.
+func missing(have, want map[string]string) map[string]string {
+	out := maps.Clone(want)
+	maps.DeleteFunc(out, func(k, v string) bool { return have[k] == v })
+	return out
+}
+
+// Run keeps the Node and its Lease true until ctx ends.
+func (r *Registrar) Run(ctx context.Context) error {
+	gone := make(chan struct{}, 1)
+	_, informer := cache.NewInformerWithOptions(cache.InformerOptions{
+		ListerWatcher: cache.NewListWatchFromClient(r.Client.CoreV1().RESTClient(), "nodes", "",
+			fields.OneTermEqualSelector(metav1.ObjectNameField, r.Facts.Name)),
+		ObjectType: &corev1.Node{},
+		Handler: cache.ResourceEventHandlerFuncs{
+			AddFunc:    func(o any) { r.saw(o) },
+			UpdateFunc: func(_, o any) { r.saw(o) },
+			DeleteFunc: func(any) {
+				select {
+				case gone <- struct{}{}:
+				default:
+				}
+			},
+		},
+	})
+	leases := lease.NewController(r.Clock, r.Client, r.Facts.Name, leaseSeconds, nil, leaseRenewal,
+		r.Facts.Name, corev1.NamespaceNodeLease, r.own)
+	ended := make(chan struct{}, 2)
+	for _, run := range []func(context.Context){informer.RunWithContext, leases.Run} {
+		go func() { run(ctx); ended <- struct{}{} }()
+	}
+	defer func() { <-ended; <-ended }()
+
+	for {
+		timer := r.Clock.NewTimer(checkPeriod)
+		var err error
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		case <-gone:
+			// Deleted by somebody while the record says bound: the record is the truth.
+			klog.FromContext(ctx).Info("The Node was deleted, registering it again", "node", r.Facts.Name)
+			err = r.Register(ctx)
+		case <-timer.C():
+			err = r.sync(ctx)
+		}
+		timer.Stop()
+		if err != nil && ctx.Err() == nil {
+			klog.FromContext(ctx).Error(err, "Node status not written")
+		}
+	}
+}
+
+func (r *Registrar) saw(object any) {
+	if n, ok := object.(*corev1.Node); ok {
+		r.current.Store(n)
+	}
+}
+
+// sync looks at the machine and writes the status if it changed or is due.
+func (r *Registrar) sync(ctx context.Context) error {
+	have, now := r.current.Load(), r.Clock.Now()
+	want := status(r.Facts, r.Probe(ctx), have.Status, now)
+	if sameBut(have.Status, want) && now.Sub(r.wrote) < keepalive {
+		return nil
+	}
+	changed := have.DeepCopy()
+	changed.Status = merged(have.Status, want)
+	written, _, err := nodeutil.PatchNodeStatus(r.Client.CoreV1(), types.NodeName(r.Facts.Name), have, changed)
+	if apierrors.IsNotFound(err) {
+		return r.Register(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("write the status of node %q: %w", r.Facts.Name, err)
+	}
+	r.wrote = now
+	r.current.Store(written)
+	return nil
+}
+
+// own makes the Node the owner of its Lease, as the kubelet does, so that they go
+// together.
+func (r *Registrar) own(l *coordinationv1.Lease) error {
+	if n := r.Node(); n != nil && len(l.OwnerReferences) == 0 {
+		l.OwnerReferences = []metav1.OwnerReference{{
+			APIVersion: "v1", Kind: "Node", Name: n.Name, UID: n.UID,
+		}}
+	}
+	return nil
+}
