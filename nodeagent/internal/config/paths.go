@@ -30,3 +30,9 @@ func (s State) ServingCertificates() string { return filepath.Join(s.Target(), "
 // Pods is DIR/pods: the volumes of pods. Not the target's: pods outlive a
 // damaged credential.
 func (s State) Pods() string { return filepath.Join(string(s), "pods") }
+
+// Volumes is DIR/volumes: what pods' volumes are mounted from.
+func (s State) Volumes() string { return filepath.Join(string(s), "volumes") }
+
+// Registered is DIR/target/registered: there once the Node of this binding stood.
+func (s State) Registered() string { return filepath.Join(s.Target(), "registered") }

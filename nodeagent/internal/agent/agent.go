@@ -1,0 +1,76 @@
+// Package agent wires the rooms of the node agent together: what a machine is, what
+// it runs pods with, and the walk through its bindings.
+package agent
+
+import (
+	"context"
+	"crypto/rand"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+
+	"github.com/ainode/ainode/nodeagent/internal/binding"
+	"github.com/ainode/ainode/nodeagent/internal/config"
+	"github.com/ainode/ainode/nodeagent/internal/cri"
+	"github.com/ainode/ainode/nodeagent/internal/machine"
+)
+
+// Run is the agent from start to end: who am I, what have I got, and then the walk
+// through bindings until ctx ends. Pods outlive it.
+func Run(ctx context.Context, cfg config.Run) error {
+	unlock, err := binding.Lock(cfg.StateDir.Lock())
+	if err != nil {
+		return err
+	}
+	defer unlock()
+
+	store := binding.Store{State: cfg.StateDir}
+	joined, err := store.Joined()
+	if err != nil {
+		return err
+	}
+	key, err := store.Key(rand.Reader)
+	if err != nil {
+		return err
+	}
+	identity, err := machine.Read("/")
+	if err != nil {
+		return err
+	}
+	address, err := nodeAddress(cfg.NodeIP, joined.Server)
+	if err != nil {
+		return err
+	}
+	cards, err := openCards(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer cards.Close()
+	size, err := measure(cfg, cards)
+	if err != nil {
+		return err
+	}
+	runtime, err := cri.Connect(ctx, cfg.ContainerRuntimeEndpoint)
+	if err != nil {
+		return err
+	}
+	defer runtime.Close(context.WithoutCancel(ctx))
+
+	holder := identity.Holder(key.Public.Fingerprint())
+	tenant := &tenant{
+		cfg: cfg, node: joined.Node, holder: holder, machine: identity, address: address,
+		size: size, cards: cards, runtime: runtime, clock: clock.RealClock{},
+	}
+	binder, err := binding.New(binding.Options{
+		Store: store, Joined: joined, Key: key, Holder: holder,
+		Facts: facts(identity, address, size, cards), Tenant: tenant, Clock: clock.RealClock{},
+	})
+	if err != nil {
+		return err
+	}
+	klog.FromContext(ctx).Info("Agent runs", "node", joined.Node, "hub", joined.Server, "address", address,
+		"gpus", len(cards.Cards()), "simulated", cards.Simulated(), "version", Version())
+	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)
+	return binder.Run(ctx)
+}

@@ -1,0 +1,137 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/component-base/version"
+
+	"github.com/ainode/ainode/api/contract"
+	"github.com/ainode/ainode/api/v1alpha1"
+	"github.com/ainode/ainode/nodeagent/internal/binding"
+	"github.com/ainode/ainode/nodeagent/internal/config"
+	"github.com/ainode/ainode/nodeagent/internal/gpu"
+	"github.com/ainode/ainode/nodeagent/internal/machine"
+)
+
+// kubernetes is the release whose kubelet this agent behaves like, reported where
+// the build has set no version.
+const kubernetes = "v1.37.2-ainode.dev"
+
+// KubeletVersion is the kubeletVersion of the Node.
+func KubeletVersion() string {
+	if v := version.Get().GitVersion; strings.Contains(v, "-ainode") {
+		return v
+	}
+	return kubernetes
+}
+
+// Version is the agent's own.
+func Version() string {
+	_, own, _ := strings.Cut(KubeletVersion(), "-ainode.")
+	return own
+}
+
+// nodeAddress is the given address, or that from which the hub is reached.
+func nodeAddress(given, hub string) (string, error) {
+	if given != "" {
+		return given, nil
+	}
+	u, err := url.Parse(hub)
+	if err != nil {
+		return "", fmt.Errorf("find this machine's address: the hub's URL: %w", err)
+	}
+	port := u.Port()
+	if port == "" {
+		port = "443"
+	}
+	// Nothing is sent: connecting a UDP socket only asks the routing table.
+	conn, err := (&net.Dialer{}).DialContext(context.Background(), "udp", net.JoinHostPort(u.Hostname(), port))
+	if err != nil {
+		return "", fmt.Errorf("find this machine's address (or give it with --node-ip): %w", err)
+	}
+	defer func() { _ = conn.Close() }()
+	local, ok := conn.LocalAddr().(*net.UDPAddr)
+	if !ok || local.IP.IsLoopback() {
+		return "", errors.New("the hub is reached by loopback, so this machine's address can't be told from it (give it with --node-ip)")
+	}
+	return local.IP.String(), nil
+}
+
+func openCards(ctx context.Context, cfg config.Run) (gpu.Inventory, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find the agent's program: %w", err)
+	}
+	return gpu.Open(gpu.Options{
+		Simulate: cfg.SimulateGPUs, CDIDir: cfg.CDIDir,
+		// The stand-in for nvidia-smi is installed beside the agent.
+		NvidiaSMI: filepath.Join(filepath.Dir(exe), "nvidia-smi-simulated"),
+	})
+}
+
+// measured is what the machine has, and what of it pods may have.
+type measured struct {
+	capacity, allocatable corev1.ResourceList
+}
+
+// measure reads the machine's size; in simulation what was claimed replaces it.
+// As on a kubelet with its defaults, pods get all but what its eviction thresholds
+// keep free: 100 MiB of memory and a tenth of the disk.
+func measure(cfg config.Run, cards gpu.Inventory) (measured, error) {
+	if err := os.MkdirAll(string(cfg.StateDir), 0o700); err != nil {
+		return measured{}, fmt.Errorf("make state directory: %w", err)
+	}
+	size, err := machine.Measure("/", string(cfg.StateDir))
+	if err != nil {
+		return measured{}, err
+	}
+	for text, to := range map[string]*resource.Quantity{cfg.SimulateCPU: &size.CPU, cfg.SimulateMemory: &size.Memory} {
+		if text == "" {
+			continue
+		}
+		if *to, err = resource.ParseQuantity(text); err != nil {
+			return measured{}, fmt.Errorf("read the simulated amount %q: %w", text, err)
+		}
+	}
+	capacity := corev1.ResourceList{
+		corev1.ResourceCPU:              size.CPU,
+		corev1.ResourceMemory:           size.Memory,
+		corev1.ResourceEphemeralStorage: size.Storage,
+		corev1.ResourcePods:             *resource.NewQuantity(int64(cfg.MaxPods), resource.DecimalSI),
+		contract.GPUResource:            *resource.NewQuantity(int64(len(cards.Cards())), resource.DecimalSI),
+	}
+	allocatable := capacity.DeepCopy()
+	memory := size.Memory.DeepCopy()
+	memory.Sub(resource.MustParse("100Mi"))
+	allocatable[corev1.ResourceMemory] = memory
+	allocatable[corev1.ResourceEphemeralStorage] = *resource.NewQuantity(size.Storage.Value()/10*9, resource.BinarySI)
+	return measured{capacity: capacity, allocatable: allocatable}, nil
+}
+
+// facts are what the hub is told of this machine.
+func facts(id machine.Identity, address string, size measured, cards gpu.Inventory) binding.Facts {
+	f := binding.Facts{
+		Address: address, Simulated: cards.Simulated(), AgentVersion: Version(),
+		Machine:  v1alpha1.Machine{ID: id.ID, ProductUUID: id.ProductUUID, BootID: id.BootID},
+		Capacity: map[string]resource.Quantity{},
+	}
+	for name, q := range size.capacity {
+		f.Capacity[string(name)] = q
+	}
+	for _, c := range cards.Cards() {
+		f.GPUs = append(f.GPUs, v1alpha1.GPU{
+			UUID: c.UUID, Index: int32(c.Index), Product: c.Product, //nolint:gosec // a machine has few cards
+			Memory: *resource.NewQuantity(int64(c.MemoryBytes), resource.BinarySI), //nolint:gosec // no card has 2^63 bytes
+		})
+	}
+	return f
+}

@@ -1,0 +1,174 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/scheme"
+	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/record"
+	"k8s.io/utils/clock"
+
+	"github.com/ainode/ainode/nodeagent/internal/binding"
+	"github.com/ainode/ainode/nodeagent/internal/config"
+	"github.com/ainode/ainode/nodeagent/internal/cri"
+	"github.com/ainode/ainode/nodeagent/internal/gpu"
+	"github.com/ainode/ainode/nodeagent/internal/kubeletapi"
+	"github.com/ainode/ainode/nodeagent/internal/machine"
+	"github.com/ainode/ainode/nodeagent/internal/nodestatus"
+	"github.com/ainode/ainode/nodeagent/internal/pods"
+)
+
+// stopGrace is how long a pod may take to end at release. Unbind has evicted what
+// wanted more time before it came to this.
+const stopGrace = 30 * time.Second
+
+// tenant is what runs on this machine while it is bound.
+type tenant struct {
+	cfg     config.Run
+	node    string
+	holder  string
+	machine machine.Identity
+	address string
+	size    measured
+	cards   gpu.Inventory
+	runtime *cri.Runtime
+	clock   clock.WithTicker
+
+	mu   sync.Mutex
+	pods *pods.Manager
+}
+
+var _ binding.Tenant = (*tenant)(nil)
+
+// Serve registers the Node, then looks after it, its pods and its kubelet API until
+// ctx ends or one of them fails.
+func (t *tenant) Serve(ctx context.Context, target binding.Target, registered func()) error {
+	client, err := kubernetes.NewForConfig(target.Config)
+	if err != nil {
+		return fmt.Errorf("make a client of the target: %w", err)
+	}
+	facts, err := t.nodeFacts(ctx, target)
+	if err != nil {
+		return err
+	}
+	node := &nodestatus.Registrar{
+		Client: client, Facts: facts, Clock: t.clock,
+		Probe: func(ctx context.Context) nodestatus.Health {
+			return nodestatus.Probe(ctx, "/", string(t.cfg.StateDir), t.runtime)
+		},
+	}
+	// Before the first registration of a binding nothing may be done in the node's
+	// name: it could be somebody else's. After it, pods come first: they are looked
+	// after though the target does not answer.
+	if _, err := os.Stat(t.cfg.StateDir.Registered()); err != nil {
+		if err := node.Register(ctx); err != nil {
+			return err
+		}
+		if err := os.WriteFile(t.cfg.StateDir.Registered(), nil, 0o600); err != nil {
+			return fmt.Errorf("note the registration: %w", err)
+		}
+	}
+
+	events := record.NewBroadcaster(record.WithContext(ctx))
+	events.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: client.CoreV1().Events("")})
+	defer events.Shutdown()
+	recorder := events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "kubelet", Host: t.node})
+	manager, err := t.newPods(client, node.Node, target.Epoch, recorder)
+	if err != nil {
+		return err
+	}
+	certificates, err := kubeletapi.NewCertificates(ctx, client, t.node, t.address, t.cfg.StateDir.ServingCertificates())
+	if err != nil {
+		return err
+	}
+	server, err := kubeletapi.New(kubeletapi.Options{
+		Node: t.node, Address: net.JoinHostPort(t.address, strconv.Itoa(t.cfg.Port)), Client: client, ClientCA: target.ClientCA,
+		Certificate: certificates.Current, Pods: manager, Runtime: t.runtime, Images: t.runtime.Images, Clock: t.clock,
+	})
+	if err != nil {
+		return err
+	}
+	listener, err := server.Listen(ctx)
+	if err != nil {
+		return err
+	}
+	certificates.Start()
+	defer certificates.Stop()
+	registered()
+	return together(ctx, node.Run, manager.Run, func(ctx context.Context) error { return server.Serve(ctx, listener) })
+}
+
+// StopAll ends every pod of this machine.
+func (t *tenant) StopAll(ctx context.Context) error {
+	manager := t.manager()
+	if manager == nil {
+		// Unbound since the start: what is left of an earlier life is ended without
+		// any cluster.
+		nowhere, err := kubernetes.NewForConfig(&rest.Config{Host: "https://unbound.invalid"})
+		if err != nil {
+			return fmt.Errorf("make a client: %w", err)
+		}
+		if manager, err = t.newPods(nowhere, func() *corev1.Node { return &corev1.Node{} }, 0, &record.FakeRecorder{}); err != nil {
+			return err
+		}
+	}
+	return manager.StopAll(ctx, stopGrace)
+}
+
+// GPUsInUse is how many cards living pods have.
+func (t *tenant) GPUsInUse() int {
+	if manager := t.manager(); manager != nil {
+		return manager.GPUsInUse()
+	}
+	return 0
+}
+
+func (t *tenant) manager() *pods.Manager {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.pods
+}
+
+func (t *tenant) nodeFacts(ctx context.Context, target binding.Target) (nodestatus.Facts, error) {
+	runtime, err := t.runtime.Version(ctx, "")
+	if err != nil {
+		return nodestatus.Facts{}, fmt.Errorf("ask the container runtime's version: %w", err)
+	}
+	return nodestatus.Facts{
+		Name: t.node, Epoch: target.Epoch, Holder: t.holder, Machine: t.machine,
+		Address: t.address, Port: int32(t.cfg.Port), //nolint:gosec // a port
+		Capacity: t.size.capacity, Allocatable: t.size.allocatable,
+		GPULabels: gpu.NodeLabels(t.cards), Simulated: t.cards.Simulated() != "", BindLabels: target.Labels,
+		KubeletVersion: KubeletVersion(), Runtime: runtime.RuntimeName + "://" + runtime.RuntimeVersion,
+	}, nil
+}
+
+// together runs all until ctx ends or one returns an error, then waits for the
+// others to end too.
+func together(ctx context.Context, all ...func(context.Context) error) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	results := make(chan error, len(all))
+	for _, run := range all {
+		go func() { results <- run(ctx) }()
+	}
+	var errs []error
+	for range all {
+		err := <-results
+		if err != nil {
+			errs = append(errs, err)
+		}
+		stop()
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,163 @@
+package binding
+
+import (
+	"context"
+	"crypto/rand"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/fake"
+	testclock "k8s.io/utils/clock/testing"
+
+	"github.com/ainode/ainode/api/contract"
+	"github.com/ainode/ainode/api/handover"
+	"github.com/ainode/ainode/api/identity"
+)
+
+func TestObtain(t *testing.T) {
+	t.Parallel()
+	key, err := handover.GenerateKeyPair(rand.Reader)
+	require.NoError(t, err)
+	stranger, err := handover.GenerateKeyPair(rand.Reader)
+	require.NoError(t, err)
+	given := handover.Credential{Node: "ai-1", Epoch: 3, Server: "https://target:6443", ServiceAccount: identity.Target("ai-1", 3), Token: "ten-minutes"}
+	sealed, err := given.Seal(key.Public)
+	require.NoError(t, err)
+	other, err := given.Seal(stranger.Public)
+	require.NoError(t, err)
+	wrong := given
+	wrong.Node = "ai-2"
+	wrongNode, err := wrong.Seal(key.Public)
+	require.NoError(t, err)
+
+	for name, c := range map[string]struct {
+		data map[string][]byte
+		want string
+	}{
+		"handed over":      {data: map[string][]byte{handover.SealedKey: sealed, handover.EpochKey: []byte("3")}},
+		"not yet":          {data: nil, want: errNotThere.Error()},
+		"blanked":          {data: map[string][]byte{handover.SealedKey: {}, handover.EpochKey: []byte("3")}, want: errNotThere.Error()},
+		"an older epoch":   {data: map[string][]byte{handover.SealedKey: sealed, handover.EpochKey: []byte("2")}, want: errNotThere.Error()},
+		"another's key":    {data: map[string][]byte{handover.SealedKey: other, handover.EpochKey: []byte("3")}, want: "not sealed to this machine's key"},
+		"another's secret": {data: map[string][]byte{handover.SealedKey: wrongNode, handover.EpochKey: []byte("3")}, want: `"ai-2"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			hub := fake.NewClientset(&corev1.Secret{
+				ObjectMeta: metav1.ObjectMeta{Name: identity.HandoverSecret("ai-1"), Namespace: contract.SystemNamespace}, Data: c.data,
+			})
+			target := fake.NewClientset()
+			grantTokens(target, "a-day", start.Add(24*time.Hour))
+			o := &obtainer{
+				hub: hub, store: testStore(t), node: "ai-1", key: key, clock: testclock.NewFakeClock(start),
+				target: func(c handover.Credential) (kubernetes.Interface, error) {
+					require.Equal(t, "ten-minutes", c.Token)
+					return target, nil
+				},
+			}
+			got, err := o.obtain(context.Background(), 3, map[string]string{"zone": "a"})
+			stored, storeErr := o.store.Credential()
+			require.NoError(t, storeErr)
+			if c.want != "" {
+				require.ErrorContains(t, err, c.want)
+				require.Nil(t, stored)
+				return
+			}
+			require.NoError(t, err)
+			require.Equal(t, "a-day", got.Token.Value)
+			require.Equal(t, "a-day", stored.Token.Value)
+			require.Equal(t, "a", stored.NodeLabels["zone"])
+			secret, err := hub.CoreV1().Secrets(contract.SystemNamespace).Get(context.Background(), identity.HandoverSecret("ai-1"), metav1.GetOptions{})
+			require.NoError(t, err)
+			require.Empty(t, secret.Data[handover.SealedKey], "the sealed credential is blanked")
+		})
+	}
+}
+
+func TestOneMachineHoldsTheLease(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	hub, clock := fake.NewClientset(), testclock.NewFakeClock(start)
+	first := &claimer{hub: hub, node: "ai-1", holder: "one", clock: clock}
+	second := &claimer{hub: hub, node: "ai-1", holder: "two", clock: clock}
+	claim := func(c *claimer) Claim {
+		state, _, err := c.claim(ctx)
+		require.NoError(t, err)
+		return state
+	}
+	require.Equal(t, Ours, claim(first))
+	require.Equal(t, Elsewhere, claim(second))
+	clock.Step(30 * time.Second)
+	require.Equal(t, Ours, claim(first))
+	clock.Step(30 * time.Second)
+	require.Equal(t, Elsewhere, claim(second), "renewed since: its time begins anew")
+	clock.Step(39 * time.Second)
+	require.Equal(t, Elsewhere, claim(second))
+	clock.Step(time.Second)
+	require.Equal(t, Ours, claim(second), "it stood still for the whole duration")
+	require.Equal(t, Elsewhere, claim(first))
+	_, other, err := first.claim(ctx)
+	require.NoError(t, err)
+	require.Equal(t, "two", other)
+}
+
+func TestATokenIsRenewedAtFourFifthsOfItsLife(t *testing.T) {
+	t.Parallel()
+	clock := testclock.NewFakeClock(start)
+	renewed := make(chan Token)
+	k := &Keeper{
+		Clock: clock,
+		Renew: func(context.Context) (Token, error) {
+			return Token{Value: "next", Issued: clock.Now(), Expires: clock.Now().Add(10 * time.Hour)}, nil
+		},
+		Save: func(t Token) error { renewed <- t; return nil },
+	}
+	k.Set(Token{Value: "first", Issued: start, Expires: start.Add(10 * time.Hour)})
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go k.Run(ctx)
+	require.Eventually(t, clock.HasWaiters, 5*time.Second, time.Millisecond)
+	clock.Step(8*time.Hour - time.Second)
+	select {
+	case <-renewed:
+		t.Fatal("renewed too early")
+	default:
+	}
+	clock.Step(time.Second)
+	require.Equal(t, "next", (<-renewed).Value)
+}
+
+func TestTheKeeperNoticesA401(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer good" {
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+	}))
+	defer server.Close()
+	changes := 0
+	k := &Keeper{Changed: func() { changes++ }}
+	client := &http.Client{Transport: k.Wrap(http.DefaultTransport)}
+	get := func() {
+		answer, err := client.Get(server.URL)
+		require.NoError(t, err)
+		_, _ = io.Copy(io.Discard, answer.Body)
+		require.NoError(t, answer.Body.Close())
+	}
+	k.Set(Token{Value: "bad"})
+	get()
+	get()
+	require.True(t, k.Refused())
+	require.Equal(t, 1, changes)
+	k.Set(Token{Value: "good"})
+	require.False(t, k.Refused(), "a new token has not been refused yet")
+	get()
+	require.False(t, k.Refused())
+}
