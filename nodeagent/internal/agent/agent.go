@@ -42,11 +42,10 @@ func Run(ctx context.Context, cfg config.Run) error {
 	if err != nil {
 		return err
 	}
-	cards, err := openCards(ctx, cfg)
+	cards, err := openCards(cfg, identity)
 	if err != nil {
 		return err
 	}
-	defer cards.Close()
 	size, err := measure(cfg, cards)
 	if err != nil {
 		return err

@@ -22,16 +22,16 @@ import (
 	"github.com/ainode/ainode/nodeagent/internal/machine"
 )
 
-// kubernetes is the release whose kubelet this agent behaves like, reported where
+// behaves is the release whose kubelet this agent behaves like, reported where
 // the build has set no version.
-const kubernetes = "v1.37.2-ainode.dev"
+const behaves = "v1.37.2-ainode.dev"
 
 // KubeletVersion is the kubeletVersion of the Node.
 func KubeletVersion() string {
 	if v := version.Get().GitVersion; strings.Contains(v, "-ainode") {
 		return v
 	}
-	return kubernetes
+	return behaves
 }
 
 // Version is the agent's own.
@@ -66,13 +66,13 @@ func nodeAddress(given, hub string) (string, error) {
 	return local.IP.String(), nil
 }
 
-func openCards(ctx context.Context, cfg config.Run) (gpu.Inventory, error) {
+func openCards(cfg config.Run, id machine.Identity) (gpu.Inventory, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("find the agent's program: %w", err)
 	}
 	return gpu.Open(gpu.Options{
-		Simulate: cfg.SimulateGPUs, CDIDir: cfg.CDIDir,
+		Simulate: cfg.SimulateGPUs, MachineID: id.ID, CDIDir: cfg.CDIDir, AllowNone: true,
 		// The stand-in for nvidia-smi is installed beside the agent.
 		NvidiaSMI: filepath.Join(filepath.Dir(exe), "nvidia-smi-simulated"),
 	})

@@ -93,7 +93,7 @@ func (t *tenant) Serve(ctx context.Context, target binding.Target, registered fu
 	}
 	server, err := kubeletapi.New(kubeletapi.Options{
 		Node: t.node, Address: net.JoinHostPort(t.address, strconv.Itoa(t.cfg.Port)), Client: client, ClientCA: target.ClientCA,
-		Certificate: certificates.Current, Pods: manager, Runtime: t.runtime, Images: t.runtime.Images, Clock: t.clock,
+		Certificate: certificates.Current, Pods: manager, Runtime: t.runtime.RuntimeService, Images: t.runtime.Images, Clock: t.clock,
 	})
 	if err != nil {
 		return err

@@ -28,6 +28,7 @@ const (
 	// status is written though nothing changed, both the kubelet's.
 	checkPeriod = 10 * time.Second
 	keepalive   = 5 * time.Minute
+	retryPeriod = 5 * time.Second
 	// The kubelet's Lease: 40 s, renewed at a quarter of it.
 	leaseSeconds = 40
 	leaseRenewal = 10 * time.Second
@@ -49,11 +50,16 @@ type Registrar struct {
 	wrote   time.Time
 }
 
-// Node is the Node as last seen, nil before it stands. Do not change it.
-func (r *Registrar) Node() *corev1.Node { return r.current.Load() }
+// Node is the Node as last seen, or as it is to be registered while it has not been
+// seen yet. Do not change it.
+func (r *Registrar) Node() *corev1.Node {
+	if n := r.current.Load(); n != nil {
+		return n
+	}
+	return node(r.Facts, status(r.Facts, Health{}, corev1.NodeStatus{}, r.Clock.Now()))
+}
 
-// Register creates the Node, or adopts one of an earlier life of this AI node. It
-// must have succeeded before Run.
+// Register creates the Node, or adopts one of an earlier life of this AI node.
 func (r *Registrar) Register(ctx context.Context) error {
 	nodes := r.Client.CoreV1().Nodes()
 	have, err := nodes.Get(ctx, r.Facts.Name, metav1.GetOptions{})
@@ -109,8 +115,29 @@ func missing(have, want map[string]string) map[string]string {
 	return out
 }
 
-// Run keeps the Node and its Lease true until ctx ends.
+// Run keeps the Node and its Lease true until ctx ends; if Register has not
+// succeeded yet it tries that first, for as long as it takes. ErrForeign ends it.
 func (r *Registrar) Run(ctx context.Context) error {
+	for r.current.Load() == nil {
+		err := r.Register(ctx)
+		if err == nil {
+			break
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		if errors.Is(err, ErrForeign) {
+			return err
+		}
+		klog.FromContext(ctx).Error(err, "Node not registered, trying again", "after", retryPeriod)
+		timer := r.Clock.NewTimer(retryPeriod)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		case <-timer.C():
+		}
+	}
 	gone := make(chan struct{}, 1)
 	_, informer := cache.NewInformerWithOptions(cache.InformerOptions{
 		ListerWatcher: cache.NewListWatchFromClient(r.Client.CoreV1().RESTClient(), "nodes", "",
@@ -186,7 +213,7 @@ func (r *Registrar) sync(ctx context.Context) error {
 // own makes the Node the owner of its Lease, as the kubelet does, so that they go
 // together.
 func (r *Registrar) own(l *coordinationv1.Lease) error {
-	if n := r.Node(); n != nil && len(l.OwnerReferences) == 0 {
+	if n := r.current.Load(); n != nil && len(l.OwnerReferences) == 0 {
 		l.OwnerReferences = []metav1.OwnerReference{{
 			APIVersion: "v1", Kind: "Node", Name: n.Name, UID: n.UID,
 		}}
