@@ -40,6 +40,10 @@ func writeJSON(path string, value any) error {
 	if err != nil {
 		return fmt.Errorf("encode %q: %w", filepath.Base(path), err)
 	}
+	return writeFile(path, append(raw, '\n'))
+}
+
+func writeFile(path string, raw []byte) error {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("write %q: %w", path, err)
@@ -48,7 +52,7 @@ func writeJSON(path string, value any) error {
 	if err != nil {
 		return fmt.Errorf("write %q: %w", path, err)
 	}
-	_, err = f.Write(append(raw, '\n'))
+	_, err = f.Write(raw)
 	err = errors.Join(err, f.Sync(), f.Close())
 	if err == nil {
 		err = os.Rename(f.Name(), path)

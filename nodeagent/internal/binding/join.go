@@ -49,7 +49,12 @@ func Join(ctx context.Context, o JoinOptions) (Joined, handover.PublicKey, error
 		return joined, key, err
 	}
 	defer unlock()
-	if err := o.Store.mayBecome(joined, o.Reset); err != nil {
+	again, err := o.Store.mayBecome(joined, o.Reset)
+	if err != nil {
+		return joined, key, err
+	}
+	restore, err := o.Store.remember()
+	if err != nil {
 		return joined, key, err
 	}
 
@@ -72,7 +77,7 @@ func Join(ctx context.Context, o JoinOptions) (Joined, handover.PublicKey, error
 		return joined, key, err
 	}
 
-	if o.Reset {
+	if o.Reset && !again {
 		if err := os.Remove(o.Store.State.Key()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return joined, key, fmt.Errorf("reset the key: %w", err)
 		}
@@ -88,59 +93,95 @@ func Join(ctx context.Context, o JoinOptions) (Joined, handover.PublicKey, error
 	if err := writeJSON(o.Store.State.Hub(), joined); err != nil {
 		return joined, key, err
 	}
-	if err := spend(ctx, file.Node, joiner, hub); err != nil {
+	switch err := spend(ctx, file.Node, joiner, hub); {
+	case apierrors.IsNotFound(err) && !again:
+		// Its token still worked, since API servers remember tokens for some seconds,
+		// but somebody was here before.
+		return joined, key, errors.Join(errUsed(joined), restore())
+	case err != nil && !apierrors.IsNotFound(err):
 		return joined, key, fmt.Errorf("this machine has joined, but the join file still works (run the same command again to void it): %w", err)
 	}
 	return joined, pair.Public, nil
 }
 
-// mayBecome refuses to make one machine two AI nodes.
-func (s Store) mayBecome(want Joined, reset bool) error {
+// mayBecome refuses to make one machine two AI nodes. again is true on a machine
+// that is this node already.
+func (s Store) mayBecome(want Joined, reset bool) (again bool, err error) {
 	have, err := s.Joined()
 	if errors.Is(err, ErrNotJoined) {
-		return nil
+		return false, nil
 	}
 	if err != nil && !reset {
-		return fmt.Errorf("%w (start over with: ainode-agent join --reset)", err)
+		return false, fmt.Errorf("%w (start over with: ainode-agent join --reset)", err)
 	}
-	same := have.Node == want.Node && string(have.CertificateAuthorityData) == string(want.CertificateAuthorityData)
-	if same {
-		return nil
+	if have.Node == want.Node && string(have.CertificateAuthorityData) == string(want.CertificateAuthorityData) {
+		return true, nil
 	}
 	bound, err := s.Credential()
 	if err != nil {
-		return err
+		return false, err
 	}
 	if bound != nil {
-		return fmt.Errorf("this machine is AI node %q of %s and is bound to a cluster (give it back first: kubectl ainode unbind %s)",
+		return false, fmt.Errorf("this machine is AI node %q of %s and is bound to a cluster (give it back first: kubectl ainode unbind %s)",
 			have.Node, have.Server, have.Node)
 	}
 	if !reset {
-		return fmt.Errorf("this machine is AI node %q of %s already (to make it %q of %s: ainode-agent join --reset)",
+		return false, fmt.Errorf("this machine is AI node %q of %s already (to make it %q of %s: ainode-agent join --reset)",
 			have.Node, have.Server, want.Node, want.Server)
 	}
-	return nil
+	return false, nil
 }
 
-// spend deletes the Secret that the joiner's token is bound to. Which of the two
+// remember returns what puts the joined state back as it is now.
+func (s Store) remember() (func() error, error) {
+	before := map[string][]byte{}
+	for _, path := range []string{s.State.Hub(), s.State.HubToken(), s.State.Key()} {
+		raw, err := os.ReadFile(path)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("read state: %w", err)
+		}
+		before[path] = raw
+	}
+	return func() error {
+		var errs []error
+		for path, raw := range before {
+			if raw != nil {
+				errs = append(errs, writeFile(path, raw))
+			} else if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				errs = append(errs, fmt.Errorf("put the state back: %w", err))
+			}
+		}
+		return errors.Join(errs...)
+	}, nil
+}
+
+// spend deletes the Secret that the joiner's token is bound to: of several machines
+// with one join file, the one whose deletion succeeds has joined. Which of the two
 // accounts may is the hub's matter.
 func spend(ctx context.Context, node string, clients ...kubernetes.Interface) error {
 	var last error
 	for _, client := range clients {
 		err := client.CoreV1().Secrets(contract.SystemNamespace).Delete(ctx, identity.Joiner(node), metav1.DeleteOptions{})
-		if err == nil || apierrors.IsNotFound(err) {
+		if err == nil {
 			return nil
 		}
 		last = fmt.Errorf("delete the joiner's secret: %w", err)
+		if apierrors.IsNotFound(err) {
+			return last
+		}
 	}
 	return last
+}
+
+func errUsed(j Joined) error {
+	return fmt.Errorf("this join file was used already or has been withdrawn (print a new one with: kubectl ainode add %s)", j.Node)
 }
 
 // joinError says what an API error means for somebody with a join file in hand.
 func joinError(j Joined, err error) error {
 	switch {
 	case apierrors.IsUnauthorized(err):
-		return fmt.Errorf("this join file was used already or has been withdrawn (print a new one with: kubectl ainode add %s)", j.Node)
+		return errUsed(j)
 	case apierrors.IsForbidden(err), apierrors.IsNotFound(err):
 		return fmt.Errorf("the hub knows no AI node %q that this join file is for (print a new one with: kubectl ainode add %s): %w", j.Node, j.Node, err)
 	default:

@@ -91,6 +91,18 @@ func TestAJoinFileWorksOnce(t *testing.T) {
 	require.ErrorContains(t, err, "kubectl ainode add ai-1")
 }
 
+// API servers remember a token for some seconds after its Secret is gone.
+func TestAReplayWithinTheTokenCacheChangesNothing(t *testing.T) {
+	t.Parallel()
+	h := &hub{Clientset: fake.NewClientset()} // no joiner Secret any more, yet the token works
+	grantTokens(h.Clientset, "hub-token", start.Add(time.Hour))
+	s := testStore(t)
+	require.ErrorContains(t, tryJoin(t, s, h, joinText(t, "ai-1"), false), "used already")
+	for _, path := range []string{s.State.Hub(), s.State.HubToken(), s.State.Key()} {
+		require.NoFileExists(t, path)
+	}
+}
+
 func TestAFailedJoinChangesNothing(t *testing.T) {
 	t.Parallel()
 	h, s := newHub("ai-1"), testStore(t)
