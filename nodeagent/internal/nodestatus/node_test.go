@@ -1,0 +1,127 @@
+package nodestatus
+
+import (
+	"context"
+	"flag"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes/fake"
+	testclock "k8s.io/utils/clock/testing"
+	"sigs.k8s.io/yaml"
+
+	"github.com/ainode/ainode/api/contract"
+	"github.com/ainode/ainode/nodeagent/internal/machine"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+var start = time.Date(2026, 11, 24, 3, 0, 0, 0, time.UTC)
+
+func testFacts() Facts {
+	amounts := corev1.ResourceList{
+		corev1.ResourceCPU: resource.MustParse("128"), corev1.ResourceMemory: resource.MustParse("1Ti"),
+		corev1.ResourcePods: resource.MustParse("110"), contract.GPUResource: resource.MustParse("8"),
+	}
+	return Facts{
+		Name: "ai-1", Epoch: 3, Holder: "product_boot_key",
+		Machine: machine.Identity{ID: "m", ProductUUID: "p", BootID: "b", Kernel: "6.1", OSImage: "Some Linux 1", Arch: "amd64", OS: "linux"},
+		Address: "10.0.0.7", Port: 10250, Capacity: amounts, Allocatable: amounts,
+		GPULabels: map[string]string{"nvidia.com/gpu.count": "8"}, Simulated: true,
+		BindLabels:     map[string]string{"topology.kubernetes.io/zone": "a", contract.TypeLabel: "something-else"},
+		KubeletVersion: "v1.37.2-ainode.dev", Runtime: "containerd://2.4.2",
+	}
+}
+
+func TestTheNodeAsRegistered(t *testing.T) {
+	t.Parallel()
+	got, err := yaml.Marshal(node(testFacts(), status(testFacts(), Health{}, corev1.NodeStatus{}, start)))
+	require.NoError(t, err)
+	const golden = "testdata/node.yaml"
+	if *update {
+		require.NoError(t, os.MkdirAll("testdata", 0o755))
+		require.NoError(t, os.WriteFile(golden, got, 0o600))
+	}
+	want, err := os.ReadFile(golden)
+	require.NoError(t, err)
+	require.Empty(t, cmp.Diff(string(want), string(got)))
+}
+
+func TestConditionsKeepTheirTransition(t *testing.T) {
+	t.Parallel()
+	first := conditions(Health{}, nil, start)
+	later := conditions(Health{NotReady: "container runtime does not answer"}, first, start.Add(time.Minute))
+	for _, c := range later {
+		want := start
+		if c.Type == corev1.NodeReady {
+			want = start.Add(time.Minute)
+			require.Equal(t, corev1.ConditionFalse, c.Status)
+		}
+		require.True(t, want.Equal(c.LastTransitionTime.Time), c.Type)
+		require.True(t, start.Add(time.Minute).Equal(c.LastHeartbeatTime.Time), c.Type)
+	}
+	a, b := corev1.NodeStatus{Conditions: first}, corev1.NodeStatus{Conditions: conditions(Health{}, first, start.Add(time.Hour))}
+	require.True(t, sameBut(a, b), "a heartbeat alone is no change")
+	require.False(t, sameBut(a, corev1.NodeStatus{Conditions: later}))
+}
+
+func registrar(client *fake.Clientset) *Registrar {
+	return &Registrar{
+		Client: client, Facts: testFacts(), Clock: testclock.NewFakeClock(start),
+		Probe: func(context.Context) Health { return Health{} },
+	}
+}
+
+func TestRegister(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	client := fake.NewClientset()
+	r := registrar(client)
+	require.NoError(t, r.Register(ctx))
+	n, err := client.CoreV1().Nodes().Get(ctx, "ai-1", metav1.GetOptions{})
+	require.NoError(t, err)
+	require.Equal(t, []corev1.Taint{contract.Taint()}, n.Spec.Taints)
+	require.Empty(t, n.Spec.ProviderID)
+
+	client.ClearActions()
+	require.NoError(t, registrar(client).Register(ctx))
+	for _, a := range client.Actions() {
+		require.NotEqual(t, "create", a.GetVerb())
+	}
+	client.ClearActions()
+	require.NoError(t, r.sync(ctx))
+	require.Empty(t, client.Actions(), "nothing changed, nothing is written")
+}
+
+func TestAForeignNodeIsNotTouched(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	client := fake.NewClientset(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "ai-1", Labels: map[string]string{"someone": "else"}}})
+	err := registrar(client).Register(ctx)
+	require.ErrorIs(t, err, ErrForeign)
+	require.ErrorContains(t, err, `"ai-1"`)
+	for _, a := range client.Actions() {
+		require.Equal(t, "get", a.GetVerb())
+	}
+}
+
+func TestAnAdoptedNodeIsBroughtUpToDate(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	old := node(testFacts(), corev1.NodeStatus{})
+	old.Annotations[contract.BindEpochAnnotation] = "2"
+	old.Labels["kept"] = "yes"
+	client := fake.NewClientset(old)
+	require.NoError(t, registrar(client).Register(ctx))
+	n, err := client.CoreV1().Nodes().Get(ctx, "ai-1", metav1.GetOptions{})
+	require.NoError(t, err)
+	require.Equal(t, "3", n.Annotations[contract.BindEpochAnnotation])
+	require.Equal(t, "yes", n.Labels["kept"])
+	require.Equal(t, "10.0.0.7", n.Status.Addresses[0].Address)
+}
