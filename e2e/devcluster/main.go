@@ -6,6 +6,7 @@ package main
 import (
 	"embed"
 	"os"
+	"runtime"
 
 	"github.com/ainode/ainode/e2e/devcluster/internal/cli"
 )
@@ -15,6 +16,10 @@ import (
 //
 //go:embed go.mod go.sum cmd
 var sources embed.FS
+
+// A room's namespaces must be those of the first thread, which is the one that
+// /proc/PID/ns shows; only here is it certain to be this one.
+func init() { runtime.LockOSThread() }
 
 func main() {
 	os.Exit(cli.Run(os.Args[1:], sources))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/signal"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -72,6 +73,13 @@ func (a *app) up() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			interrupted := make(chan os.Signal, 1)
+			signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
+			go func() {
+				<-interrupted
+				fmt.Fprintf(os.Stderr, "\ninterrupted: `devcluster up --dir %[1]s` goes on from here, `devcluster down --dir %[1]s` takes away what was made\n", l.Dir)
+				os.Exit(130)
+			}()
 			return cluster.Up(l, machines, a.sources, os.Stderr)
 		},
 	}
@@ -179,7 +187,9 @@ func (a *app) become(args, env []string) error {
 	if err != nil {
 		return err
 	}
-	return room.Enter(l, args[0], env, args[1:])
+	err = room.Enter(l, args[0], env, args[1:])
+	room.Answer(err)
+	return err
 }
 
 func (a *app) start() *cobra.Command {
@@ -190,6 +200,9 @@ func (a *app) start() *cobra.Command {
 			l, err := a.layout()
 			if err != nil {
 				return err
+			}
+			if id, running := daemon.Find(l, name); running {
+				return fmt.Errorf("%s runs already, as process %d: `devcluster stop --dir %s --name %s` first", name, id.Number, l.Dir, name)
 			}
 			if _, err := room.Pid(l, args[0]); err != nil {
 				return err
@@ -213,7 +226,7 @@ var signals = map[string]syscall.Signal{
 
 func (a *app) stop() *cobra.Command {
 	var name string
-	signal, patience := "TERM", 10*time.Second
+	signalName, patience := "TERM", 10*time.Second
 	cmd := &cobra.Command{
 		Use: "stop --name NAME", Short: "Stop a daemon and wait for its end", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
@@ -221,15 +234,15 @@ func (a *app) stop() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			number, ok := signals[strings.TrimPrefix(strings.ToUpper(signal), "SIG")]
+			number, ok := signals[strings.TrimPrefix(strings.ToUpper(signalName), "SIG")]
 			if !ok {
-				return fmt.Errorf("--signal %s: choose TERM, KILL, INT, QUIT or HUP", signal)
+				return fmt.Errorf("--signal %s: choose TERM, KILL, INT, QUIT or HUP", signalName)
 			}
 			return daemon.Stop(l, name, number, patience)
 		},
 	}
 	cmd.Flags().StringVar(&name, "name", "", "the name it was started with")
-	cmd.Flags().StringVar(&signal, "signal", signal, "TERM, KILL, INT, QUIT or HUP")
+	cmd.Flags().StringVar(&signalName, "signal", signalName, "TERM, KILL, INT, QUIT or HUP")
 	cmd.Flags().DurationVar(&patience, "timeout", patience, "how long to wait; after TERM a KILL follows")
 	_ = cmd.MarkFlagRequired("name")
 	return cmd

@@ -5,11 +5,13 @@ import (
 	"io"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/ainode/ainode/e2e/devcluster/internal/cgroup"
 	"github.com/ainode/ainode/e2e/devcluster/internal/layout"
 	"github.com/ainode/ainode/e2e/devcluster/internal/network"
+	"github.com/ainode/ainode/e2e/devcluster/internal/room"
 )
 
 // Down takes everything away but the built programs; all takes those too. It
@@ -72,7 +74,12 @@ func claim(l layout.Layout) error {
 
 func ours(l layout.Layout) bool {
 	found, err := os.ReadDir(l.Dir)
-	return err != nil || len(found) == 0 || layout.Exists(l.Path(marker))
+	if err != nil || len(found) == 0 || layout.Exists(l.Path(marker)) {
+		return true
+	}
+	// This program may have been laid into bin before the first `up`, and alone.
+	programs, err := os.ReadDir(l.Bin())
+	return err == nil && len(found) == 1 && len(programs) == 1 && programs[0].Name() == "devcluster"
 }
 
 // sweep ends every process of the cluster and removes what they leave.
@@ -81,6 +88,10 @@ func sweep(l layout.Layout, hierarchies []cgroup.Hierarchy, all bool) error {
 	known := err == nil
 	if err := cgroup.Kill(hierarchies, l.CgroupName(), 20*time.Second); err != nil {
 		return err
+	}
+	for _, stray := range room.Inhabitants(l) {
+		// Came in by other means than `devcluster exec`, for example `ip netns exec`.
+		_ = syscall.Kill(stray, syscall.SIGKILL)
 	}
 	if err := network.Remove(l, known && !state.NetnsDir); err != nil {
 		return err

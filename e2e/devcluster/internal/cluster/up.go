@@ -362,6 +362,10 @@ func Build(l layout.Layout, sources fs.FS, out *os.File) error {
 			return err
 		}
 	}
+	if len(missing) > 0 && !layout.Exists(l.StateFile()) {
+		_ = os.RemoveAll(l.Path("src"))
+		_ = os.RemoveAll(l.Path("tmp"))
+	}
 	report.Line("built: %s", l.Bin())
 	return nil
 }

@@ -64,7 +64,7 @@ func Start(l layout.Layout, spec Spec) (pid.Identity, error) {
 	cmd := room.Command(l, spec.Room, spec.Argv...)
 	cmd.Stdout, cmd.Stderr, cmd.Env = log, log, spec.Env
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := cmd.Start(); err != nil {
+	if err := room.Launch(cmd); err != nil {
 		return pid.Identity{}, fmt.Errorf("starting %s: %w", spec.Name, err)
 	}
 	id, err := pid.Of(cmd.Process.Pid)

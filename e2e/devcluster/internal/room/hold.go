@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"sort"
 	"strings"
 	"syscall"
@@ -19,8 +18,7 @@ import (
 
 // Hold builds the room described in file around the calling process and then
 // becomes the pause program, which keeps it. Progress goes to descriptor 3:
-// "ready", or what went wrong. It must be called on the main thread, because
-// /proc/PID/ns shows that thread's namespaces.
+// "ready", or what went wrong. It must be called on the main thread, locked.
 func Hold(file string) error {
 	answer := os.NewFile(3, "answer")
 	if err := hold(file, answer); err != nil {
@@ -49,7 +47,9 @@ func hold(file string, answer *os.File) error {
 	if err := cgroup.Join(hierarchies, spec.Cgroup); err != nil {
 		return err
 	}
-	runtime.LockOSThread()
+	if unix.Gettid() != os.Getpid() {
+		return errors.New("not on the main thread: the program has to lock it in an init function")
+	}
 	if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP); err != nil {
 		return fmt.Errorf("making namespaces: %w: this needs root and a kernel with network, mount and cgroup namespaces", err)
 	}

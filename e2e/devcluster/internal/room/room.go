@@ -7,11 +7,15 @@ package room
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -104,6 +108,33 @@ func pidFile(l layout.Layout, name string) string {
 	return filepath.Join(l.RoomDir(name), "room.pid")
 }
 
+// Inhabitants lists processes in a room's network, however they came there.
+func Inhabitants(l layout.Layout) []int {
+	names, _ := filepath.Glob(filepath.Join("/run/netns", l.NetnsPrefix()+"*"))
+	rooms := map[uint64]bool{}
+	for _, name := range names {
+		if info, err := os.Stat(name); err == nil {
+			rooms[inode(info)] = true
+		}
+	}
+	var pids []int
+	links, _ := filepath.Glob("/proc/[0-9]*/ns/net")
+	for _, link := range links {
+		if info, err := os.Stat(link); err == nil && rooms[inode(info)] {
+			number, _ := strconv.Atoi(strings.Split(link, "/")[2])
+			pids = append(pids, number)
+		}
+	}
+	return pids
+}
+
+func inode(info os.FileInfo) uint64 {
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+		return stat.Ino
+	}
+	return 0
+}
+
 // Enter turns the calling process into argv, inside the room. It returns only
 // when that failed. The pid stays the same.
 func Enter(l layout.Layout, name string, env, argv []string) error {
@@ -153,7 +184,7 @@ func Enter(l layout.Layout, name string, env, argv []string) error {
 	if err != nil {
 		return fmt.Errorf("in %s: %w", name, err)
 	}
-	if err := syscall.Exec(path, argv, env); err != nil {
+	if err := syscall.Exec(path, argv, withoutAnswer(env)); err != nil {
 		return fmt.Errorf("running %s in %s: %w", path, name, err)
 	}
 	return nil
@@ -162,6 +193,51 @@ func Enter(l layout.Layout, name string, env, argv []string) error {
 // Command builds a call that runs argv inside the room.
 func Command(l layout.Layout, name string, argv ...string) *exec.Cmd {
 	return exec.Command("/proc/self/exe", append([]string{EnterCommand, "--dir", l.Dir, name, "--"}, argv...)...)
+}
+
+// answerVariable tells EnterCommand which descriptor to report on.
+const answerVariable = "DEVCLUSTER_ANSWER_FD"
+
+// Launch starts a Command and returns when argv runs in the room, or with the
+// reason why it does not.
+func Launch(cmd *exec.Cmd) error {
+	answer, child, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer answer.Close()
+	cmd.ExtraFiles = []*os.File{child}
+	cmd.Env = append(cmd.Env, answerVariable+"=3")
+	err = cmd.Start()
+	_ = child.Close()
+	if err != nil {
+		return err
+	}
+	// The descriptor closes by itself when argv takes over.
+	trouble, err := io.ReadAll(answer)
+	if err == nil && len(trouble) > 0 {
+		err = errors.New(strings.TrimSpace(string(trouble)))
+	}
+	if err != nil {
+		_ = cmd.Wait()
+	}
+	return err
+}
+
+// Answer reports a failed Enter to the Launch that waits for it, if any.
+func Answer(err error) {
+	if os.Getenv(answerVariable) == "3" && err != nil {
+		_, _ = unix.Write(3, []byte(err.Error()))
+	}
+}
+
+// withoutAnswer prepares descriptor and environment for the program to come.
+func withoutAnswer(env []string) []string {
+	if os.Getenv(answerVariable) != "3" {
+		return env
+	}
+	unix.CloseOnExec(3)
+	return slices.DeleteFunc(slices.Clone(env), func(entry string) bool { return strings.HasPrefix(entry, answerVariable+"=") })
 }
 
 // leaf is where a room's own processes sit. Under version 2 a cgroup that hands
