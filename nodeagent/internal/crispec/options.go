@@ -2,9 +2,12 @@ package crispec
 
 import (
 	"context"
-	"path/filepath"
+	"path"
+	"strconv"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -52,8 +55,13 @@ type ContainerOptions struct {
 	Attempt uint32
 	// SpecHash is recorded on the container; empty is SpecHash of it.
 	SpecHash string
-	// CgroupParent is the same as in SandboxOptions.
+	// CgroupParent and Network are the same as in SandboxOptions.
 	CgroupParent string
+	Network      NetworkMode
+	// ImageUID or ImageUsername is the user that the image names. They are needed
+	// where the pod sets a group or runAsNonRoot but no user.
+	ImageUID      *int64
+	ImageUsername string
 	// NodeMemory is the machine's memory in bytes, by which OOM scores are shared
 	// out among Burstable pods; 0 gives them the score of one that asked for little.
 	NodeMemory int64
@@ -74,8 +82,44 @@ type Facts struct {
 	Allocatable corev1.ResourceList
 }
 
+// Hostname is the host name that a pod has by Kubernetes' rules: spec.hostname or
+// else its name, cut to what a host name may be.
+func Hostname(pod *corev1.Pod) string {
+	name := pod.Name
+	if pod.Spec.Hostname != "" {
+		name = pod.Spec.Hostname
+	}
+	if pod.Spec.HostnameOverride != nil {
+		name = *pod.Spec.HostnameOverride
+	}
+	const most = 63
+	if len(name) > most {
+		name = name[:most]
+	}
+	return strings.TrimRight(name, "-.")
+}
+
+// PodCgroup is the cgroup of one pod below parent: PARENT/podUID, or where parent
+// is a systemd slice, a slice of it. An empty parent gives none.
+func PodCgroup(parent string, uid types.UID) string {
+	if parent == "" {
+		return ""
+	}
+	if slice, ok := strings.CutSuffix(path.Base(parent), ".slice"); ok {
+		// In a slice's name a dash separates levels.
+		name := slice + "-pod" + strings.ReplaceAll(string(uid), "-", "_") + ".slice"
+		return path.Join(parent, name)
+	}
+	return path.Join(parent, "pod"+string(uid))
+}
+
+// LogPath of a container, below its pod's LogDirectory: CONTAINER/ATTEMPT.log.
+func LogPath(container string, attempt uint32) string {
+	return path.Join(container, strconv.FormatUint(uint64(attempt), 10)+".log")
+}
+
 // LogDirectory is ROOT/NAMESPACE_NAME_UID, the kubelet's layout below
 // /var/log/pods, which log collectors look for.
 func LogDirectory(root string, pod *corev1.Pod) string {
-	return filepath.Join(root, pod.Namespace+"_"+pod.Name+"_"+string(pod.UID))
+	return path.Join(root, pod.Namespace+"_"+pod.Name+"_"+string(pod.UID))
 }

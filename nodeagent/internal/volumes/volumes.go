@@ -2,15 +2,25 @@
 // ConfigMaps, Secrets, downward API, projections of those, and empty directories
 // in memory or on disk. What is on disk is the truth: it keeps nothing in memory
 // that a restart would lose.
+//
+// Below its root it keeps
+//
+//	UID/volumes/NAME                            a volume
+//	UID/volume-subpaths/NAME/CONTAINER/INDEX    what a subPath of it points at
+//
+// and nothing else: others may keep things of their own below UID.
 package volumes
 
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
-	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/mount-utils"
 
 	"github.com/ainode/ainode/nodeagent/internal/crispec"
@@ -18,11 +28,11 @@ import (
 
 // Options of a Manager. Root, Objects and Mounter are required.
 type Options struct {
-	// Root holds one directory per pod UID.
+	// Root holds one directory per pod UID. It is made if it is not there.
 	Root string
 	// Objects are the ConfigMaps and Secrets that pods name.
 	Objects crispec.Objects
-	// Mounter mounts and unmounts tmpfs.
+	// Mounter mounts and unmounts tmpfs, and binds subPaths.
 	Mounter mount.Interface
 	// Allocatable of the node, which limits that are not set count as in the
 	// downward API. May be nil.
@@ -37,26 +47,136 @@ type Mounted = map[string]string
 type Manager struct{ o Options }
 
 // New returns a Manager, or an error that names every missing option.
-func New(o Options) (*Manager, error) { return &Manager{o: o}, nil }
+func New(o Options) (*Manager, error) {
+	var missing []error
+	if !filepath.IsAbs(o.Root) {
+		missing = append(missing, errors.New("option Root is not an absolute path"))
+	}
+	if o.Objects == nil {
+		missing = append(missing, errors.New("option Objects is missing"))
+	}
+	if o.Mounter == nil {
+		missing = append(missing, errors.New("option Mounter is missing"))
+	}
+	if len(missing) > 0 {
+		return nil, fmt.Errorf("make the volume manager: %w", errors.Join(missing...))
+	}
+	if err := os.MkdirAll(o.Root, 0o700); err != nil {
+		return nil, fmt.Errorf("make the directory of volumes: %w", err)
+	}
+	// The kernel lists mounts by their real paths.
+	root, err := filepath.EvalSymlinks(o.Root)
+	if err != nil {
+		return nil, fmt.Errorf("resolve the directory of volumes: %w", err)
+	}
+	o.Root = root
+	if o.Allocatable == nil {
+		o.Allocatable = func() corev1.ResourceList { return nil }
+	}
+	return &Manager{o: o}, nil
+}
+
+const (
+	volumesDir  = "volumes"
+	subPathsDir = "volume-subpaths"
+)
+
+func (m *Manager) volume(uid types.UID, name string) string {
+	return filepath.Join(m.o.Root, string(uid), volumesDir, name)
+}
 
 // Setup makes every volume of the pod and returns their host paths. It is
-// idempotent: what is there stays, with the data in it.
+// idempotent: what is there stays with the data in it, and is not looked up
+// again, so that a container starts again while the API does not answer. Its error
+// tells of every volume that can't be made, in the kubelet's words.
 func (m *Manager) Setup(ctx context.Context, pod *corev1.Pod) (Mounted, error) {
-	return nil, errors.ErrUnsupported
+	if err := checkUID(pod.UID); err != nil {
+		return nil, err
+	}
+	mounted := Mounted{}
+	var failed []error
+	for i := range pod.Spec.Volumes {
+		v := &pod.Spec.Volumes[i]
+		path := m.volume(pod.UID, v.Name)
+		if err := m.make(ctx, pod, v, path); err != nil {
+			failed = append(failed, fmt.Errorf("MountVolume.SetUp failed for volume %q : %w", v.Name, err))
+			continue
+		}
+		mounted[v.Name] = path
+	}
+	if len(failed) > 0 {
+		return nil, errors.Join(failed...)
+	}
+	return mounted, nil
+}
+
+func (m *Manager) make(ctx context.Context, pod *corev1.Pod, v *corev1.Volume, path string) error {
+	if v.Name == "" || v.Name != filepath.Base(v.Name) || v.Name == "." || v.Name == ".." {
+		return errors.New("its name is not one of a directory")
+	}
+	switch {
+	case v.EmptyDir != nil:
+		return m.emptyDir(pod, v.EmptyDir, path)
+	case v.VolumeSource == corev1.VolumeSource{}:
+		return m.emptyDir(pod, &corev1.EmptyDirVolumeSource{}, path)
+	case isContent(v):
+		return m.content(ctx, pod, v, path)
+	case v.PersistentVolumeClaim != nil:
+		return fmt.Errorf("persistentVolumeClaim %q: object storage is not mounted yet", v.PersistentVolumeClaim.ClaimName)
+	default:
+		return fmt.Errorf("volumes of kind %s are not supported on AI nodes", kind(v))
+	}
 }
 
 // Refresh writes what has changed in ConfigMaps, Secrets and the pod's own object
-// into the volumes that are made, by an atomic swap.
-func (m *Manager) Refresh(ctx context.Context, pod *corev1.Pod) error { return errors.ErrUnsupported }
-
-// Mounts are the mounts of one container on volumes that Setup returned.
-func (m *Manager) Mounts(pod *corev1.Pod, c *corev1.Container, mounted Mounted) ([]*runtimeapi.Mount, error) {
-	return nil, errors.ErrUnsupported
+// into the volumes that Setup has made, by an atomic swap. What can't be read
+// stays as it is, and is told.
+func (m *Manager) Refresh(ctx context.Context, pod *corev1.Pod) error {
+	if err := checkUID(pod.UID); err != nil {
+		return err
+	}
+	var failed []error
+	for i := range pod.Spec.Volumes {
+		v := &pod.Spec.Volumes[i]
+		path := m.volume(pod.UID, v.Name)
+		if !isContent(v) || !written(path) {
+			continue
+		}
+		if err := m.write(ctx, pod, v, path); err != nil {
+			failed = append(failed, fmt.Errorf("refresh volume %q: %w", v.Name, err))
+		}
+	}
+	return errors.Join(failed...)
 }
 
-// Teardown unmounts and removes all volumes of the pod. It is idempotent and
-// finishes what an interrupted one has left.
-func (m *Manager) Teardown(ctx context.Context, uid types.UID) error { return errors.ErrUnsupported }
-
 // PodUIDs are the pods that have something on the machine, also if half torn down.
-func (m *Manager) PodUIDs() ([]types.UID, error) { return nil, errors.ErrUnsupported }
+func (m *Manager) PodUIDs() ([]types.UID, error) {
+	entries, err := os.ReadDir(m.o.Root)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list the pods that have volumes: %w", err)
+	}
+	var uids []types.UID
+	for _, e := range entries {
+		if !e.IsDir() {
+			continue
+		}
+		for _, part := range []string{volumesDir, subPathsDir} {
+			if _, err := os.Lstat(filepath.Join(m.o.Root, e.Name(), part)); err == nil {
+				uids = append(uids, types.UID(e.Name()))
+				break
+			}
+		}
+	}
+	return uids, nil
+}
+
+// checkUID keeps what is no UID out of paths.
+func checkUID(uid types.UID) error {
+	if s := string(uid); s == "" || s == "." || s == ".." || s != filepath.Base(s) {
+		return fmt.Errorf("%q is not the UID of a pod", uid)
+	}
+	return nil
+}

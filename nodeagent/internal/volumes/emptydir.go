@@ -1,0 +1,71 @@
+package volumes
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/ainode/ainode/nodeagent/internal/crispec"
+)
+
+// emptyDir makes an empty directory on disk or in memory that every user of the
+// pod may write, unless it is there already.
+func (m *Manager) emptyDir(pod *corev1.Pod, source *corev1.EmptyDirVolumeSource, path string) error {
+	switch source.Medium {
+	case corev1.StorageMediumDefault:
+		if _, err := os.Lstat(path); err == nil {
+			return nil
+		}
+		if err := os.MkdirAll(path, 0o700); err != nil {
+			return fmt.Errorf("make the directory: %w", err)
+		}
+	case corev1.StorageMediumMemory:
+		made, err := m.tmpfs(path, "size="+memorySize(pod, source))
+		if err != nil || !made {
+			return err
+		}
+	default:
+		return fmt.Errorf("emptyDir medium %q is not supported on AI nodes", source.Medium)
+	}
+	if err := os.Chmod(path, 0o777); err != nil { //nolint:gosec // any user of the pod may write
+		return fmt.Errorf("open the directory to all users of the pod: %w", err)
+	}
+	return own(path, fsGroup(pod), writable)
+}
+
+// memorySize is the size of a memory-backed emptyDir, as tmpfs takes it: its
+// sizeLimit, but no more than the pod's memory limit, which it counts towards;
+// with neither the machine's memory.
+func memorySize(pod *corev1.Pod, source *corev1.EmptyDirVolumeSource) string {
+	size := crispec.MemoryLimit(pod)
+	if source.SizeLimit != nil {
+		if limit := source.SizeLimit.Value(); limit > 0 && (size == 0 || limit < size) {
+			size = limit
+		}
+	}
+	if size == 0 {
+		return "100%"
+	}
+	return strconv.FormatInt(size, 10)
+}
+
+// tmpfs mounts one at path, unless there is one, and reports whether it did.
+func (m *Manager) tmpfs(path string, options ...string) (made bool, err error) {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return false, fmt.Errorf("make the mount point: %w", err)
+	}
+	is, err := m.o.Mounter.IsMountPoint(path)
+	if err != nil {
+		return false, fmt.Errorf("look for a mount at %q: %w", path, err)
+	}
+	if is {
+		return false, nil
+	}
+	options = append([]string{"nosuid", "nodev"}, options...)
+	if err := m.o.Mounter.MountSensitiveWithoutSystemd("tmpfs", path, "tmpfs", options, nil); err != nil {
+		return false, fmt.Errorf("mount a tmpfs: %w", err)
+	}
+	return true, nil
+}

@@ -1,0 +1,81 @@
+package volumes
+
+import (
+	"errors"
+	"fmt"
+	"path"
+
+	corev1 "k8s.io/api/core/v1"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// Mounts are the mounts of one container on volumes that Setup returned. A
+// relative mountPath begins at the container's root. A subPath is resolved inside
+// its volume: one that leads out of it, by symbolic links or dots, is refused, and
+// what the runtime mounts is the very file or directory that was checked, also if
+// someone changes the path at the same time. A subPathExpr must have been replaced
+// (crispec.ExpandSubPaths).
+func (m *Manager) Mounts(pod *corev1.Pod, c *corev1.Container, mounted Mounted) ([]*runtimeapi.Mount, error) {
+	if err := checkUID(pod.UID); err != nil {
+		return nil, err
+	}
+	kinds := map[string]*corev1.Volume{}
+	for i := range pod.Spec.Volumes {
+		kinds[pod.Spec.Volumes[i].Name] = &pod.Spec.Volumes[i]
+	}
+	var mounts []*runtimeapi.Mount
+	for i := range c.VolumeMounts {
+		vm := &c.VolumeMounts[i]
+		host, ok := mounted[vm.Name]
+		volume := kinds[vm.Name]
+		if !ok || volume == nil {
+			return nil, fmt.Errorf("mount volume %q into container %q: the pod has no such volume", vm.Name, c.Name)
+		}
+		mount, err := m.mount(pod, c.Name, i, vm, volume, host)
+		if err != nil {
+			return nil, fmt.Errorf("mount volume %q into container %q: %w", vm.Name, c.Name, err)
+		}
+		mounts = append(mounts, mount)
+	}
+	return mounts, nil
+}
+
+func (m *Manager) mount(pod *corev1.Pod, container string, index int, vm *corev1.VolumeMount, v *corev1.Volume, host string) (*runtimeapi.Mount, error) {
+	mount := &runtimeapi.Mount{
+		ContainerPath:  containerPath(vm.MountPath),
+		HostPath:       host,
+		Readonly:       vm.ReadOnly || isContent(v),
+		SelinuxRelabel: true,
+	}
+	if mount.ContainerPath == "/" {
+		return nil, errors.New("a volume can't be the container's root")
+	}
+	if vm.MountPropagation != nil {
+		switch *vm.MountPropagation {
+		case corev1.MountPropagationNone:
+		case corev1.MountPropagationHostToContainer:
+			mount.Propagation = runtimeapi.MountPropagation_PROPAGATION_HOST_TO_CONTAINER
+		default:
+			return nil, fmt.Errorf("mountPropagation %q is not supported on AI nodes", *vm.MountPropagation)
+		}
+	}
+	if rro := vm.RecursiveReadOnly; rro != nil && *rro == corev1.RecursiveReadOnlyEnabled {
+		mount.RecursiveReadOnly = true
+	}
+	if vm.SubPathExpr != "" {
+		return nil, fmt.Errorf("subPathExpr %q is not expanded", vm.SubPathExpr)
+	}
+	if vm.SubPath == "" {
+		return mount, nil
+	}
+	target := m.subPath(pod.UID, v.Name, container, index)
+	if err := m.bindSubPath(host, vm.SubPath, target, !isContent(v)); err != nil {
+		return nil, err
+	}
+	mount.HostPath = target
+	return mount, nil
+}
+
+// containerPath makes a mountPath absolute and clean: the runtime replaces its own
+// /dev/shm only where the paths are equal to the letter.
+func containerPath(mountPath string) string { return path.Join("/", mountPath) }

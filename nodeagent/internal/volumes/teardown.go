@@ -1,0 +1,81 @@
+package volumes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// Teardown unmounts and removes all volumes of the pod. It is idempotent and
+// finishes what an interrupted one has left. It removes nothing while anything is
+// mounted below: what is in a mount may be somebody else's data.
+func (m *Manager) Teardown(ctx context.Context, uid types.UID) error {
+	if err := checkUID(uid); err != nil {
+		return err
+	}
+	pod := filepath.Join(m.o.Root, string(uid))
+	// subPaths first: they hold on to the volumes.
+	for _, part := range []string{subPathsDir, volumesDir} {
+		if err := m.removeBelow(ctx, filepath.Join(pod, part)); err != nil {
+			return fmt.Errorf("take away the volumes of pod %q: %w", uid, err)
+		}
+	}
+	if err := os.Remove(pod); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTEMPTY) {
+		return fmt.Errorf("take away the volumes of pod %q: %w", uid, err)
+	}
+	return nil
+}
+
+func (m *Manager) removeBelow(ctx context.Context, directory string) error {
+	if _, err := os.Lstat(directory); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	points, err := m.mountsBelow(directory)
+	if err != nil {
+		return err
+	}
+	for _, point := range points {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := m.o.Mounter.Unmount(point); err != nil {
+			return fmt.Errorf("unmount %q: %w", point, err)
+		}
+	}
+	if points, err = m.mountsBelow(directory); err != nil {
+		return err
+	}
+	if len(points) > 0 {
+		return fmt.Errorf("%q is still mounted", points[0])
+	}
+	if err := os.RemoveAll(directory); err != nil {
+		return fmt.Errorf("remove %q: %w", directory, err)
+	}
+	return nil
+}
+
+// mountsBelow are the mount points at and below directory, the last mounted first.
+func (m *Manager) mountsBelow(directory string) ([]string, error) {
+	all, err := m.o.Mounter.List()
+	if err != nil {
+		return nil, fmt.Errorf("list mounts: %w", err)
+	}
+	var points []string
+	for _, mp := range all {
+		// The kernel marks a mount point that was removed elsewhere.
+		path := strings.TrimSuffix(mp.Path, "\\040(deleted)")
+		if path == directory || strings.HasPrefix(path, directory+"/") {
+			points = append(points, path)
+		}
+	}
+	slices.Reverse(points)
+	return points, nil
+}
