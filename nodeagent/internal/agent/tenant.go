@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -149,7 +150,7 @@ func (t *tenant) nodeFacts(ctx context.Context, target binding.Target) (nodestat
 		Address: t.address, Port: int32(t.cfg.Port), //nolint:gosec // a port
 		Capacity: t.size.capacity, Allocatable: t.size.allocatable,
 		GPULabels: gpu.NodeLabels(t.cards), Simulated: t.cards.Simulated() != "", BindLabels: target.Labels,
-		KubeletVersion: KubeletVersion(), Runtime: runtime.RuntimeName + "://" + runtime.RuntimeVersion,
+		KubeletVersion: KubeletVersion(), Runtime: runtime.RuntimeName + "://" + strings.TrimPrefix(runtime.RuntimeVersion, "v"),
 	}, nil
 }
 

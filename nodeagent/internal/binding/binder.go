@@ -5,6 +5,7 @@
 package binding
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -211,8 +212,13 @@ func (b *Binder) do(ctx context.Context, step Step, record *v1alpha1.AINode) err
 		b.serve(ctx)
 		fresh, err := b.obtain.obtain(ctx, record.Spec.BindEpoch, record.Spec.NodeLabels)
 		if fresh != nil {
+			moved := fresh.Server != b.credential.Server || !bytes.Equal(fresh.CertificateAuthorityData, b.credential.CertificateAuthorityData) ||
+				!bytes.Equal(fresh.ClientCAData, b.credential.ClientCAData) || fresh.ServiceAccount != b.credential.ServiceAccount
 			b.credential = fresh
 			b.serving.token.Set(fresh.Token)
+			if moved {
+				b.stopServing() // and the next step serves again; pods run on
+			}
 		}
 		if errors.Is(err, errNotThere) {
 			err = nil
