@@ -5,6 +5,7 @@ package cri
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -44,7 +45,6 @@ func Connect(ctx context.Context, endpoint string) (*Runtime, error) {
 }
 
 // Close ends both connections.
-func (r *Runtime) Close(ctx context.Context) {
-	_ = r.Images.Close(ctx)
-	_ = r.RuntimeService.Close(ctx)
+func (r *Runtime) Close(ctx context.Context) error {
+	return errors.Join(r.Images.Close(ctx), r.RuntimeService.Close(ctx))
 }

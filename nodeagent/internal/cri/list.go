@@ -25,6 +25,8 @@ type Pod struct {
 	SandboxStatus *runtimeapi.PodSandboxStatus
 	// Containers, newest first, dead ones included.
 	Containers []*runtimeapi.ContainerStatus
+	// SandboxOf is the sandbox of each container, by container id.
+	SandboxOf map[string]string
 }
 
 // Lister reads actual state from a runtime. It remembers the statuses of dead
@@ -86,6 +88,7 @@ func (l *Lister) list(ctx context.Context, selector map[string]string) (map[type
 		}
 		pod := podOf(pods, container.Labels)
 		pod.Containers = append(pod.Containers, containerStatus)
+		pod.SandboxOf[container.Id] = container.PodSandboxId
 	}
 	for _, pod := range pods {
 		slices.SortStableFunc(pod.Sandboxes, func(a, b *runtimeapi.PodSandbox) int {
@@ -111,7 +114,10 @@ func podOf(pods map[types.UID]*Pod, labels map[string]string) *Pod {
 	uid := types.UID(kubelettypes.GetPodUID(labels))
 	pod, ok := pods[uid]
 	if !ok {
-		pod = &Pod{UID: uid, Namespace: kubelettypes.GetPodNamespace(labels), Name: kubelettypes.GetPodName(labels)}
+		pod = &Pod{
+			UID: uid, Namespace: kubelettypes.GetPodNamespace(labels), Name: kubelettypes.GetPodName(labels),
+			SandboxOf: map[string]string{},
+		}
 		pods[uid] = pod
 	}
 	return pod

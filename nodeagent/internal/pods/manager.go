@@ -2,16 +2,34 @@ package pods
 
 import (
 	"context"
-	"errors"
+	"fmt"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/klog/v2"
+
+	"github.com/ainode/ainode/nodeagent/internal/cri"
+	"github.com/ainode/ainode/nodeagent/internal/podstatus"
 )
+
+// relistEvery is how often every pod is looked at although nothing was heard of it.
+const relistEvery = time.Minute
 
 // Manager runs the pods of one node.
 type Manager struct {
-	o Options
+	o           Options
+	lister      *cri.Lister
+	checkpoints checkpoints
+	messages    messages
+	gpus        *allocator
+
+	mu      sync.Mutex
+	workers map[types.UID]*worker
+	// running is Run's context while it runs, and waits for its workers.
+	running context.Context
+	live    sync.WaitGroup
 }
 
 // New makes a Manager; it names every missing option.
@@ -19,39 +37,137 @@ func New(o Options) (*Manager, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	return &Manager{o: o}, nil
+	return &Manager{
+		o: o, lister: cri.NewLister(o.Runtime),
+		checkpoints: checkpoints{dir: o.StateDir}, messages: messages{podDir: o.PodDir},
+		gpus: newAllocator(), workers: map[types.UID]*worker{},
+	}, nil
 }
 
 // Run takes over the pods that the runtime holds, then watches the API and the
 // runtime and runs the node's pods until ctx is done. It leaves pods running when
-// it returns, and works while the API does not answer.
-func (m *Manager) Run(ctx context.Context) error { <-ctx.Done(); return nil }
+// it returns, and works while the API does not answer. Run it once.
+func (m *Manager) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	m.mu.Lock()
+	if m.running != nil {
+		m.mu.Unlock()
+		return fmt.Errorf("run the pod manager: it has been run already")
+	}
+	m.running = ctx
+	m.mu.Unlock()
+	defer m.live.Wait()
 
-// StopAll ends every pod of this agent, whatever its epoch, each within grace, and
-// removes sandboxes, volumes and remembered state. It returns when the last process
-// has ended, or an error and what is left. It needs no API; call it when Run has
-// returned.
-func (m *Manager) StopAll(ctx context.Context, grace time.Duration) error { return errors.ErrUnsupported }
+	if err := m.adopt(ctx); err != nil {
+		return err
+	}
+	m.live.Go(func() { cri.Watch(ctx, m.o.Runtime, m.o.Clock, m.runtimeChanged) })
+	m.live.Go(func() { m.relist(ctx) })
+	return m.watchAPI(ctx)
+}
+
+// runtimeChanged makes the worker of the pod look again, all for the empty UID.
+func (m *Manager) runtimeChanged(uid types.UID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if uid != "" {
+		if w, ok := m.workers[uid]; ok {
+			w.look()
+		}
+		return
+	}
+	for _, w := range m.workers {
+		w.look()
+	}
+}
+
+func (m *Manager) relist(ctx context.Context) {
+	ticker := m.o.Clock.NewTicker(relistEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C():
+			m.runtimeChanged("")
+		}
+	}
+}
+
+// launch starts a worker. Callers hold mu.
+func (m *Manager) launch(w *worker) {
+	m.workers[w.uid] = w
+	ctx := m.running
+	m.live.Go(func() { w.run(ctx) })
+}
+
+// forget drops the worker of a pod that is gone from everywhere.
+func (m *Manager) forget(w *worker) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.workers[w.uid] == w {
+		delete(m.workers, w.uid)
+	}
+}
+
+// observe takes note of a pod of the API.
+func (m *Manager) observe(pod *corev1.Pod) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if w, ok := m.workers[pod.UID]; ok {
+		w.observe(pod)
+		return
+	}
+	w := newWorker(m, pod.UID)
+	w.daemonSet = ofDaemonSet(pod)
+	if !w.daemonSet {
+		m.judge(w, pod)
+	}
+	w.observe(pod)
+	m.launch(w)
+}
+
+// judge admits a pod or refuses it. What was admitted once (it has a start time)
+// is never judged again. Callers hold mu, so that two pods do not get one place.
+func (m *Manager) judge(w *worker, pod *corev1.Pod) {
+	if podstatus.Terminal(pod.Status.Phase) {
+		w.released = true
+		return
+	}
+	if pod.DeletionTimestamp != nil {
+		return
+	}
+	if pod.Status.StartTime == nil {
+		w.verdict = admit(pod, m.o.Node(), m.others(pod.UID), m.o.ReservedPorts)
+	}
+	if w.verdict == nil {
+		cards, err := m.gpus.assign(pod, m.o.Cards.UUIDs())
+		if err != nil {
+			w.verdict = outOfCards(err)
+		}
+		w.cards = cards
+	}
+	if w.verdict != nil {
+		w.released = true
+		w.event(podRef(pod), corev1.EventTypeWarning, w.verdict.Reason, w.verdict.Message[len(rejectedPrefix):])
+		klog.FromContext(m.running).Info("pod refused", "pod", klog.KObj(pod), "reason", w.verdict.Reason)
+	}
+}
+
+// others are the pods that count: admitted, and something of them may live.
+// Callers hold mu.
+func (m *Manager) others(but types.UID) []*corev1.Pod {
+	var pods []*corev1.Pod
+	for uid, w := range m.workers {
+		w.mu.Lock()
+		if uid != but && w.pod != nil && !w.released && !w.daemonSet {
+			pods = append(pods, w.pod)
+		}
+		w.mu.Unlock()
+	}
+	return pods
+}
 
 // GPUsInUse is how many cards are given to pods whose processes may still live.
-func (m *Manager) GPUsInUse() int { return 0 }
-
-// Pods are the pods of the node with their latest status. They are copies.
-func (m *Manager) Pods() []*corev1.Pod { return nil }
-
-// ContainerID returns the id of the container's newest instance in the runtime.
-// An empty uid means the pod that has this name now.
-func (m *Manager) ContainerID(namespace, name string, uid types.UID, container string) (string, error) {
-	return "", errors.ErrUnsupported
-}
-
-// SandboxID returns the id of the pod's ready sandbox in the runtime.
-func (m *Manager) SandboxID(namespace, name string, uid types.UID) (string, error) {
-	return "", errors.ErrUnsupported
-}
-
-// LogPath returns the log file of the container's newest instance, or, if previous
-// is set, of the one before it.
-func (m *Manager) LogPath(namespace, name string, uid types.UID, container string, previous bool) (string, error) {
-	return "", errors.ErrUnsupported
-}
+func (m *Manager) GPUsInUse() int { return m.gpus.inUse() }

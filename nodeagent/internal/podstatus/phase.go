@@ -50,6 +50,7 @@ func isInit(spec *corev1.PodSpec, name string) bool {
 func phase(in *Input, status *corev1.PodStatus) corev1.PodPhase {
 	spec := &in.Pod.Spec
 	initializing := false
+	var running, waiting, ended, succeeded, restarting int
 	for i := range spec.InitContainers {
 		c := &spec.InitContainers[i]
 		state := find(status.InitContainerStatuses, c.Name)
@@ -57,6 +58,9 @@ func phase(in *Input, status *corev1.PodStatus) corev1.PodPhase {
 			if state.State.Running == nil && state.State.Terminated == nil && state.LastTerminationState.Terminated == nil ||
 				state.State.Running != nil && !*state.Started {
 				initializing = true
+			}
+			if state.State.Running != nil {
+				running++ // a pod is not over while its sidecars live
 			}
 			continue
 		}
@@ -70,7 +74,6 @@ func phase(in *Input, status *corev1.PodStatus) corev1.PodPhase {
 		}
 	}
 
-	var running, waiting, ended, succeeded, restarting int
 	for i := range spec.Containers {
 		c := &spec.Containers[i]
 		state := find(status.ContainerStatuses, c.Name)

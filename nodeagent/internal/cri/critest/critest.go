@@ -1,0 +1,173 @@
+// Package critest gives tests a real containerd of their own, with images that
+// are made on the spot. It needs root and runc, and builds containerd from its Go
+// module once a machine (a minute and a half; then it is there).
+package critest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/ainode/ainode/nodeagent/internal/cri"
+)
+
+// containerdModule is the version that the product is tested with.
+const containerdModule = "github.com/containerd/containerd/v2/cmd/%s@v2.4.2"
+
+var programs = []string{"containerd", "containerd-shim-runc-v2", "ctr"}
+
+// Containerd is a running containerd.
+type Containerd struct {
+	// Socket it listens at.
+	Socket string
+	// Runtime is a connection to it.
+	Runtime *cri.Runtime
+
+	bin, dir string
+	process  *exec.Cmd
+	log      string
+}
+
+var build sync.Mutex
+
+// binaries returns the folder of containerd's programs, built if need be.
+// AINODE_CONTAINERD_BIN names another folder that has them.
+func binaries(t testing.TB) string {
+	t.Helper()
+	if dir := os.Getenv("AINODE_CONTAINERD_BIN"); dir != "" {
+		return dir
+	}
+	build.Lock()
+	defer build.Unlock()
+	cache, err := os.UserCacheDir()
+	require.NoError(t, err)
+	dir := filepath.Join(cache, "ainode-test", "containerd-v2.4.2")
+	for _, program := range programs {
+		if _, err := os.Stat(filepath.Join(dir, program)); err == nil {
+			continue
+		}
+		command := exec.Command("go", "install", fmt.Sprintf(containerdModule, program)) //nolint:gosec // a constant
+		command.Env = append(os.Environ(), "GOBIN="+dir, "GOFLAGS=")
+		command.Dir = os.TempDir()
+		out, err := command.CombinedOutput()
+		require.NoError(t, err, "build %s: %s", program, out)
+	}
+	return dir
+}
+
+// Start runs a containerd until the test ends, then takes away all that it left.
+func Start(t testing.TB) *Containerd {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Fatal("this test runs containers: run it as root, or leave it out with -short")
+	}
+	c := &Containerd{bin: binaries(t), dir: t.TempDir()}
+	c.Socket = filepath.Join(c.dir, "c.sock")
+	c.log = filepath.Join(c.dir, "containerd.log")
+	t.Cleanup(c.stop)
+	c.run(t)
+	c.load(t, Pause, nil)
+	c.load(t, Busybox, nil)
+	return c
+}
+
+func (c *Containerd) run(t testing.TB) {
+	t.Helper()
+	config := filepath.Join(c.dir, "config.toml")
+	require.NoError(t, os.WriteFile(config, []byte(c.config()), 0o600))
+	log, err := os.OpenFile(c.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	require.NoError(t, err)
+	defer func() { _ = log.Close() }()
+	c.process = exec.Command(filepath.Join(c.bin, "containerd"), "--config", config) //nolint:gosec // ours
+	c.process.Env = append(os.Environ(), "PATH="+c.bin+":"+os.Getenv("PATH"))
+	c.process.Stdout, c.process.Stderr = log, log
+	require.NoError(t, c.process.Start())
+
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	for {
+		c.Runtime, err = cri.Connect(ctx, c.Socket)
+		if err == nil {
+			return
+		}
+		if ctx.Err() != nil {
+			text, _ := os.ReadFile(c.log)
+			t.Fatalf("containerd does not answer: %v\n%s", err, text)
+		}
+	}
+}
+
+func (c *Containerd) config() string {
+	return fmt.Sprintf(`version = 3
+root = '%[1]s/root'
+state = '%[1]s/state'
+disabled_plugins = ['io.containerd.nri.v1.nri']
+[grpc]
+  address = '%[2]s'
+[ttrpc]
+  address = '%[2]s.ttrpc'
+[plugins.'io.containerd.internal.v1.opt']
+  path = '%[1]s/opt'
+[plugins.'io.containerd.cri.v1.images'.pinned_images]
+  sandbox = '%[3]s'
+[plugins.'io.containerd.cri.v1.runtime']
+  restrict_oom_score_adj = true
+  cdi_spec_dirs = ['%[1]s/cdi']
+[plugins.'io.containerd.cri.v1.runtime'.cni]
+  conf_dir = '%[1]s/net.d'
+`, c.dir, c.Socket, Pause)
+}
+
+// CDIDir is where this containerd reads CDI specs.
+func (c *Containerd) CDIDir() string { return filepath.Join(c.dir, "cdi") }
+
+// Restart ends containerd as a crash does and starts it again; its containers live.
+func (c *Containerd) Restart(t testing.TB) {
+	t.Helper()
+	require.NoError(t, c.Runtime.Close(context.Background()))
+	require.NoError(t, c.process.Process.Kill())
+	_ = c.process.Wait()
+	c.run(t)
+}
+
+// stop ends all containers, containerd, and every mount below its folder.
+func (c *Containerd) stop() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if c.Runtime != nil {
+		sandboxes, _ := c.Runtime.ListPodSandbox(ctx, nil)
+		for _, s := range sandboxes {
+			_ = c.Runtime.StopPodSandbox(ctx, s.Id)
+			_ = c.Runtime.RemovePodSandbox(ctx, s.Id)
+		}
+		_ = c.Runtime.Close(ctx)
+	}
+	if c.process != nil && c.process.Process != nil {
+		_ = c.process.Process.Signal(syscall.SIGTERM)
+		_ = c.process.Wait()
+	}
+	mounts, _ := os.ReadFile("/proc/self/mounts")
+	lines := bytes.Split(mounts, []byte("\n"))
+	for i := len(lines) - 1; i >= 0; i-- {
+		fields := bytes.Fields(lines[i])
+		if len(fields) > 1 && bytes.HasPrefix(fields[1], []byte(c.dir)) {
+			_ = unix.Unmount(string(fields[1]), unix.MNT_DETACH)
+		}
+	}
+}
+
+// Log is what containerd has written.
+func (c *Containerd) Log() string {
+	text, _ := os.ReadFile(c.log)
+	return string(text)
+}

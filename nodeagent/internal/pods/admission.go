@@ -1,0 +1,129 @@
+package pods
+
+import (
+	"fmt"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/component-helpers/resource"
+	schedulingv1 "k8s.io/component-helpers/scheduling/corev1"
+	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
+	"k8s.io/klog/v2"
+
+	"github.com/ainode/ainode/api/contract"
+	"github.com/ainode/ainode/nodeagent/internal/podstatus"
+)
+
+// Reasons of a refusal besides OutOf…, as the kubelet and the scheduler name them.
+const (
+	reasonNodeAffinity    = "NodeAffinity"
+	reasonNodePorts       = "NodePorts"
+	reasonTaintToleration = "TaintToleration"
+	reasonPodOS           = "PodOSNotSupported"
+	// reasonNotSupported is ours: the pod asks for something of the machine that
+	// no pod on an AI node gets.
+	reasonNotSupported = "NotSupported"
+)
+
+// admit judges a pod that the node sees for the first time, in the kubelet's
+// order: what cannot be helped first, then room. others are the pods that are
+// admitted and whose processes may still live. It returns nil if the pod may run.
+func admit(pod *corev1.Pod, node *corev1.Node, others []*corev1.Pod, reserved []int32) *podstatus.Verdict {
+	if field, why := hostAccess(pod); field != "" {
+		return refuse(reasonNotSupported, fmt.Sprintf("%s: %s", field, why))
+	}
+	if pod.Spec.OS != nil && pod.Spec.OS.Name != corev1.Linux {
+		return refuse(reasonPodOS, "Failed to admit pod as the OS field doesn't match node OS")
+	}
+	if verdict := fits(pod, node, others); verdict != nil {
+		return verdict
+	}
+	if matches, err := nodeaffinity.GetRequiredNodeAffinity(pod).Match(node); err != nil || !matches {
+		return refuse(reasonNodeAffinity, "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector")
+	}
+	if verdict := portsFree(pod, others, reserved); verdict != nil {
+		return verdict
+	}
+	// Like the kubelet: NoSchedule is the scheduler's matter, and nodeName skips that.
+	noExecute := func(t *corev1.Taint) bool { return t.Effect == corev1.TaintEffectNoExecute }
+	if taint, untolerated := schedulingv1.FindMatchingUntoleratedTaint(klog.Background(), node.Spec.Taints, pod.Spec.Tolerations, noExecute, true); untolerated {
+		return refuse(reasonTaintToleration, fmt.Sprintf("Predicate TaintToleration failed: node(s) had taint %s that the pod didn't tolerate", taint.ToString()))
+	}
+	return nil
+}
+
+// rejectedPrefix begins the status message of a refused pod, as on a kubelet.
+const rejectedPrefix = "Pod was rejected: "
+
+func refuse(reason, message string) *podstatus.Verdict {
+	return &podstatus.Verdict{Reason: reason, Message: rejectedPrefix + message, NotAdmitted: true}
+}
+
+// outOfCards refuses a pod that the numbers allowed but the cards do not.
+func outOfCards(err error) *podstatus.Verdict {
+	return refuse("OutOf"+string(contract.GPUResource), fmt.Sprintf(
+		"Node didn't have enough resource: %s, %v", contract.GPUResource, err))
+}
+
+// fits compares requests with what is left of the node's allocatable.
+func fits(pod *corev1.Pod, node *corev1.Node, others []*corev1.Pod) *podstatus.Verdict {
+	allocatable := node.Status.Allocatable
+	if limit, ok := allocatable[corev1.ResourcePods]; ok && int64(len(others)+1) > limit.Value() {
+		return outOf(corev1.ResourcePods, 1, int64(len(others)), limit.Value())
+	}
+	used := corev1.ResourceList{}
+	for _, other := range others {
+		addTo(used, requests(other))
+	}
+	wanted := requests(pod)
+	names := make([]corev1.ResourceName, 0, len(wanted))
+	for name := range wanted {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		want, taken, has := wanted[name], used[name], allocatable[name]
+		if want.IsZero() {
+			continue
+		}
+		if name == corev1.ResourceEphemeralStorage {
+			if _, counted := allocatable[name]; !counted {
+				continue
+			}
+		}
+		if name == corev1.ResourceCPU {
+			if want.MilliValue() > has.MilliValue()-taken.MilliValue() {
+				return outOf(name, want.MilliValue(), taken.MilliValue(), has.MilliValue())
+			}
+		} else if want.Value() > has.Value()-taken.Value() {
+			return outOf(name, want.Value(), taken.Value(), has.Value())
+		}
+	}
+	return nil
+}
+
+// outOf words a shortage as the kubelet does; cpu is in thousandths.
+func outOf(name corev1.ResourceName, requested, used, capacity int64) *podstatus.Verdict {
+	return refuse("OutOf"+string(name), fmt.Sprintf(
+		"Node didn't have enough resource: %s, requested: %d, used: %d, capacity: %d", name, requested, used, capacity))
+}
+
+func requests(pod *corev1.Pod) corev1.ResourceList {
+	return resource.PodRequests(pod, resource.PodResourcesOptions{})
+}
+
+func addTo(total, more corev1.ResourceList) {
+	for name, quantity := range more {
+		sum := total[name]
+		sum.Add(quantity)
+		total[name] = sum
+	}
+}
+
+// ofDaemonSet reports whether a DaemonSet made the pod. Such pods are left
+// Pending: a failed one would be made again and again.
+func ofDaemonSet(pod *corev1.Pod) bool {
+	owner := metav1.GetControllerOf(pod)
+	return owner != nil && owner.Kind == "DaemonSet"
+}

@@ -1,0 +1,205 @@
+package pods
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
+)
+
+// watchAPI follows the pods of this node (by field selector, which is all that a
+// node may list) until ctx is done.
+func (m *Manager) watchAPI(ctx context.Context) error {
+	onNode := fields.OneTermEqualSelector("spec.nodeName", m.o.NodeName).String()
+	factory := informers.NewSharedInformerFactoryWithOptions(m.o.Client, 0,
+		informers.WithTweakListOptions(func(o *metav1.ListOptions) { o.FieldSelector = onNode }),
+		informers.WithTransform(withoutManagedFields))
+	informer := factory.Core().V1().Pods().Informer()
+	first := make(chan struct{})
+	if _, err := informer.AddEventHandler(m.handler(ctx, first)); err != nil {
+		return fmt.Errorf("watch the node's pods: %w", err)
+	}
+	factory.Start(ctx.Done())
+	defer factory.Shutdown()
+	if cache.WaitForCacheSync(ctx.Done(), informer.HasSynced) {
+		m.reconcile(ctx, informer.GetStore().List())
+		close(first)
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// handler passes on what changes after the first list has been dealt with; that
+// one is dealt with in order.
+func (m *Manager) handler(ctx context.Context, first <-chan struct{}) cache.ResourceEventHandler {
+	listed := func() bool {
+		select {
+		case <-first:
+			return true
+		default:
+			return false
+		}
+	}
+	return cache.ResourceEventHandlerDetailedFuncs{
+		AddFunc: func(o any, initial bool) {
+			if listed() || !initial {
+				<-orDone(ctx, first)
+				m.observe(o.(*corev1.Pod))
+			}
+		},
+		UpdateFunc: func(old, new any) {
+			<-orDone(ctx, first)
+			before, after := old.(*corev1.Pod), new.(*corev1.Pod)
+			if before.UID != after.UID {
+				m.missing(ctx, before.UID)
+			}
+			m.observe(after)
+		},
+		DeleteFunc: func(o any) {
+			<-orDone(ctx, first)
+			if unknown, ok := o.(cache.DeletedFinalStateUnknown); ok {
+				o = unknown.Obj
+			}
+			if pod, ok := o.(*corev1.Pod); ok {
+				m.missing(ctx, pod.UID)
+			}
+		},
+	}
+}
+
+// orDone is closed when c or ctx is done.
+func orDone(ctx context.Context, c <-chan struct{}) <-chan struct{} {
+	select {
+	case <-c:
+		return c
+	case <-ctx.Done():
+		return ctx.Done()
+	default:
+	}
+	both := make(chan struct{})
+	go func() {
+		defer close(both)
+		select {
+		case <-c:
+		case <-ctx.Done():
+		}
+	}()
+	return both
+}
+
+// reconcile deals with the first list: pods that were admitted before, then new
+// ones in the order in which they were made; then pods that the API does not have.
+func (m *Manager) reconcile(ctx context.Context, listed []any) {
+	pods := make([]*corev1.Pod, 0, len(listed))
+	present := map[types.UID]bool{}
+	for _, o := range listed {
+		pod := o.(*corev1.Pod)
+		pods = append(pods, pod)
+		present[pod.UID] = true
+	}
+	slices.SortStableFunc(pods, func(a, b *corev1.Pod) int {
+		if fresh := cmp.Compare(isNew(a), isNew(b)); fresh != 0 {
+			return fresh
+		}
+		return a.CreationTimestamp.Compare(b.CreationTimestamp.Time)
+	})
+	for _, pod := range pods {
+		m.observe(pod)
+	}
+	m.mu.Lock()
+	var unknown []types.UID
+	for uid := range m.workers {
+		if !present[uid] {
+			unknown = append(unknown, uid)
+		}
+	}
+	m.mu.Unlock()
+	for _, uid := range unknown {
+		m.missing(ctx, uid)
+	}
+}
+
+func isNew(pod *corev1.Pod) int {
+	if pod.Status.StartTime == nil {
+		return 1
+	}
+	return 0
+}
+
+// missing deals with a pod that the API seems not to have: only when the API,
+// asked anew, says so too, its worker may stop it.
+func (m *Manager) missing(ctx context.Context, uid types.UID) {
+	m.mu.Lock()
+	w, ok := m.workers[uid]
+	m.mu.Unlock()
+	if !ok {
+		return
+	}
+	m.live.Go(func() {
+		namespace, name, mine := w.identity()
+		if mine {
+			return // the worker deleted it and goes on by itself
+		}
+		for failures := 1; ctx.Err() == nil; failures++ {
+			pod, err := m.find(ctx, namespace, name, uid)
+			if err == nil && pod == nil {
+				w.vanish()
+				return
+			}
+			if err == nil {
+				w.observe(pod)
+				return
+			}
+			klog.FromContext(ctx).V(1).Info("whether a pod is gone is not known yet", "pod", klog.KRef(namespace, name), "cause", err)
+			select {
+			case <-ctx.Done():
+			case <-m.o.Clock.After(max(time.Second, retryAfter(failures))):
+			}
+		}
+	})
+}
+
+// find asks the API for one pod of this node; nil if it has none of that UID. It
+// lists, since a node may get only pods that exist.
+func (m *Manager) find(ctx context.Context, namespace, name string, uid types.UID) (*corev1.Pod, error) {
+	selector := fields.Set{"spec.nodeName": m.o.NodeName, "metadata.name": name}.AsSelector().String()
+	list, err := m.o.Client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{FieldSelector: selector})
+	if err != nil {
+		return nil, fmt.Errorf("ask for pod %s/%s: %w", namespace, name, err)
+	}
+	for i := range list.Items {
+		if list.Items[i].UID == uid {
+			return &list.Items[i], nil
+		}
+	}
+	return nil, nil
+}
+
+// identity is the pod's name, and whether its worker has deleted it in the API.
+func (w *worker) identity() (namespace, name string, deleted bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.pod != nil {
+		return w.pod.Namespace, w.pod.Name, w.deleted
+	}
+	if w.actual != nil {
+		return w.actual.Namespace, w.actual.Name, w.deleted
+	}
+	return "", "", w.deleted
+}
+
+func withoutManagedFields(o any) (any, error) {
+	if pod, ok := o.(*corev1.Pod); ok {
+		pod.ManagedFields = nil
+	}
+	return o, nil
+}

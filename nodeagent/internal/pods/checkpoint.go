@@ -1,0 +1,86 @@
+package pods
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// checkpoint is what the agent must know of an admitted pod before the API
+// answers: its object, and its cards where no container carries them yet.
+type checkpoint struct {
+	Pod   *corev1.Pod `json:"pod"`
+	Cards assignment  `json:"cards,omitempty"`
+}
+
+// checkpoints keeps one file per pod, DIR/UID.json. The object may hold secrets in
+// plain env values, so nobody else can read it.
+type checkpoints struct{ dir string }
+
+func (c checkpoints) path(uid types.UID) string { return filepath.Join(c.dir, string(uid)+".json") }
+
+// save writes the file so that a crash leaves the old one or the new one.
+func (c checkpoints) save(uid types.UID, point checkpoint) error {
+	if err := os.MkdirAll(c.dir, 0o700); err != nil {
+		return fmt.Errorf("make the folder of remembered pods: %w", err)
+	}
+	data, err := json.Marshal(point)
+	if err != nil {
+		return fmt.Errorf("encode pod %q: %w", uid, err)
+	}
+	temporary := c.path(uid) + ".new"
+	if err := os.WriteFile(temporary, data, 0o600); err != nil {
+		return fmt.Errorf("remember pod %q: %w", uid, err)
+	}
+	if err := os.Rename(temporary, c.path(uid)); err != nil {
+		return fmt.Errorf("remember pod %q: %w", uid, err)
+	}
+	return nil
+}
+
+// load reads all files; those that cannot be read are returned as one error
+// beside the others.
+func (c checkpoints) load() (map[types.UID]checkpoint, error) {
+	entries, err := os.ReadDir(c.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the remembered pods: %w", err)
+	}
+	points, bad := map[types.UID]checkpoint{}, []error(nil)
+	for _, entry := range entries {
+		uid, isPoint := strings.CutSuffix(entry.Name(), ".json")
+		if !isPoint {
+			continue
+		}
+		var point checkpoint
+		data, err := os.ReadFile(filepath.Join(c.dir, entry.Name()))
+		if err == nil {
+			err = json.Unmarshal(data, &point)
+		}
+		if err == nil && (point.Pod == nil || string(point.Pod.UID) != uid) {
+			err = errors.New("it holds another pod")
+		}
+		if err != nil {
+			bad = append(bad, fmt.Errorf("read remembered pod %q: %w", uid, err))
+			continue
+		}
+		points[types.UID(uid)] = point
+	}
+	return points, errors.Join(bad...)
+}
+
+func (c checkpoints) remove(uid types.UID) error {
+	if err := os.Remove(c.path(uid)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("forget pod %q: %w", uid, err)
+	}
+	return nil
+}

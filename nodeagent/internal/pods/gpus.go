@@ -1,0 +1,141 @@
+package pods
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/ainode/ainode/api/contract"
+)
+
+// assignment is which cards each container of a pod has, by container name.
+type assignment map[string][]string
+
+// cards of the assignment, each once.
+func (a assignment) cards() []string {
+	var all []string
+	for _, uuids := range a {
+		all = append(all, uuids...)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// allocator gives whole cards to pods and knows who has them. A card is free
+// again when its pod's processes have ended, which its owner says by release.
+type allocator struct {
+	mu    sync.Mutex
+	owner map[string]types.UID
+}
+
+func newAllocator() *allocator { return &allocator{owner: map[string]types.UID{}} }
+
+// claim records what a pod has already.
+func (a *allocator) claim(uid types.UID, cards []string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, card := range cards {
+		a.owner[card] = uid
+	}
+}
+
+// assign gives the pod the cards that its containers ask for, taken from healthy
+// in its order; it gives all or nothing.
+func (a *allocator) assign(pod *corev1.Pod, healthy []string) (assignment, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var free []string
+	for _, card := range healthy {
+		if _, taken := a.owner[card]; !taken {
+			free = append(free, card)
+		}
+	}
+	assigned, needed := spread(pod, free)
+	if assigned == nil {
+		return nil, fmt.Errorf("requested: %d, free: %d, cards: %d", needed, len(free), len(healthy))
+	}
+	for _, card := range assigned.cards() {
+		a.owner[card] = pod.UID
+	}
+	return assigned, nil
+}
+
+// release frees all cards of the pod.
+func (a *allocator) release(uid types.UID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for card, owner := range a.owner {
+		if owner == uid {
+			delete(a.owner, card)
+		}
+	}
+}
+
+func (a *allocator) inUse() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.owner)
+}
+
+// spread divides free among the pod's containers. App containers and sidecars
+// have cards of their own; an init container is done before the app containers
+// start, so it uses theirs. It returns nil and the number needed if free is short.
+func spread(pod *corev1.Pod, free []string) (assignment, int) {
+	own := 0
+	for i := range pod.Spec.Containers {
+		own += gpusOf(&pod.Spec.Containers[i])
+	}
+	sidecars, initPeak := 0, 0
+	for i := range pod.Spec.InitContainers {
+		c := &pod.Spec.InitContainers[i]
+		if isSidecar(c) {
+			sidecars += gpusOf(c)
+		} else {
+			initPeak = max(initPeak, gpusOf(c))
+		}
+	}
+	needed := sidecars + max(own, initPeak)
+	if needed > len(free) {
+		return nil, needed
+	}
+	assigned := assignment{}
+	give := func(c *corev1.Container, from []string) []string {
+		n := gpusOf(c)
+		if n > 0 {
+			assigned[c.Name] = slices.Clone(from[:n])
+		}
+		return from[n:]
+	}
+	rest := free
+	for i := range pod.Spec.InitContainers {
+		if isSidecar(&pod.Spec.InitContainers[i]) {
+			rest = give(&pod.Spec.InitContainers[i], rest)
+		}
+	}
+	for i := range pod.Spec.InitContainers {
+		if !isSidecar(&pod.Spec.InitContainers[i]) {
+			give(&pod.Spec.InitContainers[i], rest)
+		}
+	}
+	for i := range pod.Spec.Containers {
+		rest = give(&pod.Spec.Containers[i], rest)
+	}
+	return assigned, needed
+}
+
+// gpusOf is how many cards the container asks for: its limit, which the API
+// keeps equal to its request.
+func gpusOf(c *corev1.Container) int {
+	quantity, ok := c.Resources.Limits[contract.GPUResource]
+	if !ok {
+		quantity = c.Resources.Requests[contract.GPUResource]
+	}
+	return int(quantity.Value())
+}
+
+func isSidecar(c *corev1.Container) bool {
+	return c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
+}

@@ -1,0 +1,126 @@
+package pods
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// Limits of termination messages, the kubelet's own: 4 KiB from the file; from
+// the log the last 2 KiB or 80 lines.
+const (
+	messageLimit     = 4096
+	messageLogLimit  = 2048
+	messageLogLines  = 80
+	messageReadLimit = 64 << 10
+)
+
+// messages are the files into which containers write why they ended.
+type messages struct{ podDir string }
+
+// path is PODDIR/UID/containers/NAME/ATTEMPT.
+func (m messages) path(uid types.UID, container string, attempt uint32) string {
+	return filepath.Join(m.podDir, string(uid), "containers", container, strconv.FormatUint(uint64(attempt), 10))
+}
+
+// mount makes the empty file and returns its mount.
+func (m messages) mount(uid types.UID, c *corev1.Container, attempt uint32) (*runtimeapi.Mount, error) {
+	path := m.path(uid, c.Name, attempt)
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+		return nil, fmt.Errorf("make the termination message's folder: %w", err)
+	}
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o666) //nolint:gosec // the container may run as any user
+	if err != nil {
+		return nil, fmt.Errorf("make the termination message file: %w", err)
+	}
+	// The umask must not keep the container's user from writing.
+	err = file.Chmod(0o666)
+	if closeErr := file.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return nil, fmt.Errorf("make the termination message file: %w", err)
+	}
+	target := c.TerminationMessagePath
+	if target == "" {
+		target = corev1.TerminationMessagePathDefault
+	}
+	if !filepath.IsAbs(target) {
+		target = "/" + target
+	}
+	return &runtimeapi.Mount{ContainerPath: target, HostPath: path}, nil
+}
+
+// read returns the termination message of a container that has ended.
+func (m messages) read(uid types.UID, c *corev1.Container, status *runtimeapi.ContainerStatus) string {
+	data, err := readTail(m.path(uid, c.Name, status.GetMetadata().GetAttempt()), messageLimit)
+	if err == nil && len(data) > 0 {
+		return string(data)
+	}
+	if c.TerminationMessagePolicy != corev1.TerminationMessageFallbackToLogsOnError || status.ExitCode == 0 {
+		return ""
+	}
+	raw, err := readTail(status.LogPath, messageReadLimit)
+	if err != nil {
+		return ""
+	}
+	return logTail(raw)
+}
+
+// readTail reads at most the last limit bytes of a file.
+func readTail(path string, limit int64) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = file.Close() }()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() > limit {
+		if _, err := file.Seek(-limit, io.SeekEnd); err != nil {
+			return nil, err
+		}
+	}
+	return io.ReadAll(io.LimitReader(file, limit))
+}
+
+// logTail takes the text out of the last lines of a CRI log, each
+// "TIME STREAM FLAG TEXT".
+func logTail(raw []byte) string {
+	var lines []string
+	scanner := bufio.NewScanner(bytes.NewReader(raw))
+	scanner.Buffer(nil, messageReadLimit+1)
+	for scanner.Scan() {
+		parts := strings.SplitN(scanner.Text(), " ", 4)
+		if len(parts) != 4 {
+			continue
+		}
+		text := parts[3]
+		if parts[2] != "P" { // P: the line goes on
+			text += "\n"
+		}
+		lines = append(lines, text)
+	}
+	if len(lines) > messageLogLines {
+		lines = lines[len(lines)-messageLogLines:]
+	}
+	text := strings.Join(lines, "")
+	if len(text) > messageLogLimit {
+		text = text[len(text)-messageLogLimit:]
+	}
+	return text
+}
+
+// folder holds all that is made for one pod.
+func (m messages) folder(uid types.UID) string { return filepath.Join(m.podDir, string(uid)) }

@@ -1,0 +1,221 @@
+package pods
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/utils/ptr"
+
+	"github.com/ainode/ainode/nodeagent/internal/cri"
+	"github.com/ainode/ainode/nodeagent/internal/crispec"
+	"github.com/ainode/ainode/nodeagent/internal/podstatus"
+)
+
+var epoch = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+
+// testPod is a pod of the given restart policy with app containers of those names.
+func testPod(policy corev1.RestartPolicy, names ...string) *corev1.Pod {
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web", UID: "u1"},
+		Spec:       corev1.PodSpec{RestartPolicy: policy},
+	}
+	for _, name := range names {
+		pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: name, Image: "i"})
+	}
+	return pod
+}
+
+func withInit(pod *corev1.Pod, names ...string) *corev1.Pod {
+	for _, name := range names {
+		pod.Spec.InitContainers = append(pod.Spec.InitContainers, corev1.Container{Name: name, Image: "i"})
+	}
+	return pod
+}
+
+func withSidecar(pod *corev1.Pod, name string) *corev1.Pod {
+	pod.Spec.InitContainers = append(pod.Spec.InitContainers, corev1.Container{
+		Name: name, Image: "i", RestartPolicy: ptr.To(corev1.ContainerRestartPolicyAlways),
+	})
+	return pod
+}
+
+// world builds what the runtime holds.
+type world struct{ pod *cri.Pod }
+
+func emptyWorld() *world { return &world{&cri.Pod{UID: "u1", SandboxOf: map[string]string{}}} }
+
+func (w *world) sandbox(id string, attempt uint32, ready bool) *world {
+	state := runtimeapi.PodSandboxState_SANDBOX_NOTREADY
+	if ready {
+		state = runtimeapi.PodSandboxState_SANDBOX_READY
+	}
+	w.pod.Sandboxes = append([]*runtimeapi.PodSandbox{{
+		Id: id, State: state, Metadata: &runtimeapi.PodSandboxMetadata{Attempt: attempt},
+	}}, w.pod.Sandboxes...)
+	return w
+}
+
+// container adds a container, newer than those before, to the newest sandbox. It
+// ended 30 s before epoch if it did.
+func (w *world) container(id, name string, attempt uint32, state runtimeapi.ContainerState, exitCode int32) *world {
+	n := len(w.pod.Containers)
+	w.pod.Containers = append([]*runtimeapi.ContainerStatus{{
+		Id: id, Metadata: &runtimeapi.ContainerMetadata{Name: name, Attempt: attempt}, State: state, ExitCode: exitCode,
+		CreatedAt:  epoch.Add(-time.Hour + time.Duration(n)*time.Second).UnixNano(),
+		FinishedAt: epoch.Add(-30 * time.Second).UnixNano(),
+	}}, w.pod.Containers...)
+	if len(w.pod.Sandboxes) > 0 {
+		w.pod.SandboxOf[id] = w.pod.Sandboxes[0].Id
+	}
+	return w
+}
+
+func (w *world) running(name string) *world {
+	return w.container(name+"-run", name, 0, runtimeapi.ContainerState_CONTAINER_RUNNING, 0)
+}
+
+func (w *world) dead(name string, attempt uint32, exitCode int32) *world {
+	return w.container(name+"-dead", name, attempt, runtimeapi.ContainerState_CONTAINER_EXITED, exitCode)
+}
+
+func names(starts []starting) []string {
+	var all []string
+	for _, s := range starts {
+		all = append(all, s.name)
+	}
+	return all
+}
+
+func killed(kills []killing) []string {
+	var all []string
+	for _, k := range kills {
+		all = append(all, k.name)
+	}
+	return all
+}
+
+func TestNext(t *testing.T) {
+	t.Parallel()
+	const (
+		always, onFailure, never = corev1.RestartPolicyAlways, corev1.RestartPolicyOnFailure, corev1.RestartPolicyNever
+	)
+	tests := []struct {
+		name    string
+		pod     *corev1.Pod
+		stop    bool
+		world   *world
+		crashes map[string]crash
+		probes  map[string]podstatus.Probed
+
+		sandbox bool
+		attempt uint32
+		start   []string
+		kill    []string
+		ended   bool
+		waiting []string
+	}{
+		{name: "a new pod", pod: testPod(always, "a", "b"), world: emptyWorld(), sandbox: true, start: []string{"a", "b"}},
+		{name: "sandbox there", pod: testPod(always, "a"), world: emptyWorld().sandbox("s", 0, true), start: []string{"a"}},
+		{name: "all runs", pod: testPod(always, "a"), world: emptyWorld().sandbox("s", 0, true).running("a")},
+		{name: "one of two runs", pod: testPod(always, "a", "b"), world: emptyWorld().sandbox("s", 0, true).running("a"), start: []string{"b"}},
+		{name: "first restart is at once", pod: testPod(always, "a"), world: emptyWorld().sandbox("s", 0, true).dead("a", 0, 1), start: []string{"a"}},
+		{name: "back-off after the second end", pod: testPod(always, "a"), world: emptyWorld().sandbox("s", 0, true).dead("a", 1, 1),
+			crashes: map[string]crash{"a": {delay: time.Minute, restarted: epoch.Add(-time.Minute)}}, waiting: []string{"a"}},
+		{name: "back-off is over", pod: testPod(always, "a"), world: emptyWorld().sandbox("s", 0, true).dead("a", 1, 1),
+			crashes: map[string]crash{"a": {delay: 20 * time.Second, restarted: epoch.Add(-time.Minute)}}, start: []string{"a"}},
+		{name: "on failure: success ends it", pod: testPod(onFailure, "a"), world: emptyWorld().sandbox("s", 0, true).dead("a", 0, 0), ended: true},
+		{name: "on failure: failure restarts it", pod: testPod(onFailure, "a"), world: emptyWorld().sandbox("s", 0, true).dead("a", 0, 3), start: []string{"a"}},
+		{name: "never: failure ends it", pod: testPod(never, "a"), world: emptyWorld().sandbox("s", 0, true).dead("a", 0, 3), ended: true},
+		{name: "never: no new sandbox for what has ended", pod: testPod(never, "a"), world: emptyWorld().sandbox("s", 0, false).dead("a", 0, 137), ended: true},
+		{name: "never: the other still runs", pod: testPod(never, "a", "b"), world: emptyWorld().sandbox("s", 0, true).running("b").dead("a", 0, 0)},
+		{name: "sandbox died, containers live", pod: testPod(always, "a"), world: emptyWorld().sandbox("s", 0, false).running("a"), kill: []string{"a"}},
+		{name: "sandbox died with its containers", pod: testPod(always, "a"), world: emptyWorld().sandbox("s", 0, false).dead("a", 0, 137),
+			sandbox: true, attempt: 1, start: []string{"a"}},
+		{name: "deleted and running", pod: testPod(always, "a", "b"), stop: true, world: emptyWorld().sandbox("s", 0, true).running("a").running("b"), kill: []string{"b", "a"}},
+		{name: "deleted and dead", pod: testPod(always, "a"), stop: true, world: emptyWorld().sandbox("s", 0, true).dead("a", 0, 0), ended: true},
+		{name: "deleted before it began", pod: testPod(always, "a"), stop: true, world: emptyWorld(), ended: true},
+		{name: "made but not started", pod: testPod(never, "a"),
+			world: emptyWorld().sandbox("s", 0, true).container("c", "a", 0, runtimeapi.ContainerState_CONTAINER_CREATED, 0), start: []string{"a"}},
+		{name: "unknown to the runtime", pod: testPod(always, "a"),
+			world: emptyWorld().sandbox("s", 0, true).container("c", "a", 0, runtimeapi.ContainerState_CONTAINER_UNKNOWN, 0), kill: []string{"a"}},
+
+		{name: "first init container", pod: withInit(testPod(always, "a"), "i", "j"), world: emptyWorld(), sandbox: true, start: []string{"i"}},
+		{name: "init container runs", pod: withInit(testPod(always, "a"), "i", "j"), world: emptyWorld().sandbox("s", 0, true).running("i")},
+		{name: "second init container", pod: withInit(testPod(always, "a"), "i", "j"), world: emptyWorld().sandbox("s", 0, true).dead("i", 0, 0), start: []string{"j"}},
+		{name: "initialized", pod: withInit(testPod(always, "a"), "i"), world: emptyWorld().sandbox("s", 0, true).dead("i", 0, 0), start: []string{"a"}},
+		{name: "init container failed and is restarted", pod: withInit(testPod(always, "a"), "i"), world: emptyWorld().sandbox("s", 0, true).dead("i", 0, 1), start: []string{"i"}},
+		{name: "init container failed for good", pod: withInit(testPod(never, "a"), "i"), world: emptyWorld().sandbox("s", 0, true).dead("i", 0, 1), ended: true},
+		{name: "a new sandbox initializes anew", pod: withInit(testPod(always, "a"), "i"),
+			world: emptyWorld().sandbox("s", 0, false).dead("i", 0, 0).dead("a", 0, 137), sandbox: true, attempt: 1, start: []string{"i"}},
+
+		{name: "sidecar first", pod: withSidecar(testPod(always, "a"), "side"), world: emptyWorld(), sandbox: true, start: []string{"side"}},
+		{name: "sidecar not up yet", pod: withSidecar(testPod(always, "a"), "side"), world: emptyWorld().sandbox("s", 0, true).running("side"),
+			probes: map[string]podstatus.Probed{"side-run": {}}},
+		{name: "sidecar up", pod: withSidecar(testPod(always, "a"), "side"), world: emptyWorld().sandbox("s", 0, true).running("side"), start: []string{"a"}},
+		{name: "app containers end before sidecars", pod: withSidecar(testPod(always, "a"), "side"), stop: true,
+			world: emptyWorld().sandbox("s", 0, true).running("side").running("a"), kill: []string{"a"}},
+		{name: "then the sidecar", pod: withSidecar(testPod(always, "a"), "side"), stop: true,
+			world: emptyWorld().sandbox("s", 0, true).running("side").dead("a", 0, 0), kill: []string{"side"}},
+		{name: "a sidecar does not keep a pod alive", pod: withSidecar(testPod(never, "a"), "side"),
+			world: emptyWorld().sandbox("s", 0, true).running("side").dead("a", 0, 0), kill: []string{"side"}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			got := next(view{pod: test.pod, stop: test.stop, actual: test.world.pod, crashes: test.crashes, probes: test.probes, now: epoch})
+			require.Equal(t, test.sandbox, got.sandbox, "sandbox")
+			require.Equal(t, test.attempt, got.attempt, "attempt")
+			require.Equal(t, test.start, names(got.start), "start")
+			require.Equal(t, test.kill, killed(got.kill), "kill")
+			require.Equal(t, test.ended, got.ended, "ended")
+			for _, name := range test.waiting {
+				require.Contains(t, got.waiting, name)
+				require.True(t, got.again.After(epoch))
+			}
+			require.Len(t, got.waiting, len(test.waiting))
+		})
+	}
+}
+
+func TestNextRestartsWhatChanged(t *testing.T) {
+	t.Parallel()
+	pod := testPod(corev1.RestartPolicyAlways, "a")
+	w := emptyWorld().sandbox("s", 0, true).running("a")
+	w.pod.Containers[0].Annotations = map[string]string{crispec.AnnotationSpecHash: crispec.SpecHash(&pod.Spec.Containers[0])}
+	require.Empty(t, next(view{pod: pod, actual: w.pod, now: epoch}).kill)
+	w.pod.Containers[0].Annotations[crispec.AnnotationSpecHash] = "another"
+	got := next(view{pod: pod, actual: w.pod, now: epoch})
+	require.Equal(t, "Container a definition changed, will be restarted", got.kill[0].message)
+}
+
+func TestNextPrunes(t *testing.T) {
+	t.Parallel()
+	pod := testPod(corev1.RestartPolicyAlways, "a")
+	w := emptyWorld().sandbox("old", 0, false).
+		container("c0", "a", 0, runtimeapi.ContainerState_CONTAINER_EXITED, 1).
+		sandbox("new", 1, true).
+		container("c1", "a", 1, runtimeapi.ContainerState_CONTAINER_EXITED, 1).
+		container("c2", "a", 2, runtimeapi.ContainerState_CONTAINER_RUNNING, 0)
+	got := next(view{pod: pod, actual: w.pod, now: epoch})
+	require.Equal(t, []string{"c0"}, got.pruneContainers, "all but the last dead one")
+	require.Equal(t, []string{"old"}, got.pruneSandboxes, "a sandbox that keeps nothing worth keeping")
+}
+
+func TestNextWordsBackOffAsTheKubelet(t *testing.T) {
+	t.Parallel()
+	w := emptyWorld().sandbox("s", 0, true).dead("a", 3, 1)
+	got := next(view{pod: testPod(corev1.RestartPolicyAlways, "a"), actual: w.pod, now: epoch})
+	require.Equal(t, podstatus.Waiting{
+		Reason:  "CrashLoopBackOff",
+		Message: "back-off 40s restarting failed container=a pod=web_default(u1)",
+	}, func() podstatus.Waiting {
+		w.pod.Containers[0].CreatedAt = epoch.Add(-time.Minute).UnixNano()
+		got = next(view{pod: testPod(corev1.RestartPolicyAlways, "a"), actual: w.pod, now: epoch})
+		return got.waiting["a"]
+	}())
+	require.Equal(t, epoch.Add(10*time.Second), got.again.UTC())
+}

@@ -1,0 +1,71 @@
+package pods
+
+import (
+	corev1 "k8s.io/api/core/v1"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/ainode/ainode/nodeagent/internal/podstatus"
+)
+
+// publish computes the pod's status and has it written, without waiting. ended
+// says that nothing of the pod runs and nothing will.
+func (w *worker) publish(t *task, ended bool) {
+	if t.absent {
+		return
+	}
+	status := w.compute(t, ended)
+	w.mu.Lock()
+	w.status = &status
+	w.mu.Unlock()
+	w.writer.set(status)
+}
+
+func (w *worker) compute(t *task, ended bool) corev1.PodStatus {
+	w.readMessages(t)
+	w.mu.Lock()
+	previous := w.status
+	w.mu.Unlock()
+	pod := t.pod
+	if latest := w.object(); latest != nil && latest.UID == pod.UID {
+		pod = latest // conditions that others wrote meanwhile
+	}
+	return podstatus.Compute(podstatus.Input{
+		Pod: pod, Previous: previous,
+		Sandbox: t.actual.SandboxStatus, Containers: t.actual.Containers,
+		Runtime: w.m.o.RuntimeName, Waiting: w.waiting, Messages: w.messages,
+		Verdict: w.verdict, Ended: ended,
+		HostIPs: w.m.o.HostIPs(), HostNetwork: true,
+		Now: w.m.o.Clock.Now(),
+	})
+}
+
+// readMessages reads the termination messages of containers that have ended.
+func (w *worker) readMessages(t *task) {
+	for _, c := range t.actual.Containers {
+		if _, known := w.messages[c.Id]; known || c.State != runtimeapi.ContainerState_CONTAINER_EXITED {
+			continue
+		}
+		if spec := findContainer(t.pod, c.GetMetadata().GetName()); spec != nil {
+			w.messages[c.Id] = w.m.messages.read(w.uid, spec, c)
+		}
+	}
+}
+
+// findContainer is the container of that name, of whatever kind; nil if none.
+func findContainer(pod *corev1.Pod, name string) *corev1.Container {
+	for _, containers := range [][]corev1.Container{pod.Spec.Containers, pod.Spec.InitContainers} {
+		for i := range containers {
+			if containers[i].Name == name {
+				return &containers[i]
+			}
+		}
+	}
+	for i := range pod.Spec.EphemeralContainers {
+		if pod.Spec.EphemeralContainers[i].Name == name {
+			c := corev1.Container(pod.Spec.EphemeralContainers[i].EphemeralContainerCommon)
+			return &c
+		}
+	}
+	return nil
+}

@@ -1,0 +1,95 @@
+package pods
+
+import (
+	"context"
+	"errors"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/ainode/ainode/nodeagent/internal/cri"
+	"github.com/ainode/ainode/nodeagent/internal/crispec"
+	"github.com/ainode/ainode/nodeagent/internal/images"
+	"github.com/ainode/ainode/nodeagent/internal/podstatus"
+)
+
+// objects reads the ConfigMaps and Secrets that containers mention, one by one: a
+// node may not list them.
+type objects struct{ client kubernetes.Interface }
+
+func (o objects) ConfigMap(ctx context.Context, namespace, name string) (*corev1.ConfigMap, error) {
+	return o.client.CoreV1().ConfigMaps(namespace).Get(ctx, name, metav1.GetOptions{}) //nolint:wrapcheck // IsNotFound is looked at
+}
+
+func (o objects) Secret(ctx context.Context, namespace, name string) (*corev1.Secret, error) {
+	return o.client.CoreV1().Secrets(namespace).Get(ctx, name, metav1.GetOptions{}) //nolint:wrapcheck // IsNotFound is looked at
+}
+
+// env is the environment of a container.
+func (m *Manager) env(ctx context.Context, pod *corev1.Pod, c *corev1.Container) ([]*runtimeapi.KeyValue, error) {
+	ips := m.o.HostIPs()
+	return crispec.Env(ctx, pod, c, objects{m.o.Client}, crispec.Facts{
+		PodIPs: ips, HostIPs: ips, Allocatable: m.o.Node().Status.Allocatable,
+	})
+}
+
+// logDirectory holds the logs of the pod's containers.
+func (m *Manager) logDirectory(pod *corev1.Pod) string { return crispec.LogDirectory(m.o.LogDir, pod) }
+
+func (w *worker) sandboxConfig(pod *corev1.Pod, attempt uint32) (*runtimeapi.PodSandboxConfig, error) {
+	machine := crispec.NodeResolv{}
+	if dns := w.m.o.DNS; dns != nil {
+		machine = crispec.NodeResolv{Nameservers: dns.Servers, Searches: dns.Searches, Options: dns.Options}
+	}
+	return crispec.Sandbox(pod, crispec.SandboxOptions{
+		Epoch: w.m.o.Epoch, LogDirectory: w.m.logDirectory(pod), CgroupParent: w.m.o.CgroupParent,
+		DNS: crispec.DNS(pod, machine), Network: crispec.Host, Attempt: attempt,
+	})
+}
+
+func (w *worker) containerConfig(pod *corev1.Pod, c *corev1.Container, attempt uint32, p prepared, mounts []*runtimeapi.Mount) (*runtimeapi.ContainerConfig, error) {
+	cards := w.cards[c.Name]
+	var devices []string
+	for _, card := range cards {
+		devices = append(devices, w.m.o.Cards.CDIDevice(card))
+	}
+	memory := w.m.o.Node().Status.Capacity[corev1.ResourceMemory]
+	return crispec.Container(pod, c, crispec.ContainerOptions{
+		ImageRef: p.imageRef, Env: p.env, Mounts: mounts, GPUs: cards, CDIDevices: devices,
+		Attempt: attempt, CgroupParent: w.m.o.CgroupParent, NodeMemory: memory.Value(),
+	})
+}
+
+// imageFailed is why a container has no image; its event has been published.
+func imageFailed(err error) error {
+	var pull *images.PullError
+	if errors.As(err, &pull) {
+		return &startError{waiting: podstatus.Waiting{Reason: pull.Reason, Message: pull.Message}, silent: true, err: err}
+	}
+	return stepFailed(podstatus.ErrImagePull, err)
+}
+
+// epochOf is the binding that the pod belongs to, and whether it is this agent's
+// at all.
+func epochOf(pod *cri.Pod) (epoch int64, ours bool) {
+	for _, s := range pod.Sandboxes {
+		if _, recorded := s.Annotations[crispec.AnnotationEpoch]; !recorded {
+			continue
+		}
+		if info, err := crispec.ParseSandbox(s.Labels, s.Annotations); err == nil {
+			return info.Epoch, true
+		}
+	}
+	return 0, false
+}
+
+// cardsOf are the cards recorded on a container.
+func cardsOf(c *runtimeapi.ContainerStatus) []string {
+	info, err := crispec.ParseContainer(c.Labels, c.Annotations)
+	if err != nil {
+		return nil
+	}
+	return info.GPUs
+}

@@ -1,0 +1,292 @@
+package pods
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/ainode/ainode/nodeagent/internal/podstatus"
+)
+
+// wholePod is the key under which trouble of the pod as a whole is remembered.
+const wholePod = ""
+
+// prepared is what a container needs besides sandbox and volumes.
+type prepared struct {
+	imageRef string
+	imageErr error
+	env      []*runtimeapi.KeyValue
+	envErr   error
+}
+
+// start makes the plan's containers. All that can be done at once is: sandbox,
+// volumes, images and the objects behind environment variables; then containers
+// are made in the order of the spec, as their hooks expect.
+func (w *worker) start(ctx context.Context, t *task) result {
+	due, again := w.due(t.plan.start)
+	if len(due) == 0 {
+		return result{again: again}
+	}
+	inner, done := w.interruptible(ctx, t.seen)
+	defer done()
+
+	sandbox := make(chan error, 1)
+	go func() { sandbox <- w.ensureSandbox(ctx, t) }()
+	var mounted map[string]string
+	volumes := make(chan error, 1)
+	go func() {
+		var err error
+		mounted, err = w.m.o.Volumes.Setup(inner, t.pod)
+		volumes <- err
+	}()
+	ready := make([]chan prepared, len(due))
+	for i, s := range due {
+		ready[i] = make(chan prepared, 1)
+		go func() { ready[i] <- w.prepare(inner, t.pod, findContainer(t.pod, s.name)) }()
+	}
+
+	sandboxErr, volumesErr := <-sandbox, <-volumes
+	started := false
+	for i, s := range due {
+		p := w.await(ctx, t, ready[i], started)
+		if inner.Err() != nil || sandboxErr != nil || volumesErr != nil {
+			continue // only wait for what is under way
+		}
+		c := findContainer(t.pod, s.name)
+		if err := w.startContainer(inner, t, c, s, p, mounted); err != nil {
+			again = earliest(again, w.startFailed(t, c, err))
+			continue
+		}
+		started = true
+		delete(w.waiting, s.name)
+		delete(w.retries, s.name)
+		if s.crash != nil {
+			w.crashes[s.name] = *s.crash
+		}
+	}
+	switch {
+	case inner.Err() != nil:
+		return result{more: ctx.Err() == nil}
+	case sandboxErr != nil:
+		again = earliest(again, w.podFailed(t, due, eventFailedSandbox, "Failed to create pod sandbox: "+sandboxErr.Error()))
+	case volumesErr != nil:
+		again = earliest(again, w.podFailed(t, due, eventFailedMount, volumesErr.Error()))
+	default:
+		delete(w.retries, wholePod)
+	}
+	if !started {
+		w.refresh(ctx, t)
+		w.publish(t, false)
+	}
+	return result{more: started, again: again}
+}
+
+// due are the containers that no earlier failure holds back, and when the next of
+// the others may be tried.
+func (w *worker) due(planned []starting) (due []starting, again time.Time) {
+	now := w.m.o.Clock.Now()
+	if at := w.retries[wholePod].at; now.Before(at) {
+		return nil, at
+	}
+	for _, s := range planned {
+		if at := w.retries[s.name].at; now.Before(at) {
+			again = earliest(again, at)
+			continue
+		}
+		due = append(due, s)
+	}
+	return due, again
+}
+
+// failed counts a failure and returns when to try again.
+func (w *worker) failed(key string) time.Time {
+	r := w.retries[key]
+	r.failures++
+	r.at = w.m.o.Clock.Now().Add(retryAfter(r.failures))
+	w.retries[key] = r
+	return r.at
+}
+
+// podFailed notes why none of the containers can be started yet.
+func (w *worker) podFailed(t *task, due []starting, reason, message string) time.Time {
+	waiting := podstatus.ContainerCreating
+	if len(t.pod.Spec.InitContainers) > 0 {
+		waiting = podstatus.PodInitializing
+	}
+	for _, s := range due {
+		w.waiting[s.name] = podstatus.Waiting{Reason: waiting, Message: message}
+	}
+	w.tell(podRef(t.pod), reason, reason, message, message)
+	return w.failed(wholePod)
+}
+
+// await waits for a container's preparation; if that takes long, what has been
+// started is shown meanwhile.
+func (w *worker) await(ctx context.Context, t *task, ready <-chan prepared, started bool) prepared {
+	if started {
+		select {
+		case p := <-ready:
+			return p
+		default:
+			w.refresh(ctx, t)
+			w.publish(t, false)
+		}
+	}
+	return <-ready
+}
+
+// refresh reads the actual state again.
+func (w *worker) refresh(ctx context.Context, t *task) {
+	actual, err := w.m.lister.Pod(ctx, w.uid)
+	if err != nil {
+		return
+	}
+	t.actual = actual
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.actual = actual
+}
+
+// ensureSandbox makes the sandbox if the plan asks for it.
+func (w *worker) ensureSandbox(ctx context.Context, t *task) error {
+	if err := os.MkdirAll(w.m.logDirectory(t.pod), 0o755); err != nil { //nolint:gosec // log readers of the machine
+		return fmt.Errorf("make the pod's log folder: %w", err)
+	}
+	if !t.plan.sandbox {
+		return nil
+	}
+	config, err := w.sandboxConfig(t.pod, t.plan.attempt)
+	if err != nil {
+		return err
+	}
+	if t.plan.attempt > 0 {
+		w.event(podRef(t.pod), corev1.EventTypeNormal, eventSandboxChanged, "Pod sandbox changed, it will be killed and re-created.")
+	}
+	_, err = w.m.o.Runtime.RunPodSandbox(ctx, config, "")
+	return err
+}
+
+// prepare brings the image and makes the environment, which may need objects of
+// the API, at the same time.
+func (w *worker) prepare(ctx context.Context, pod *corev1.Pod, c *corev1.Container) prepared {
+	var p prepared
+	fetched := make(chan struct{})
+	go func() {
+		defer close(fetched)
+		p.env, p.envErr = w.m.env(ctx, pod, c)
+	}()
+	p.imageRef, p.imageErr = w.m.o.Images.Ensure(ctx, pod, c)
+	<-fetched
+	return p
+}
+
+// startError says in which step a container could not be started.
+type startError struct {
+	waiting podstatus.Waiting
+	// silent: an event has been published already.
+	silent bool
+	err    error
+}
+
+func (e *startError) Error() string { return e.err.Error() }
+func (e *startError) Unwrap() error { return e.err }
+
+func stepFailed(reason string, err error) *startError {
+	return &startError{waiting: podstatus.Waiting{Reason: reason, Message: err.Error()}, err: err}
+}
+
+// startContainer makes and starts one container.
+func (w *worker) startContainer(ctx context.Context, t *task, c *corev1.Container, s starting, p prepared, mounted map[string]string) error {
+	if p.imageErr != nil {
+		return imageFailed(p.imageErr)
+	}
+	if p.envErr != nil {
+		return stepFailed(podstatus.CreateContainerConfigError, p.envErr)
+	}
+	if w.sandboxOf(ctx, t) == "" {
+		return stepFailed(podstatus.CreateContainerError, errors.New("the pod's sandbox has gone away"))
+	}
+	id := s.resume
+	if id == "" {
+		var err error
+		if id, err = w.createContainer(ctx, t, c, s, p, mounted); err != nil {
+			return err
+		}
+		w.event(containerRef(t.pod, c.Name), corev1.EventTypeNormal, eventCreated, "Container created")
+	}
+	if err := w.m.o.Runtime.StartContainer(ctx, id); err != nil {
+		return stepFailed(podstatus.RunContainerError, err)
+	}
+	w.event(containerRef(t.pod, c.Name), corev1.EventTypeNormal, eventStarted, "Container started")
+	if err := w.postStart(ctx, c, id); err != nil && ctx.Err() == nil {
+		w.event(containerRef(t.pod, c.Name), corev1.EventTypeWarning, eventFailedPostStart, "PostStartHook failed")
+		w.event(containerRef(t.pod, c.Name), corev1.EventTypeNormal, eventKilling, "FailedPostStartHook")
+		w.killed[id] = true
+		if err := w.m.o.Runtime.StopContainer(ctx, id, int64(w.grace(t)/time.Second)); err != nil {
+			return stepFailed("PostStartHookError", err)
+		}
+	}
+	return nil
+}
+
+// sandboxOf is the id of the pod's ready sandbox, read again if the sandbox was
+// made after the last look.
+func (w *worker) sandboxOf(ctx context.Context, t *task) string {
+	if t.plan.sandbox && (t.actual.SandboxStatus == nil || t.actual.SandboxStatus.GetMetadata().GetAttempt() != t.plan.attempt) {
+		w.refresh(ctx, t)
+	}
+	for _, s := range t.actual.Sandboxes {
+		if s.State == runtimeapi.PodSandboxState_SANDBOX_READY {
+			return s.Id
+		}
+	}
+	return ""
+}
+
+func (w *worker) createContainer(ctx context.Context, t *task, c *corev1.Container, s starting, p prepared, mounted map[string]string) (string, error) {
+	mounts, err := w.m.o.Volumes.Mounts(t.pod, c, mounted)
+	if err != nil {
+		return "", stepFailed(podstatus.CreateContainerConfigError, err)
+	}
+	message, err := w.m.messages.mount(t.pod.UID, c, s.attempt)
+	if err != nil {
+		return "", stepFailed(podstatus.CreateContainerConfigError, err)
+	}
+	mounts = append(mounts, message)
+	sandboxConfig, err := w.sandboxConfig(t.pod, t.actual.Sandboxes[0].GetMetadata().GetAttempt())
+	if err != nil {
+		return "", stepFailed(podstatus.CreateContainerConfigError, err)
+	}
+	config, err := w.containerConfig(t.pod, c, s.attempt, p, mounts)
+	if err != nil {
+		return "", stepFailed(podstatus.CreateContainerConfigError, err)
+	}
+	logs := filepath.Dir(filepath.Join(w.m.logDirectory(t.pod), config.LogPath))
+	if err := os.MkdirAll(logs, 0o755); err != nil { //nolint:gosec // log readers of the machine
+		return "", stepFailed(podstatus.CreateContainerError, err)
+	}
+	id, err := w.m.o.Runtime.CreateContainer(ctx, w.sandboxOf(ctx, t), config, sandboxConfig)
+	if err != nil {
+		return "", stepFailed(podstatus.CreateContainerError, err)
+	}
+	return id, nil
+}
+
+// startFailed notes why a container does not run and returns when to try again.
+func (w *worker) startFailed(t *task, c *corev1.Container, err error) time.Time {
+	var step *startError
+	if !errors.As(err, &step) {
+		step = stepFailed(podstatus.RunContainerError, err)
+	}
+	w.waiting[c.Name] = step.waiting
+	if !step.silent {
+		w.tell(containerRef(t.pod, c.Name), eventFailed+c.Name, eventFailed, step.waiting.Message, "Error: "+step.waiting.Message)
+	}
+	return w.failed(c.Name)
+}

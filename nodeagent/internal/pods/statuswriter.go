@@ -1,0 +1,193 @@
+package pods
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"strconv"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+)
+
+// statusWriter brings the newest status of one pod to the API. What becomes
+// outdated while a write is under way is never written; what is the same as the
+// API's is not either.
+type statusWriter struct {
+	client kubernetes.Interface
+	clock  clock.Clock
+	// written is called with the API's answer to each write.
+	written func(*corev1.Pod)
+
+	mu      sync.Mutex
+	base    *corev1.Pod // the API's newest object that is known
+	want    *corev1.PodStatus
+	settled bool // want is written, or the pod is gone
+	gone    bool
+	changed chan struct{} // closed and replaced when settled changes
+	wake    chan struct{}
+}
+
+func newStatusWriter(client kubernetes.Interface, clock clock.Clock, written func(*corev1.Pod)) *statusWriter {
+	return &statusWriter{
+		client: client, clock: clock, written: written, settled: true,
+		changed: make(chan struct{}), wake: make(chan struct{}, 1),
+	}
+}
+
+// observe takes note of the API's object, if it is newer than what is known, and
+// reports whether it is the first.
+func (s *statusWriter) observe(pod *corev1.Pod) (first bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	first = s.base == nil
+	if first || version(pod) >= version(s.base) {
+		s.base = pod
+	}
+	return first
+}
+
+// version is the object's resource version, which is an ordered number.
+func version(pod *corev1.Pod) uint64 {
+	n, err := strconv.ParseUint(pod.ResourceVersion, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// set makes status the one to be written. It does not wait.
+func (s *statusWriter) set(status corev1.PodStatus) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gone || s.base == nil {
+		return
+	}
+	s.want, s.settled = &status, false
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// flush waits until the status set last is written or the pod is gone.
+func (s *statusWriter) flush(ctx context.Context) error {
+	for {
+		s.mu.Lock()
+		settled, changed := s.settled || s.gone, s.changed
+		s.mu.Unlock()
+		if settled {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-changed:
+		}
+	}
+}
+
+// run writes until ctx is done.
+func (s *statusWriter) run(ctx context.Context) {
+	failures := 0
+	var retry <-chan time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.wake:
+		case <-retry:
+		}
+		retry = nil
+		if err := s.writeLatest(ctx); err != nil && ctx.Err() == nil {
+			failures++
+			klog.FromContext(ctx).V(1).Info("the pod's status is not written yet", "attempt", failures, "cause", err)
+			retry = s.clock.After(retryAfter(failures))
+			continue
+		}
+		failures = 0
+	}
+}
+
+func (s *statusWriter) writeLatest(ctx context.Context) error {
+	s.mu.Lock()
+	base, want, gone := s.base, s.want, s.gone
+	s.mu.Unlock()
+	if gone || base == nil || want == nil {
+		return nil
+	}
+	patch, err := statusPatch(base, want)
+	if err != nil {
+		return err
+	}
+	if patch == nil {
+		s.done(want, nil, false)
+		return nil
+	}
+	answer, err := s.client.CoreV1().Pods(base.Namespace).Patch(ctx, base.Name, types.StrategicMergePatchType, patch,
+		metav1.PatchOptions{}, "status")
+	switch {
+	case apierrors.IsNotFound(err), apierrors.IsConflict(err):
+		s.done(want, nil, true) // gone, or the name has another UID now
+		return nil
+	case err != nil:
+		return fmt.Errorf("write the status of pod %s/%s: %w", base.Namespace, base.Name, err)
+	}
+	if answer.UID == base.UID {
+		s.done(want, answer, false)
+		s.written(answer)
+	}
+	return nil
+}
+
+func (s *statusWriter) done(wrote *corev1.PodStatus, answer *corev1.Pod, gone bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if answer != nil && version(answer) >= version(s.base) {
+		s.base = answer
+	}
+	s.gone = s.gone || gone
+	s.settled = s.want == wrote || s.gone
+	if s.settled {
+		close(s.changed)
+		s.changed = make(chan struct{})
+	}
+}
+
+// statusPatch is the strategic merge patch from base's status to want, which
+// holds only while the pod has base's UID; nil if nothing differs.
+func statusPatch(base *corev1.Pod, want *corev1.PodStatus) ([]byte, error) {
+	if reflect.DeepEqual(base.Status, *want) {
+		return nil, nil
+	}
+	before, err := json.Marshal(corev1.Pod{Status: base.Status})
+	if err != nil {
+		return nil, fmt.Errorf("encode the old status: %w", err)
+	}
+	after, err := json.Marshal(corev1.Pod{Status: *want})
+	if err != nil {
+		return nil, fmt.Errorf("encode the new status: %w", err)
+	}
+	patch, err := strategicpatch.CreateTwoWayMergePatch(before, after, corev1.Pod{})
+	if err != nil {
+		return nil, fmt.Errorf("compare the statuses: %w", err)
+	}
+	if string(patch) == "{}" {
+		return nil, nil
+	}
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(patch, &fields); err != nil {
+		return nil, fmt.Errorf("decode the patch: %w", err)
+	}
+	fields["metadata"] = json.RawMessage(fmt.Sprintf(`{"uid":%q}`, base.UID))
+	return json.Marshal(fields)
+}

@@ -1,0 +1,188 @@
+package pods
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/klog/v2"
+
+	"github.com/ainode/ainode/nodeagent/internal/cri"
+	"github.com/ainode/ainode/nodeagent/internal/podstatus"
+)
+
+// task is one sync's subject: what the worker saw at its beginning.
+type task struct {
+	pod    *corev1.Pod
+	absent bool
+	actual *cri.Pod
+	// seen is the count of interrupts when pod was read.
+	seen int
+	plan plan
+}
+
+// deleting reports whether the pod is to be taken away.
+func (t *task) deleting() bool { return t.absent || t.pod.DeletionTimestamp != nil }
+
+// sync compares what is wanted with what is there and takes the next step.
+func (w *worker) sync(ctx context.Context) (result, error) {
+	t := &task{}
+	w.mu.Lock()
+	t.pod, t.absent, t.seen = w.pod, w.absent, w.interrupts
+	w.mu.Unlock()
+
+	actual, err := w.m.lister.Pod(ctx, w.uid)
+	if err != nil {
+		return result{}, err
+	}
+	t.actual = actual
+	w.mu.Lock()
+	w.actual = actual
+	w.mu.Unlock()
+
+	if t.pod == nil {
+		if !t.absent {
+			return result{}, nil // found in the runtime; the API has not answered yet
+		}
+		t.pod = stub(actual)
+	}
+	if w.daemonSet && !t.deleting() {
+		w.leavePending(t)
+		return result{}, nil
+	}
+	deadline := w.checkDeadline(t.pod)
+	w.remember(ctx, t)
+	t.plan = next(view{
+		pod: t.pod, actual: actual, crashes: w.crashes, now: w.m.o.Clock.Now(),
+		stop: t.deleting() || w.verdict != nil || podstatus.Terminal(t.pod.Status.Phase),
+	})
+	w.noteWaiting(t)
+
+	switch {
+	case len(t.plan.kill) > 0:
+		if !t.deleting() {
+			w.publish(t, false)
+		}
+		return result{more: true}, w.kill(ctx, t)
+	case t.plan.ended && t.deleting():
+		return w.takeAway(ctx, t)
+	case t.plan.ended:
+		return result{}, w.settle(ctx, t)
+	}
+	w.publish(t, false)
+	w.prune(ctx, t)
+	if len(t.plan.start) > 0 {
+		r := w.start(ctx, t)
+		r.again = earliest(r.again, earliest(t.plan.again, deadline))
+		return r, nil
+	}
+	return result{again: earliest(t.plan.again, deadline)}, nil
+}
+
+// stub stands for a pod of which only the runtime knows.
+func stub(actual *cri.Pod) *corev1.Pod {
+	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: actual.UID, Namespace: actual.Namespace, Name: actual.Name}}
+}
+
+// checkDeadline ends the pod when its activeDeadlineSeconds are over, and
+// otherwise returns when that will be.
+func (w *worker) checkDeadline(pod *corev1.Pod) time.Time {
+	if pod.Spec.ActiveDeadlineSeconds == nil || pod.Status.StartTime == nil || w.verdict != nil {
+		return time.Time{}
+	}
+	at := pod.Status.StartTime.Add(time.Duration(*pod.Spec.ActiveDeadlineSeconds) * time.Second)
+	if w.m.o.Clock.Now().Before(at) {
+		return at
+	}
+	if podstatus.Terminal(pod.Status.Phase) {
+		return time.Time{}
+	}
+	const message = "Pod was active on the node longer than the specified deadline"
+	w.verdict = &podstatus.Verdict{Reason: "DeadlineExceeded", Message: message}
+	w.event(podRef(pod), corev1.EventTypeNormal, eventDeadlineExceeded, message)
+	return time.Time{}
+}
+
+// remember writes the checkpoint of a pod that may run, when something in it changed.
+func (w *worker) remember(ctx context.Context, t *task) {
+	if t.absent || w.verdict != nil || podstatus.Terminal(t.pod.Status.Phase) {
+		return
+	}
+	now := saved{generation: t.pod.Generation, deleting: t.pod.DeletionTimestamp != nil, started: true}
+	if w.saved == now {
+		return
+	}
+	point := checkpoint{Pod: t.pod.DeepCopy(), Cards: w.cards}
+	point.Pod.ManagedFields = nil
+	if point.Pod.Status.StartTime == nil {
+		started := metav1.NewTime(w.m.o.Clock.Now())
+		point.Pod.Status.StartTime = &started
+	}
+	if err := w.m.checkpoints.save(w.uid, point); err != nil {
+		klog.FromContext(ctx).Error(err, "a restart of the agent would judge the pod anew")
+		return
+	}
+	w.saved = now
+}
+
+// noteWaiting merges the plan's reasons into the remembered ones and tells a new
+// back-off once.
+func (w *worker) noteWaiting(t *task) {
+	for name, waiting := range t.plan.waiting {
+		w.waiting[name] = waiting
+		attempt := uint32(0)
+		for _, c := range t.actual.Containers {
+			if c.GetMetadata().GetName() == name {
+				attempt = c.GetMetadata().GetAttempt()
+				break
+			}
+		}
+		w.tell(containerRef(t.pod, name), eventBackOff+name, eventBackOff, fmt.Sprintf("%d", attempt),
+			fmt.Sprintf("Back-off restarting failed container %s in pod %s_%s(%s)", name, t.pod.Name, t.pod.Namespace, t.pod.UID))
+	}
+}
+
+// repeatEvents is how often a warning about the same trouble is said again.
+const repeatEvents = 2 * time.Minute
+
+// tell publishes a warning, unless the same (by key and sameness) was said lately.
+func (w *worker) tell(ref *corev1.ObjectReference, key, reason, sameness, message string) {
+	now := w.m.o.Clock.Now()
+	if before, ok := w.told[key]; ok && before.message == sameness && now.Sub(before.at) < repeatEvents {
+		return
+	}
+	w.told[key] = told{message: sameness, at: now}
+	w.event(ref, corev1.EventTypeWarning, reason, message)
+}
+
+// prune removes what is dead and no longer needed; what fails is tried next time.
+func (w *worker) prune(ctx context.Context, t *task) {
+	for _, id := range t.plan.pruneContainers {
+		if err := w.m.o.Runtime.RemoveContainer(ctx, id); err == nil || cri.IsNotFound(err) {
+			w.m.lister.Forget(id)
+		}
+	}
+	for _, id := range t.plan.pruneSandboxes {
+		if err := w.m.o.Runtime.StopPodSandbox(ctx, id); err == nil || cri.IsNotFound(err) {
+			_ = w.m.o.Runtime.RemovePodSandbox(ctx, id)
+		}
+	}
+}
+
+// leavePending is all that happens to a DaemonSet's pod: it says why it does not run.
+func (w *worker) leavePending(t *task) {
+	for i := range t.pod.Spec.Containers {
+		w.waiting[t.pod.Spec.Containers[i].Name] = podstatus.Waiting{Reason: eventDaemonSetNotRun, Message: messageDaemonSetNotRun}
+	}
+	for i := range t.pod.Status.ContainerStatuses {
+		if waiting := t.pod.Status.ContainerStatuses[i].State.Waiting; waiting != nil && waiting.Reason == eventDaemonSetNotRun {
+			w.told[eventDaemonSetNotRun] = told{message: eventDaemonSetNotRun, at: w.m.o.Clock.Now()}
+		}
+	}
+	if _, said := w.told[eventDaemonSetNotRun]; !said {
+		w.tell(podRef(t.pod), eventDaemonSetNotRun, eventDaemonSetNotRun, eventDaemonSetNotRun, messageDaemonSetNotRun)
+	}
+	w.publish(t, false)
+}
