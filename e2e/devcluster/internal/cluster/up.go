@@ -147,6 +147,9 @@ func (u *up) prepare(machines int, hierarchies []cgroup.Hierarchy) error {
 		}
 		u.state = state
 	} else {
+		if err == nil {
+			u.report.Line("the cluster in %s is not whole any more, or never was (a reboot, a killed `up`): starting afresh, its objects are lost", u.l.Dir)
+		}
 		if err := sweep(u.l, hierarchies, false); err != nil {
 			return err
 		}

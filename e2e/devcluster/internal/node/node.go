@@ -43,7 +43,7 @@ func Start(l layout.Layout, plan subnet.Plan) error {
 			"--kubeconfig=" + controlplane.NodeKubeconfig(l),
 			"--hostname-override=" + layout.NodeName,
 			"--node-ip=" + plan.Node(),
-			"--root-dir=" + l.Path("node", "kubelet"),
+			"--root-dir=/var/lib/kubelet", // the room's own; its sockets need a short path
 			"--v=1",
 		},
 		Env: daemon.Environment(l, "GOGC=200"),
