@@ -1,0 +1,298 @@
+package binding
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"encoding/pem"
+
+	"github.com/stretchr/testify/require"
+	authenticationv1 "k8s.io/api/authentication/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/clock"
+
+	jsonpatch "gopkg.in/evanphx/json-patch.v4"
+
+	"github.com/ainode/ainode/api/contract"
+	"github.com/ainode/ainode/api/handover"
+	"github.com/ainode/ainode/api/identity"
+	"github.com/ainode/ainode/api/v1alpha1"
+)
+
+// miniHub is as much of an API server as one agent speaks to: its record, its
+// Secret, its Lease and tokens. It is hub and target at once.
+type miniHub struct {
+	mu       sync.Mutex
+	changed  *sync.Cond
+	version  int
+	record   v1alpha1.AINode
+	secret   corev1.Secret
+	lease    coordinationv1.Lease
+	closed   bool
+	statuses []v1alpha1.BindStatus
+}
+
+func newMiniHub(t *testing.T) (*miniHub, *httptest.Server) {
+	t.Helper()
+	h := &miniHub{version: 1}
+	h.changed = sync.NewCond(&h.mu)
+	h.record = v1alpha1.AINode{
+		TypeMeta:   metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: "AINode"},
+		ObjectMeta: metav1.ObjectMeta{Name: "ai-1", ResourceVersion: "1"},
+	}
+	h.secret = corev1.Secret{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
+		ObjectMeta: metav1.ObjectMeta{Name: identity.HandoverSecret("ai-1"), Namespace: contract.SystemNamespace, ResourceVersion: "1"},
+	}
+	h.lease = coordinationv1.Lease{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "coordination.k8s.io/v1", Kind: "Lease"},
+		ObjectMeta: metav1.ObjectMeta{Name: identity.HubLease("ai-1"), Namespace: contract.SystemNamespace},
+	}
+	server := httptest.NewTLSServer(h)
+	t.Cleanup(func() {
+		h.mu.Lock()
+		h.closed = true
+		h.changed.Broadcast()
+		h.mu.Unlock()
+		server.CloseClientConnections()
+		server.Close()
+	})
+	return h, server
+}
+
+// change edits what the hub holds, as a person would.
+func (h *miniHub) change(edit func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	edit()
+	h.bump()
+}
+
+func (h *miniHub) bump() {
+	h.version++
+	h.record.ResourceVersion, h.secret.ResourceVersion = strconv.Itoa(h.version), strconv.Itoa(h.version)
+	h.changed.Broadcast()
+}
+
+func (h *miniHub) status() v1alpha1.AINodeStatus {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return *h.record.Status.DeepCopy()
+}
+
+func (h *miniHub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	object := func() any { return h.record }
+	if strings.Contains(r.URL.Path, "/secrets") {
+		object = func() any { return h.secret }
+	}
+	if r.URL.Query().Get("watch") != "" {
+		h.watch(w, r, object)
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	answer := any(nil)
+	switch {
+	case strings.HasSuffix(r.URL.Path, "/token"):
+		answer = authenticationv1.TokenRequest{
+			TypeMeta: metav1.TypeMeta{APIVersion: "authentication.k8s.io/v1", Kind: "TokenRequest"},
+			Status:   authenticationv1.TokenRequestStatus{Token: "renewed", ExpirationTimestamp: metav1.NewTime(time.Now().Add(time.Hour))},
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusCreated)
+		_ = json.NewEncoder(w).Encode(answer)
+		return
+	case strings.Contains(r.URL.Path, "/leases/"):
+		if r.Method == http.MethodPut {
+			_ = json.Unmarshal(body, &h.lease)
+		}
+		answer = h.lease
+	case strings.HasSuffix(r.URL.Path, "/status"):
+		before, _ := json.Marshal(h.record)
+		after, err := jsonpatch.MergePatch(before, body)
+		if err != nil {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		h.record = v1alpha1.AINode{}
+		_ = json.Unmarshal(after, &h.record)
+		if s := h.record.Status.BindStatus; len(h.statuses) == 0 || h.statuses[len(h.statuses)-1] != s {
+			h.statuses = append(h.statuses, s)
+		}
+		h.bump()
+		answer = h.record
+	case strings.HasSuffix(r.URL.Path, "/"+h.secret.Name):
+		if r.Method == http.MethodPatch {
+			h.secret.Data[handover.SealedKey] = nil
+			h.bump()
+		}
+		answer = h.secret
+	case strings.HasSuffix(r.URL.Path, "/ainodes"):
+		answer = v1alpha1.AINodeList{
+			TypeMeta: metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: "AINodeList"},
+			ListMeta: metav1.ListMeta{ResourceVersion: strconv.Itoa(h.version)}, Items: []v1alpha1.AINode{h.record},
+		}
+	default:
+		answer = corev1.SecretList{
+			TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "SecretList"},
+			ListMeta: metav1.ListMeta{ResourceVersion: strconv.Itoa(h.version)}, Items: []corev1.Secret{h.secret},
+		}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(answer)
+}
+
+func (h *miniHub) watch(w http.ResponseWriter, r *http.Request, object func() any) {
+	if r.URL.Query().Get("sendInitialEvents") == "true" {
+		// An API server without streaming lists: the client lists instead.
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusUnprocessableEntity)
+		_ = json.NewEncoder(w).Encode(metav1.Status{
+			TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Status: metav1.StatusFailure,
+			Reason: metav1.StatusReasonInvalid, Code: http.StatusUnprocessableEntity,
+		})
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	flush := http.NewResponseController(w)
+	_ = flush.Flush()
+	seen, _ := strconv.Atoi(r.URL.Query().Get("resourceVersion"))
+	for {
+		h.mu.Lock()
+		for h.version <= seen && !h.closed {
+			h.changed.Wait()
+		}
+		seen = h.version
+		raw, _ := json.Marshal(map[string]any{"type": "MODIFIED", "object": object()})
+		closed := h.closed
+		h.mu.Unlock()
+		if closed {
+			return
+		}
+		if _, err := w.Write(raw); err != nil {
+			return
+		}
+		_ = flush.Flush()
+	}
+}
+
+// recorder is a tenant that notes what is asked of it.
+type recorder struct {
+	mu      sync.Mutex
+	serving int64
+	stopped int
+}
+
+func (r *recorder) Serve(ctx context.Context, target Target, registered func()) error {
+	r.set(target.Epoch)
+	registered()
+	<-ctx.Done()
+	r.set(0)
+	return nil
+}
+
+func (r *recorder) set(epoch int64) { r.mu.Lock(); r.serving = epoch; r.mu.Unlock() }
+
+func (r *recorder) now() (serving int64, stopped int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.serving, r.stopped
+}
+
+func (r *recorder) StopAll(context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.serving != 0 {
+		panic("pods are stopped while they are served")
+	}
+	r.stopped++
+	return nil
+}
+
+func (r *recorder) GPUsInUse() int { return 1 }
+
+// The whole walk: unbound, bound, the agent starts again, released, bound anew.
+func TestTheWalk(t *testing.T) {
+	t.Parallel()
+	h, server := newMiniHub(t)
+	store := testStore(t)
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	joined := Joined{Node: "ai-1", Server: server.URL, CertificateAuthorityData: ca}
+	require.NoError(t, store.SaveHubToken(Token{Value: "hub", Issued: time.Now(), Expires: time.Now().Add(time.Hour)}))
+	key, err := store.Key(rand.Reader)
+	require.NoError(t, err)
+	begin := func() (*recorder, func()) {
+		tenant := &recorder{}
+		b, err := New(Options{
+			Store: store, Joined: joined, Key: key, Holder: "me", Tenant: tenant, Clock: clock.RealClock{}, Facts: Facts{Address: "10.0.0.7"},
+		})
+		require.NoError(t, err)
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		go func() { done <- b.Run(ctx) }()
+		return tenant, func() { cancel(); require.NoError(t, <-done) }
+	}
+	reports := func(status v1alpha1.BindStatus, epoch int64) {
+		t.Helper()
+		require.Eventually(t, func() bool {
+			s := h.status()
+			return s.BindStatus == status && s.ObservedEpoch == epoch
+		}, 10*time.Second, 5*time.Millisecond, "want %s %d", status, epoch)
+	}
+	bind := func(epoch int64) {
+		h.change(func() { h.record.Spec.ClusterConfigName, h.record.Spec.BindEpoch = "prod", epoch })
+		sealed, err := handover.Credential{
+			Node: "ai-1", Epoch: epoch, Server: server.URL, CertificateAuthorityData: ca, Token: "short",
+			ServiceAccount: identity.Target("ai-1", epoch),
+		}.Seal(key.Public)
+		require.NoError(t, err)
+		reports(v1alpha1.Binding, epoch)
+		h.change(func() {
+			h.secret.Data = map[string][]byte{handover.SealedKey: sealed, handover.EpochKey: []byte(strconv.FormatInt(epoch, 10))}
+		})
+	}
+
+	tenant, end := begin()
+	reports(v1alpha1.Unbound, 0)
+	require.Equal(t, key.Public.String(), h.status().PublicKey)
+	bind(1)
+	reports(v1alpha1.Bound, 1)
+	end()
+	serving, stopped := tenant.now()
+	require.Zero(t, serving)
+	require.Equal(t, 1, stopped, "ending the agent stops no pod")
+
+	tenant, end = begin()
+	require.Eventually(t, func() bool { s, _ := tenant.now(); return s == 1 }, 10*time.Second, 5*time.Millisecond)
+	h.change(func() { h.record.Spec.Draining = true })
+	reports(v1alpha1.Draining, 1)
+	h.change(func() { h.record.Spec.Draining, h.record.Spec.ClusterConfigName = false, "" })
+	reports(v1alpha1.Unbound, 1)
+	_, stopped = tenant.now()
+	require.Equal(t, 1, stopped)
+	require.NoDirExists(t, store.State.Target())
+	bind(2)
+	reports(v1alpha1.Bound, 2)
+	serving, _ = tenant.now()
+	require.EqualValues(t, 2, serving)
+	end()
+
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	require.Empty(t, h.secret.Data[handover.SealedKey])
+	require.Equal(t, []v1alpha1.BindStatus{
+		v1alpha1.Unbound, v1alpha1.Binding, v1alpha1.Bound, v1alpha1.Draining, v1alpha1.Unbinding, v1alpha1.Unbound, v1alpha1.Binding, v1alpha1.Bound,
+	}, h.statuses)
+}
