@@ -2,4 +2,12 @@
 // given simulated GPUs. It lists exactly those and says that they are simulated.
 package main
 
-func main() {}
+import (
+	"os"
+
+	"github.com/ainode/ainode/nodeagent/internal/gpu/simulated"
+)
+
+func main() {
+	os.Exit(run(os.Args[1:], simulated.Dir, os.Stdout, os.Stderr))
+}

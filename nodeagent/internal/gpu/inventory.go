@@ -4,11 +4,9 @@
 package gpu
 
 import (
-	"errors"
+	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/NVIDIA/go-nvml/pkg/nvml"
 
 	"github.com/ainode/ainode/api/contract"
 )
@@ -21,7 +19,7 @@ type Card struct {
 	Index int
 	// Product is NVML's name, for example "NVIDIA H200".
 	Product string
-	// MemoryBytes is the card's total memory.
+	// MemoryBytes is the card's total memory; 0 where it shares the machine's.
 	MemoryBytes uint64
 	// MinorNumber is n of /dev/nvidia<n>.
 	MinorNumber int
@@ -31,11 +29,11 @@ type Card struct {
 	PCIBusID string
 }
 
-// Inventory is the machine's GPUs. It is read once, at start.
+// Inventory is the machine's GPUs as they were when it was opened.
 type Inventory interface {
 	// Cards in NVML's order. The slice is the caller's.
 	Cards() []Card
-	// UUIDs of Cards.
+	// UUIDs of Cards, in the same order.
 	UUIDs() []string
 	// CDIDevice is the CDI name of a card, VENDOR/CLASS=UUID; empty if there is
 	// no such card.
@@ -48,42 +46,43 @@ type Inventory interface {
 	CUDAVersion() string
 }
 
-// Options of Open.
-type Options struct {
-	// NVML is the driver library; nil is the machine's own.
-	NVML nvml.Interface
-	// Simulate is one of Machines, or empty for real cards.
-	Simulate string
-	// MachineID tells two simulated machines apart: the UUIDs of simulated cards
-	// are derived from it and the card's index, so that they stay the same when
-	// the agent starts again. Required in simulation.
-	MachineID string
-	// CDIDir is where the container runtime reads CDI specs, for example /var/run/cdi.
-	CDIDir string
-	// StateDir holds the files that stand for simulated cards. Default CDIDir/simulated.
-	StateDir string
-	// NvidiaSMI is the path of the nvidia-smi-simulated program; it is put into
-	// containers that get simulated cards. Required in simulation.
-	NvidiaSMI string
-	// AllowNone makes a machine without a card an empty inventory, not an error.
-	AllowNone bool
+// inventory implements Inventory.
+type inventory struct {
+	cards                      []Card
+	kind                       string // of the CDI spec, VENDOR/CLASS
+	simulated                  string
+	driverVersion, cudaVersion string
 }
 
-// Machines that can be simulated.
-var Machines = []string{"dgxa100", "dgxh100", "dgxh200", "dgxb200"}
+func (i *inventory) Cards() []Card { return slices.Clone(i.cards) }
 
-// Open reads the machine's GPUs and writes the CDI spec by which containers get
-// them.
-func Open(o Options) (Inventory, error) { return nil, errors.ErrUnsupported }
+func (i *inventory) UUIDs() []string {
+	var uuids []string
+	for _, c := range i.cards {
+		uuids = append(uuids, c.UUID)
+	}
+	return uuids
+}
+
+func (i *inventory) CDIDevice(uuid string) string {
+	if !slices.Contains(i.UUIDs(), uuid) {
+		return ""
+	}
+	return i.kind + "=" + uuid
+}
+
+func (i *inventory) Simulated() string     { return i.simulated }
+func (i *inventory) DriverVersion() string { return i.driverVersion }
+func (i *inventory) CUDAVersion() string   { return i.cudaVersion }
 
 // NodeLabels describe the cards on a Node, under GPU feature discovery's names,
-// and say if they are simulated. A machine without a card has none.
+// and say if they are simulated. gpu.present is left out: DaemonSets select it. A
+// machine without a card has no label. The first card speaks for all, as there.
 func NodeLabels(inv Inventory) map[string]string {
 	labels := map[string]string{}
-	cards := inv.Cards()
-	if len(cards) > 0 {
+	if cards := inv.Cards(); len(cards) > 0 {
 		labels["nvidia.com/gpu.count"] = strconv.Itoa(len(cards))
-		labels["nvidia.com/gpu.product"] = strings.ReplaceAll(cards[0].Product, " ", "-")
+		labels["nvidia.com/gpu.product"] = strings.Join(strings.Fields(cards[0].Product), "-")
 		labels["nvidia.com/gpu.memory"] = strconv.FormatUint(cards[0].MemoryBytes>>20, 10)
 	}
 	if inv.Simulated() != "" {

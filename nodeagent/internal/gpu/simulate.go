@@ -1,0 +1,142 @@
+package gpu
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/NVIDIA/go-nvml/pkg/nvml"
+	"github.com/NVIDIA/go-nvml/pkg/nvml/mock/dgxa100"
+	"github.com/NVIDIA/go-nvml/pkg/nvml/mock/dgxb200"
+	"github.com/NVIDIA/go-nvml/pkg/nvml/mock/dgxh100"
+	"github.com/NVIDIA/go-nvml/pkg/nvml/mock/dgxh200"
+	"github.com/NVIDIA/go-nvml/pkg/nvml/mock/server"
+	"github.com/google/uuid"
+	"tags.cncf.io/container-device-interface/pkg/cdi"
+	"tags.cncf.io/container-device-interface/specs-go"
+
+	"github.com/ainode/ainode/nodeagent/internal/gpu/simulated"
+)
+
+var mocks = map[string]func() *server.Server{
+	"dgxa100": dgxa100.New,
+	"dgxb200": dgxb200.New,
+	"dgxh100": dgxh100.New,
+	"dgxh200": dgxh200.New,
+}
+
+// Machines are those that can be simulated.
+func Machines() []string { return slices.Sorted(maps.Keys(mocks)) }
+
+// simulatedNamespace is the UUID namespace of simulated cards (RFC 9562, version 5).
+var simulatedNamespace = uuid.NewSHA1(uuid.NameSpaceDNS, []byte(cdiClassSimulated+"."+cdiVendor))
+
+func openSimulated(o Options) (Inventory, error) {
+	mock, ok := mocks[o.Simulate]
+	if !ok {
+		return nil, fmt.Errorf("machine %q can't be simulated; choose one of %s", o.Simulate, strings.Join(Machines(), ", "))
+	}
+	if o.MachineID == "" {
+		return nil, errors.New("simulate GPUs: the machine's id is missing, from which the cards' UUIDs are derived")
+	}
+	info, err := os.Stat(o.NvidiaSMI)
+	if err != nil {
+		return nil, fmt.Errorf("simulate GPUs: find the simulated nvidia-smi: %w", err)
+	}
+	if !info.Mode().IsRegular() || info.Mode()&0o111 == 0 {
+		return nil, fmt.Errorf("simulate GPUs: %q is not a program", o.NvidiaSMI)
+	}
+	lib := o.NVML
+	if lib == nil {
+		lib = stable(mock(), o.MachineID, o.Simulate)
+	}
+	inv, err := read(lib)
+	if err != nil {
+		return nil, fmt.Errorf("simulate %s: %w", o.Simulate, err)
+	}
+	inv.simulated = o.Simulate
+	inv.kind = cdiVendor + "/" + cdiClassSimulated
+	if o.StateDir == "" {
+		o.StateDir = filepath.Join(o.CDIDir, "simulated")
+	}
+	if err := writeCards(o.StateDir, inv); err != nil {
+		return nil, err
+	}
+	if err := writeSimulatedSpec(o, inv); err != nil {
+		return nil, err
+	}
+	return inv, nil
+}
+
+// stable gives the mock's cards UUIDs that are the same at each start: by itself
+// it makes new ones each time, and pods would hold cards that are not there.
+func stable(s *server.Server, machineID, machine string) nvml.Interface {
+	for i, device := range s.Devices {
+		if d, ok := device.(*server.Device); ok {
+			name := machineID + "/" + machine + "/" + strconv.Itoa(i)
+			d.UUID = "GPU-" + uuid.NewSHA1(simulatedNamespace, []byte(name)).String()
+		}
+	}
+	return s
+}
+
+// writeCards writes one file a card. Files of other cards stay: a container that
+// still runs may have them.
+func writeCards(directory string, inv *inventory) error {
+	if err := os.MkdirAll(directory, 0o755); err != nil { //nolint:gosec // any user of a container reads it
+		return fmt.Errorf("make the directory of simulated cards: %w", err)
+	}
+	for _, c := range inv.cards {
+		card := simulated.Card{
+			UUID: c.UUID, Index: c.Index, Product: c.Product, MemoryBytes: c.MemoryBytes,
+			ComputeCapability: fmt.Sprintf("%d.%d", c.CUDAMajor, c.CUDAMinor),
+			Machine:           inv.simulated, DriverVersion: inv.driverVersion, CUDAVersion: inv.cudaVersion,
+		}
+		if err := card.Write(directory); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeSimulatedSpec writes a CDI spec by which a container that is given a card
+// finds the card's file, and the simulated nvidia-smi.
+func writeSimulatedSpec(o Options, inv *inventory) error {
+	bind := func(host, container string) *specs.Mount {
+		return &specs.Mount{HostPath: host, ContainerPath: container, Options: []string{"ro", "nosuid", "nodev", "bind"}}
+	}
+	spec := &specs.Spec{
+		Kind: inv.kind,
+		ContainerEdits: specs.ContainerEdits{
+			Env:    []string{simulated.Env + "=" + inv.simulated},
+			Mounts: []*specs.Mount{bind(o.NvidiaSMI, "/usr/bin/nvidia-smi")},
+		},
+	}
+	for _, c := range inv.cards {
+		file := simulated.Card{UUID: c.UUID}.File()
+		spec.Devices = append(spec.Devices, specs.Device{
+			Name: c.UUID,
+			ContainerEdits: specs.ContainerEdits{
+				Mounts: []*specs.Mount{bind(filepath.Join(o.StateDir, file), filepath.Join(simulated.Dir, file))},
+			},
+		})
+	}
+	version, err := specs.MinimumRequiredVersion(spec)
+	if err != nil {
+		return fmt.Errorf("describe the simulated cards for CDI: %w", err)
+	}
+	spec.Version = version
+	cache, err := cdi.NewCache(cdi.WithSpecDirs(o.CDIDir), cdi.WithAutoRefresh(false))
+	if err != nil {
+		return fmt.Errorf("open the directory of CDI specs: %w", err)
+	}
+	if err := cache.WriteSpec(spec, cdi.GenerateSpecName(cdiVendor, cdiClassSimulated)+".json"); err != nil {
+		return fmt.Errorf("write the CDI spec of the simulated cards: %w", err)
+	}
+	return nil
+}

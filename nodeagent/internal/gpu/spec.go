@@ -1,0 +1,72 @@
+package gpu
+
+import (
+	"fmt"
+	"os/exec"
+	"path/filepath"
+
+	"github.com/NVIDIA/nvidia-container-toolkit/pkg/nvcdi"
+	"k8s.io/klog/v2"
+)
+
+// writeSpec writes the CDI spec of the real cards, each named by its UUID. It does
+// not take over a spec that others wrote: theirs may be of another driver.
+func writeSpec(o Options) error {
+	hook := o.CDIHook
+	if hook == "" {
+		var err error
+		if hook, err = findHook(); err != nil {
+			return err
+		}
+	}
+	root := o.DriverRoot
+	if root == "" {
+		root = "/"
+	}
+	namer, err := nvcdi.NewDeviceNamer(nvcdi.DeviceNameStrategyUUID)
+	if err != nil {
+		return fmt.Errorf("name the cards for CDI: %w", err)
+	}
+	lib, err := nvcdi.New(
+		nvcdi.WithMode(nvcdi.ModeNvml),
+		nvcdi.WithNvmlLib(o.NVML),
+		nvcdi.WithDeviceNamers(namer),
+		nvcdi.WithDriverRoot(root),
+		nvcdi.WithNVIDIACDIHookPath(hook),
+		nvcdi.WithVendor(cdiVendor),
+		nvcdi.WithClass(cdiClass),
+		nvcdi.WithLogger(toolkitLogger{}),
+	)
+	if err != nil {
+		return fmt.Errorf("describe the cards for CDI: %w", err)
+	}
+	spec, err := lib.GetSpec()
+	if err != nil {
+		return fmt.Errorf("describe the cards for CDI: %w", err)
+	}
+	if err := spec.Save(filepath.Join(o.CDIDir, cdiVendor+"-"+cdiClass+".yaml")); err != nil {
+		return fmt.Errorf("write the CDI spec: %w", err)
+	}
+	return nil
+}
+
+// findHook finds the program that CDI specs of NVIDIA cards run when a container
+// is made: without it containers do not find the driver's libraries.
+func findHook() (string, error) {
+	for _, name := range []string{"nvidia-cdi-hook", "nvidia-ctk"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("nvidia-cdi-hook is not installed: containers would not find the driver's libraries; install the package nvidia-container-toolkit-base")
+}
+
+// toolkitLogger passes on what the toolkit says; nearly all of it is about
+// optional files that a machine does not have.
+type toolkitLogger struct{}
+
+func (toolkitLogger) Debugf(f string, a ...any)   { klog.V(5).Infof(f, a...) }
+func (toolkitLogger) Errorf(f string, a ...any)   { klog.V(2).Infof(f, a...) }
+func (toolkitLogger) Infof(f string, a ...any)    { klog.V(4).Infof(f, a...) }
+func (toolkitLogger) Warningf(f string, a ...any) { klog.V(3).Infof(f, a...) }
+func (toolkitLogger) Tracef(f string, a ...any)   { klog.V(6).Infof(f, a...) }
