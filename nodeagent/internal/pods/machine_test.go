@@ -1,0 +1,228 @@
+package pods
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
+	"k8s.io/client-go/tools/record"
+	"k8s.io/mount-utils"
+	"k8s.io/utils/ptr"
+
+	"github.com/ainode/ainode/api/contract"
+	"github.com/ainode/ainode/nodeagent/internal/cri/critest"
+	"github.com/ainode/ainode/nodeagent/internal/volumes"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// patience bounds every wait of these tests; a pass takes far less.
+const patience = 30 * time.Second
+
+// machine is an AI node in small: a real containerd, the real rooms that pods
+// uses, and an API in memory.
+type machine struct {
+	t       testing.TB
+	c       *critest.Containerd
+	client  *fake.Clientset
+	root    string
+	epoch   int64
+	cards   fakeCards
+	manager *Manager
+	events  *recorded
+	stop    context.CancelFunc
+	done    chan error
+}
+
+type fakeCards []string
+
+func (c fakeCards) UUIDs() []string              { return c }
+func (c fakeCards) CDIDevice(uuid string) string { return "example.com/gpu=" + uuid }
+
+// recorded keeps events as "REASON MESSAGE".
+type recorded struct {
+	*record.FakeRecorder
+	mu  sync.Mutex
+	all []string
+}
+
+func record2() *recorded {
+	r := &recorded{FakeRecorder: record.NewFakeRecorder(1000)}
+	go func() {
+		for event := range r.Events {
+			r.mu.Lock()
+			r.all = append(r.all, event)
+			r.mu.Unlock()
+		}
+	}()
+	return r
+}
+
+func (r *recorded) list() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.all)
+}
+
+func newMachine(t testing.TB, objects ...*corev1.Pod) *machine {
+	t.Helper()
+	m := &machine{t: t, c: critest.Start(t), client: fake.NewClientset(), root: t.TempDir(), epoch: 1, events: record2()}
+	for _, pod := range objects {
+		m.create(pod)
+	}
+	return m
+}
+
+// writeCards makes a CDI spec for cards that put an environment variable into the container.
+func (m *machine) writeCards(uuids ...string) {
+	m.cards = uuids
+	spec := "cdiVersion: 0.6.0\nkind: example.com/gpu\ndevices:\n"
+	for _, uuid := range uuids {
+		spec += "- name: " + uuid + "\n  containerEdits: {env: [\"CARD_" + uuid[len(uuid)-1:] + "=" + uuid + "\"]}\n"
+	}
+	require.NoError(m.t, os.MkdirAll(m.c.CDIDir(), 0o755))
+	require.NoError(m.t, os.WriteFile(filepath.Join(m.c.CDIDir(), "example.yaml"), []byte(spec), 0o600))
+}
+
+func (m *machine) node() *corev1.Node {
+	return &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: "ai-1"},
+		Status: corev1.NodeStatus{
+			Capacity: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("64Gi")},
+			Allocatable: corev1.ResourceList{
+				corev1.ResourceCPU: resource.MustParse("64"), corev1.ResourceMemory: resource.MustParse("64Gi"),
+				corev1.ResourcePods:  resource.MustParse("110"),
+				contract.GPUResource: *resource.NewQuantity(int64(len(m.cards)), resource.DecimalSI),
+			},
+		},
+	}
+}
+
+// start runs a new agent on the machine.
+func (m *machine) start() {
+	m.t.Helper()
+	v, err := volumes.New(volumes.Options{Root: filepath.Join(m.root, "volumes"), Objects: objects{m.client}, Mounter: mount.New("")})
+	require.NoError(m.t, err)
+	i := localImages{m.c}
+	m.manager, err = New(Options{
+		Client: m.client, NodeName: "ai-1", Node: m.node, HostIPs: func() []string { return []string{"127.0.0.1"} },
+		Epoch: m.epoch, Runtime: m.c.Runtime, Images: i, Volumes: v, Cards: m.cards, Recorder: m.events,
+		StateDir: filepath.Join(m.root, "state"), LogDir: filepath.Join(m.root, "logs"), ReservedPorts: []int32{10250},
+	})
+	require.NoError(m.t, err)
+	ctx, cancel := context.WithCancel(m.t.Context())
+	m.stop, m.done = cancel, make(chan error, 1)
+	manager, done := m.manager, m.done
+	go func() { done <- manager.Run(ctx) }()
+	m.t.Cleanup(m.halt)
+}
+
+// halt ends the agent and leaves the containers.
+func (m *machine) halt() {
+	m.stop()
+	if m.done != nil {
+		require.NoError(m.t, <-m.done)
+		m.done = nil
+	}
+}
+
+func (m *machine) create(pod *corev1.Pod) {
+	m.t.Helper()
+	_, err := m.client.CoreV1().Pods(pod.Namespace).Create(m.t.Context(), pod, metav1.CreateOptions{})
+	require.NoError(m.t, err)
+}
+
+func (m *machine) get(name string) *corev1.Pod {
+	m.t.Helper()
+	pod, err := m.client.CoreV1().Pods("default").Get(m.t.Context(), name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	require.NoError(m.t, err)
+	return pod
+}
+
+// delete marks the pod as the API server does for a graceful deletion.
+func (m *machine) delete(name string, grace int64) {
+	m.t.Helper()
+	pod := m.get(name)
+	pod.DeletionTimestamp = ptr.To(metav1.Now())
+	pod.DeletionGracePeriodSeconds = ptr.To(grace)
+	pod.Generation++
+	_, err := m.client.CoreV1().Pods("default").Update(m.t.Context(), pod, metav1.UpdateOptions{})
+	require.NoError(m.t, err)
+}
+
+// await waits until the pod (nil if it is gone) is as said.
+func (m *machine) await(name, what string, ok func(*corev1.Pod) bool) *corev1.Pod {
+	m.t.Helper()
+	var pod *corev1.Pod
+	require.Eventually(m.t, func() bool { pod = m.get(name); return ok(pod) }, patience, 5*time.Millisecond,
+		"pod %q should be %s; events: %v", name, what, m.events)
+	return pod
+}
+
+func (m *machine) awaitPhase(name string, phase corev1.PodPhase) *corev1.Pod {
+	m.t.Helper()
+	return m.await(name, string(phase), func(p *corev1.Pod) bool { return p != nil && p.Status.Phase == phase })
+}
+
+func (m *machine) awaitGone(name string) {
+	m.t.Helper()
+	m.await(name, "gone", func(p *corev1.Pod) bool { return p == nil })
+}
+
+// patches counts status writes so far.
+func (m *machine) patches() int {
+	n := 0
+	for _, action := range m.client.Actions() {
+		if patch, ok := action.(clienttesting.PatchAction); ok && patch.GetSubresource() == "status" {
+			n++
+		}
+	}
+	return n
+}
+
+// shell is a pod that runs one shell command.
+func shell(name, command string) *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, UID: types.UID("uid-" + name), Generation: 1, CreationTimestamp: metav1.Now()},
+		Spec: corev1.PodSpec{
+			NodeName: "ai-1", RestartPolicy: corev1.RestartPolicyAlways, DNSPolicy: corev1.DNSDefault,
+			TerminationGracePeriodSeconds: ptr.To[int64](5),
+			Containers: []corev1.Container{{
+				Name: "main", Image: critest.Busybox, ImagePullPolicy: corev1.PullIfNotPresent, Command: []string{"sh", "-c", command},
+			}},
+		},
+	}
+}
+
+// obedient waits and ends at once on TERM.
+const obedient = "trap 'exit 0' TERM; while :; do sleep 0.05; done"
+
+// unavailable answers every call as an API server that is away.
+func unavailable(clienttesting.Action) (bool, runtime.Object, error) {
+	return true, nil, apierrors.NewServiceUnavailable("away")
+}
+
+type localImages struct{ c *critest.Containerd }
+
+func (l localImages) Ensure(ctx context.Context, pod *corev1.Pod, c *corev1.Container) (string, error) {
+	r, err := l.c.Runtime.Images.ImageStatus(ctx, &runtimeapi.ImageSpec{Image: c.Image}, false)
+	if err != nil {
+		return "", err
+	}
+	return r.Image.Id, nil
+}
