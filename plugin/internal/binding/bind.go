@@ -1,0 +1,179 @@
+package binding
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/ainode/ainode/api/contract"
+	"github.com/ainode/ainode/api/identity"
+	"github.com/ainode/ainode/api/v1alpha1"
+	"github.com/ainode/ainode/plugin/internal/remedy"
+)
+
+// Bind does what Check planned, up to the handing over of the credential. An error
+// before that takes back what was written, an interruption leaves it to be gone on
+// with. It returns the epoch.
+func (w *Walk) Bind(ctx context.Context, p *Plan) (int64, error) {
+	if _, err := w.list(ctx, p.Config, p.Node, true); err != nil {
+		return 0, err
+	}
+	record, err := w.want(ctx, p)
+	if err != nil {
+		return 0, w.takeBack(ctx, p, 0, err)
+	}
+	epoch := record.Spec.BindEpoch
+	if taken(record) && !refused(record) {
+		return epoch, nil // the agent has its credential: only the waiting is left
+	}
+	token, err := w.admit(ctx, p, epoch)
+	if err != nil || w.DryRun {
+		if err != nil && !taken(record) {
+			err = w.takeBack(ctx, p, epoch, err)
+		}
+		return epoch, err
+	}
+	if err := w.handOver(ctx, p, epoch, token); err != nil {
+		if !taken(record) {
+			err = w.takeBack(ctx, p, epoch, err)
+		}
+		return epoch, err
+	}
+	return epoch, nil
+}
+
+// want writes the wish into the record: a new epoch, or the one of a walk that
+// broke off. An unbinding that has not let go yet is called off.
+func (w *Walk) want(ctx context.Context, p *Plan) (*v1alpha1.AINode, error) {
+	calledOff := false
+	record, err := w.edit(ctx, p.Node, func(r *v1alpha1.AINode) (bool, error) {
+		switch r.Spec.ClusterConfigName {
+		case p.Config:
+			calledOff = r.Spec.Draining
+			r.Spec.Draining = false
+			return calledOff, nil
+		case "":
+			r.Spec.ClusterConfigName, r.Spec.Draining = p.Config, false
+			r.Spec.BindEpoch++
+			r.Spec.NodeLabels = maps.Clone(p.Labels)
+			return true, nil
+		default:
+			return false, remedy.New("Unbind it first", "kubectl ainode unbind "+p.Node,
+				"AI node %q was bound to %q meanwhile", p.Node, r.Spec.ClusterConfigName)
+		}
+	})
+	if err != nil || !calledOff {
+		return record, err
+	}
+	w.Progress.Line(p.Node, "its unbinding is called off")
+	return record, w.cordon(ctx, p.Node, false)
+}
+
+// admit makes the identity of the epoch on the target, proves what it may and may
+// not do, and returns a token of it that is good for ten minutes.
+func (w *Walk) admit(ctx context.Context, p *Plan, epoch int64) (string, error) {
+	if err := w.makeIdentity(ctx, newTargetIdentity(p.Node, epoch)); err != nil || w.DryRun {
+		return "", err
+	}
+	token, err := w.requestToken(ctx, identity.Target(p.Node, epoch))
+	if err != nil {
+		return "", err
+	}
+	as, err := w.Target.As(token, identity.NodeUser(p.Node), identity.NodesGroup)
+	if err != nil {
+		return "", err
+	}
+	return token, prove(ctx, as, p.Node)
+}
+
+// makeIdentity creates what is not there yet; the ClusterRole first, since it owns
+// the rest.
+func (w *Walk) makeIdentity(ctx context.Context, t targetIdentity) error {
+	core, rbac := w.Target.Core.CoreV1(), w.Target.Core.RbacV1()
+	ns, options := contract.SystemNamespace, metav1.CreateOptions{DryRun: w.dryRun()}
+	name := t.clusterRole.Name
+
+	_, err := core.Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ns}}, options)
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		// Without the right to create it, one that is there is good enough.
+		if _, getErr := core.Namespaces().Get(ctx, ns, metav1.GetOptions{}); getErr != nil {
+			return fmt.Errorf("create namespace %q on the target: %w", ns, err)
+		}
+	}
+	role, err := rbac.ClusterRoles().Create(ctx, t.clusterRole, options)
+	if apierrors.IsAlreadyExists(err) {
+		role, err = rbac.ClusterRoles().Get(ctx, name, metav1.GetOptions{})
+		if err == nil && role.Annotations[contract.BindEpochAnnotation] != t.clusterRole.Annotations[contract.BindEpochAnnotation] {
+			err = errors.New("there is another one of that name, which is not ours")
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("create ClusterRole %q on the target: %w", name, err)
+	}
+	t.own(role)
+	for _, make := range []struct {
+		kind string
+		do   func() error
+	}{
+		{"ServiceAccount", func() error { _, err := core.ServiceAccounts(ns).Create(ctx, t.serviceAccount, options); return err }},
+		{"Role", func() error { _, err := rbac.Roles(ns).Create(ctx, t.role, options); return err }},
+		{"RoleBinding", func() error { _, err := rbac.RoleBindings(ns).Create(ctx, t.roleBinding, options); return err }},
+		{"ClusterRoleBinding", func() error { _, err := rbac.ClusterRoleBindings().Create(ctx, t.clusterBinding, options); return err }},
+	} {
+		if err := make.do(); err != nil && !apierrors.IsAlreadyExists(err) {
+			return fmt.Errorf("create %s %q on the target: %w", make.kind, name, err)
+		}
+	}
+	return nil
+}
+
+// takeBack undoes a binding that the machine has got nothing of. An interruption
+// undoes nothing: the same command goes on.
+func (w *Walk) takeBack(ctx context.Context, p *Plan, epoch int64, because error) error {
+	if ctx.Err() != nil {
+		return remedy.New("Go on", "kubectl ainode bind "+p.Node+" --to "+p.Config, "binding AI node %q broke off: %w", p.Node, because)
+	}
+	if w.DryRun {
+		return because
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)
+	defer cancel()
+	err := w.undo(ctx, p, epoch)
+	if err != nil {
+		return remedy.New("Take back the rest", "kubectl ainode unbind "+p.Node, "%w\n(and not all could be taken back: %w)", because, err)
+	}
+	return because
+}
+
+func (w *Walk) undo(ctx context.Context, p *Plan, epoch int64) error {
+	if epoch > 0 {
+		if err := w.removeIdentities(ctx, p.Node, epoch); err != nil {
+			return err
+		}
+		if _, err := w.edit(ctx, p.Node, func(r *v1alpha1.AINode) (bool, error) {
+			mine := r.Spec.ClusterConfigName == p.Config && r.Spec.BindEpoch == epoch
+			if mine {
+				r.Spec.ClusterConfigName, r.Spec.Draining, r.Spec.NodeLabels = "", false, nil
+			}
+			return mine, nil
+		}); err != nil {
+			return err
+		}
+	} else {
+		record, err := w.Hub.AINode(ctx, p.Node)
+		if err != nil && !apierrors.IsNotFound(err) {
+			return err
+		}
+		if err == nil && record.Spec.ClusterConfigName == p.Config {
+			return nil // another bind got there: its listing is not ours to remove
+		}
+	}
+	_, err := w.list(ctx, p.Config, p.Node, false)
+	return err
+}

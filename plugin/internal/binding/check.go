@@ -1,0 +1,192 @@
+package binding
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/ainode/ainode/api/contract"
+	"github.com/ainode/ainode/api/handover"
+	"github.com/ainode/ainode/api/v1alpha1"
+	"github.com/ainode/ainode/plugin/internal/nodes"
+	"github.com/ainode/ainode/plugin/internal/remedy"
+)
+
+// clientCAConfigMap of kube-system holds the CA of the API server's clients. A node
+// may not read it, so that bind hands it over.
+const clientCAConfigMap = "extension-apiserver-authentication"
+
+// Request is one binding as it was asked for.
+type Request struct {
+	Node, Config string
+	// Labels are for the Node, besides the contract's.
+	Labels map[string]string
+	// Fingerprint pins the machine's key; empty takes the one that joined.
+	Fingerprint string
+}
+
+// Plan is a request that may be done.
+type Plan struct {
+	Request
+	// Done is true if there is nothing to do.
+	Done bool
+	// Key is the machine's key, which the credential is sealed to.
+	Key handover.PublicKey
+
+	config   *v1alpha1.ClusterConfig
+	clientCA []byte
+}
+
+// Check reads everything that speaks against a binding, and changes nothing. The
+// rights have been asked for before.
+func (w *Walk) Check(ctx context.Context, r Request) (*Plan, error) {
+	record, err := w.record(ctx, r.Node)
+	if err != nil {
+		return nil, err
+	}
+	config, err := w.Hub.ClusterConfig(ctx, r.Config)
+	if apierrors.IsNotFound(err) {
+		return nil, w.unknownConfig(ctx, r.Config)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read config %q: %w", r.Config, err)
+	}
+	p := &Plan{Request: r, config: config}
+	if err := w.checkRecord(ctx, p, record); err != nil {
+		return nil, err
+	}
+	if err := w.sameCluster(ctx, config); err != nil {
+		return nil, err
+	}
+	if err := w.checkNode(ctx, p, record); err != nil || p.Done {
+		return p, err
+	}
+	authentication, err := w.Target.Core.CoreV1().ConfigMaps(metav1.NamespaceSystem).Get(ctx, clientCAConfigMap, metav1.GetOptions{})
+	if err == nil && authentication.Data["client-ca-file"] == "" {
+		err = errors.New("it has no client-ca-file: the API server checks no client certificates")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the CA of the target's clients in ConfigMap %s/%s, without which logs and exec can't be served: %w",
+			metav1.NamespaceSystem, clientCAConfigMap, err)
+	}
+	p.clientCA = []byte(authentication.Data["client-ca-file"])
+	return p, nil
+}
+
+// checkRecord judges what the hub says of the node.
+func (w *Walk) checkRecord(ctx context.Context, p *Plan, record *v1alpha1.AINode) error {
+	node := p.Node
+	switch {
+	case record.Spec.ClusterConfigName != "" && record.Spec.ClusterConfigName != p.Config:
+		return remedy.New("Unbind it first", "kubectl ainode unbind "+node,
+			"AI node %q is bound to %q", node, record.Spec.ClusterConfigName)
+	case record.Status.PublicKey == "":
+		return remedy.New("Print the command to run there", "kubectl ainode add "+node,
+			"no machine has joined as AI node %q yet", node)
+	case record.Spec.ClusterConfigName == "" && !nodes.Released(record):
+		return remedy.New("Finish it", "kubectl ainode unbind "+node,
+			"AI node %q is still being unbound (%s)", node, record.Status.BindStatus)
+	}
+	var err error
+	if p.Key, err = handover.ParsePublicKey(record.Status.PublicKey); err != nil {
+		return fmt.Errorf("the record of AI node %q has a damaged key: %w", node, err)
+	}
+	if p.Fingerprint != "" && p.Fingerprint != p.Key.Fingerprint() {
+		return remedy.New("Compare with what the machine says", "ainode-agent join prints its key's fingerprint",
+			"the machine that joined as AI node %q has key %s, not %s: it may be another machine than you think", node, p.Key.Fingerprint(), p.Fingerprint)
+	}
+	configs, err := w.Hub.ClusterConfigs(ctx)
+	if err != nil {
+		return fmt.Errorf("list configs: %w", err)
+	}
+	for _, other := range configsOf(configs.Items, node) {
+		if other != p.Config {
+			return remedy.New("Finish it", "kubectl ainode unbind "+node, "AI node %q is still listed as bound to %q: its unbinding did not end", node, other)
+		}
+	}
+	sign, err := w.sign(ctx, node)
+	if err != nil {
+		return err
+	}
+	if now := w.Clock.Now(); !sign.Alive(now) {
+		return remedy.New("Look at it there", "systemctl status ainode-agent",
+			"AI node %q is lost: its agent was seen last %s ago", node, nodes.Age(sign.Seen, now))
+	}
+	if record.Spec.ClusterConfigName == p.Config && len(p.Labels) > 0 && !maps.Equal(record.Spec.NodeLabels, p.Labels) {
+		w.Progress.Warn(node, "it keeps the labels it was bound with; unbind it to change them")
+	}
+	return nil
+}
+
+// checkNode judges what the target says of the node.
+func (w *Walk) checkNode(ctx context.Context, p *Plan, record *v1alpha1.AINode) error {
+	node, err := w.Target.Core.CoreV1().Nodes().Get(ctx, p.Node, metav1.GetOptions{})
+	there := err == nil
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("read node %q of the target: %w", p.Node, err)
+	}
+	if !there {
+		return nil
+	}
+	epoch, our := ours(node, record.Spec.BindEpoch)
+	switch {
+	case !our:
+		return remedy.New("See what it is", "kubectl describe node "+p.Node,
+			"cluster %q has a node %q already that is not this AI node: names that begin with %s are theirs", p.Config, p.Node, contract.NodeNamePrefix)
+	case record.Spec.ClusterConfigName == "" || epoch != record.Spec.BindEpoch:
+		return remedy.New("Take it away", "kubectl ainode unbind "+p.Node,
+			"cluster %q still has the node %q of an earlier binding (epoch %d)", p.Config, p.Node, epoch)
+	}
+	s := record.Status
+	p.Done = s.BindStatus == v1alpha1.Bound && s.ObservedEpoch == record.Spec.BindEpoch && !record.Spec.Draining &&
+		taken(record) && !refused(record) && slices.Contains(p.config.Status.BoundNodes, p.Node) && ready(node)
+	return nil
+}
+
+// CheckTarget warns of what is not there but is not needed for the binding itself.
+func (w *Walk) CheckTarget(ctx context.Context) {
+	hooks, err := w.Target.Core.AdmissionregistrationV1().MutatingWebhookConfigurations().List(ctx, metav1.ListOptions{})
+	if err != nil {
+		w.Progress.Warn("", "can't see whether the target has the AI nodes' webhook: %v", err)
+		return
+	}
+	for _, h := range hooks.Items {
+		for _, hook := range h.Webhooks {
+			if s := hook.ClientConfig.Service; s != nil && s.Namespace == contract.SystemNamespace {
+				return
+			}
+		}
+	}
+	w.Progress.Warn("", "the target has no AI-node webhook: pods won't be fitted to AI nodes, and nobody approves the agents' serving certificates "+
+		"(kubectl logs and exec need them). Install it there:  helm install ainode charts/ainode --namespace %s --create-namespace", contract.SystemNamespace)
+}
+
+func (w *Walk) unknownConfig(ctx context.Context, name string) error {
+	configs, err := w.Hub.ClusterConfigs(ctx)
+	if err == nil {
+		var names []string
+		for _, c := range configs.Items {
+			names = append(names, c.Name)
+		}
+		if near := nodes.Similar(name, names); len(near) > 0 {
+			return remedy.New("See all", "kubectl ainode configs", "there is no config %q; there is %s", name, near[0])
+		}
+	}
+	return remedy.New("Import the cluster", "kubectl ainode import "+name, "there is no config %q", name)
+}
+
+// ready reports whether a Node is Ready.
+func ready(node *corev1.Node) bool {
+	for _, c := range node.Status.Conditions {
+		if c.Type == corev1.NodeReady {
+			return c.Status == corev1.ConditionTrue
+		}
+	}
+	return false
+}

@@ -1,0 +1,142 @@
+package binding
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/ainode/ainode/api/contract"
+	"github.com/ainode/ainode/api/v1alpha1"
+	"github.com/ainode/ainode/plugin/internal/kube"
+	"github.com/ainode/ainode/plugin/internal/remedy"
+)
+
+// phase is one thing that bind waits for.
+type phase struct {
+	// done is what is told when it has come to pass, waiting what was not seen.
+	done, waiting string
+	wait          func(context.Context) error
+	// hint is what to look at if it does not come to pass.
+	hint func(node string) (say, command string)
+}
+
+// Wait waits until the node serves: its machine has the credential, the Node
+// stands, is Ready, and answers through the API server.
+func (w *Walk) Wait(ctx context.Context, p *Plan, epoch int64) error {
+	ctx, cancel := w.patience(ctx)
+	defer cancel()
+	onMachine := func(string) (string, string) { return "Look at it on the machine", "journalctl -u ainode-agent -n 50" }
+	phases := []phase{
+		{"credential taken over", "its agent has not taken over the credential", func(ctx context.Context) error { return w.waitTaken(ctx, p, epoch) }, onMachine},
+		{"node registered", "the node is not registered", func(ctx context.Context) error {
+			return w.waitNode(ctx, p.Node, func(n *corev1.Node) bool {
+				return n.Annotations[contract.BindEpochAnnotation] == strconv.FormatInt(epoch, 10)
+			})
+		}, onMachine},
+		{"node Ready", "the node is not Ready", func(ctx context.Context) error { return w.waitNode(ctx, p.Node, ready) },
+			func(node string) (string, string) { return "See why", "kubectl describe node " + node }},
+		{"logs and exec answer through the API server", "the node does not answer the API server on port 10250 (is its serving certificate approved, can the API server reach its address?)",
+			func(ctx context.Context) error { return w.waitHealthz(ctx, p.Node) },
+			func(string) (string, string) { return "See its certificate requests", "kubectl get csr" }},
+	}
+	for i, ph := range phases {
+		if err := ph.wait(ctx); err != nil {
+			return w.late(p, ph, fmt.Sprintf("[%d/%d]", i+1, len(phases)), err)
+		}
+		w.Progress.Line(p.Node, "[%d/%d] %s", i+1, len(phases), ph.done)
+	}
+	return nil
+}
+
+// late says in which phase the time was up, what the agent says, and what to do.
+func (w *Walk) late(p *Plan, ph phase, at string, err error) error {
+	if !errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%s %s: %w", at, ph.waiting, err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	text := fmt.Sprintf("timed out after %s in phase %s: %s", w.Timeout, at, ph.waiting)
+	if cause := errors.Unwrap(err); cause != nil && !errors.Is(cause, context.DeadlineExceeded) {
+		text += ": " + cause.Error()
+	}
+	if record, err := w.Hub.AINode(ctx, p.Node); err == nil {
+		text += w.says(ctx, record)
+	}
+	say, command := ph.hint(p.Node)
+	return &remedy.Error{
+		Err: &remedy.Error{Err: errors.New(text), Say: say, Command: command},
+		Say: "The binding goes on by itself; wait for it again", Command: "kubectl ainode bind " + p.Node + " --to " + p.Config,
+	}
+}
+
+// says are the agent's own words about what is wrong.
+func (w *Walk) says(ctx context.Context, record *v1alpha1.AINode) string {
+	var lines []string
+	if sign, err := w.sign(ctx, record.Name); err == nil && !sign.Alive(w.Clock.Now()) {
+		lines = append(lines, "its agent shows no sign of life")
+	}
+	lines = append(lines, "its agent reports "+string(record.Status.BindStatus))
+	for _, c := range record.Status.Conditions {
+		bad := c.Status == metav1.ConditionFalse
+		if c.Type == v1alpha1.ConditionConflict {
+			bad = c.Status == metav1.ConditionTrue
+		}
+		if bad {
+			lines = append(lines, fmt.Sprintf("%s=%s (%s): %s", c.Type, c.Status, c.Reason, c.Message))
+		}
+	}
+	return "\n  " + strings.Join(lines, "\n  ")
+}
+
+func (w *Walk) waitTaken(ctx context.Context, p *Plan, epoch int64) error {
+	_, err := kube.Until(ctx, w.Hub.WatchedAINode(p.Node), func(r *v1alpha1.AINode) (bool, error) {
+		switch {
+		case r == nil:
+			return false, fmt.Errorf("AI node %q was removed meanwhile", p.Node)
+		case r.Spec.ClusterConfigName != p.Config || r.Spec.BindEpoch != epoch:
+			return false, fmt.Errorf("AI node %q was unbound meanwhile", p.Node)
+		}
+		return taken(r) && !refused(r), nil
+	})
+	return err
+}
+
+func (w *Walk) waitNode(ctx context.Context, name string, done func(*corev1.Node) bool) error {
+	_, err := kube.Until(ctx, kube.WatchedNode(w.Target.Core, name), func(n *corev1.Node) (bool, error) {
+		return n != nil && done(n), nil
+	})
+	return err
+}
+
+// waitHealthz asks the node through the API server, as kubectl logs does. There is
+// nothing to watch: the certificate comes, and then the door opens.
+func (w *Walk) waitHealthz(ctx context.Context, node string) error {
+	pause := 100 * time.Millisecond
+	for {
+		err := w.Target.Healthz(ctx, node)
+		if err == nil {
+			return nil
+		}
+		timer := w.Clock.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return &notYet{err}
+		case <-timer.C():
+		}
+		pause = min(2*pause, 2*time.Second)
+	}
+}
+
+// notYet is the end of a waiting, with what was seen last.
+type notYet struct{ last error }
+
+func (n *notYet) Error() string        { return n.last.Error() }
+func (n *notYet) Unwrap() error        { return n.last }
+func (n *notYet) Is(target error) bool { return target == context.DeadlineExceeded }

@@ -1,0 +1,78 @@
+package bootstrap
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/ainode/ainode/api/contract"
+	"github.com/ainode/ainode/api/identity"
+	"github.com/ainode/ainode/api/v1alpha1"
+	"github.com/ainode/ainode/plugin/internal/kube"
+	"github.com/ainode/ainode/plugin/internal/nodes"
+	"github.com/ainode/ainode/plugin/internal/remedy"
+)
+
+// Removable fails while node is bound, or not given back entirely. The record is
+// nil if there is none.
+func Removable(ctx context.Context, hub *kube.Cluster, node string) (*v1alpha1.AINode, error) {
+	configs, err := hub.ClusterConfigs(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list configs: %w", err)
+	}
+	record, err := hub.AINode(ctx, node)
+	if apierrors.IsNotFound(err) {
+		record, err = nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read AI node %q: %w", node, err)
+	}
+	bound := ""
+	for _, c := range configs.Items {
+		if slices.Contains(c.Status.BoundNodes, node) {
+			bound = c.Name
+		}
+	}
+	if record != nil && record.Spec.ClusterConfigName != "" {
+		bound = record.Spec.ClusterConfigName
+	}
+	switch {
+	case bound != "":
+		return record, remedy.New("Unbind it first", "kubectl ainode unbind "+node, "AI node %q is bound to %q", node, bound)
+	case record != nil && !nodes.Released(record):
+		return record, remedy.New("Finish the unbinding first", "kubectl ainode unbind "+node,
+			"the machine of AI node %q has not given back its last binding yet (%s)", node, record.Status.BindStatus)
+	}
+	return record, nil
+}
+
+// Remove takes away the account first, so that the agent's token is dead at once,
+// and the record last, so that a removal that was interrupted is found again. It
+// reports whether anything was there.
+func Remove(ctx context.Context, hub *kube.Cluster, node string, record *v1alpha1.AINode) (bool, error) {
+	ns := contract.SystemNamespace
+	core, rbac := hub.Core.CoreV1(), hub.Core.RbacV1()
+	role, joiner := identity.HubRole(node), identity.Joiner(node)
+	some, err := remove(ctx,
+		thing{"Secret", joiner, core.Secrets(ns)},
+		thing{"ServiceAccount", joiner, core.ServiceAccounts(ns)},
+		thing{"ServiceAccount", identity.HubAccount(node), core.ServiceAccounts(ns)},
+		thing{"RoleBinding", joiner, rbac.RoleBindings(ns)},
+		thing{"Role", joiner, rbac.Roles(ns)},
+		thing{"RoleBinding", role, rbac.RoleBindings(ns)},
+		thing{"Role", role, rbac.Roles(ns)},
+		thing{"ClusterRoleBinding", role, rbac.ClusterRoleBindings()},
+		thing{"ClusterRole", role, rbac.ClusterRoles()},
+		thing{"Secret", identity.HandoverSecret(node), core.Secrets(ns)},
+		thing{"Lease", identity.HubLease(node), hub.Core.CoordinationV1().Leases(ns)},
+	)
+	if err != nil || record == nil {
+		return some, err
+	}
+	if err := hub.Records.Delete(ctx, record); err != nil && !apierrors.IsNotFound(err) {
+		return some, fmt.Errorf("delete AI node %q: %w", node, err)
+	}
+	return true, nil
+}

@@ -1,0 +1,223 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/kubectl/pkg/util/templates"
+
+	"github.com/ainode/ainode/plugin/internal/binding"
+	"github.com/ainode/ainode/plugin/internal/preflight"
+)
+
+// Values of --lb-mode.
+const (
+	lbENI     = "eni"
+	lbExclude = "exclude"
+	// excludeNodeLabel is what the cloud controller of Alibaba Cloud reads.
+	excludeNodeLabel = "service.alibabacloud.com/exclude-node"
+)
+
+// Values of --dry-run, as kubectl has them.
+const (
+	dryRunNone   = "none"
+	dryRunClient = "client"
+	dryRunServer = "server"
+)
+
+type bindOptions struct {
+	env       *Env
+	nodes     []string
+	to        string
+	lbMode    string
+	expectKey string
+	wait      bool
+	timeout   time.Duration
+	dryRun    string
+}
+
+func newBind(env *Env) *cobra.Command {
+	o := &bindOptions{env: env, lbMode: lbENI, wait: true, timeout: 2 * time.Minute, dryRun: dryRunNone}
+	cmd := &cobra.Command{
+		Use:   "bind NODE… --to CONFIG",
+		Short: "Make machines nodes of an imported cluster",
+		Long: templates.LongDesc(`
+			Make machines nodes of an imported cluster.
+
+			Everything that speaks against it is looked at first, and nothing is changed if something does. The machine then gets
+			an identity of its own on the target, which may act as that one node only, sealed so that only this machine can read it.
+
+			A binding that was interrupted is gone on with by typing the same command. It acts with your rights on both clusters:
+			cluster-admin, or ClusterRole "ainode-binder".`),
+		Example: templates.Examples(`
+			# Bind a machine and wait until it serves
+			kubectl ainode bind ai-h200-01 --to prod
+
+			# Only if the machine is the one whose key you have seen there
+			kubectl ainode bind ai-h200-01 --to prod --expect-key SHA256:…
+
+			# See what speaks against it, change nothing
+			kubectl ainode bind ai-h200-01 ai-h200-02 --to prod --dry-run=client`),
+		ValidArgsFunction: completeNodes(env),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := o.complete(args); err != nil {
+				return err
+			}
+			if err := o.validate(); err != nil {
+				return err
+			}
+			return o.run(cmd.Context())
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&o.to, "to", o.to, "The config (see: kubectl ainode configs) of the cluster to bind to.")
+	flags.StringVar(&o.lbMode, "lb-mode", o.lbMode, `How load balancers of the cloud treat the node: "eni" (its pods have the node's routable address) or "exclude" (keep off).`)
+	flags.StringVar(&o.expectKey, "expect-key", o.expectKey, "Fingerprint that the machine's key must have, as ainode-agent join printed it.")
+	flags.BoolVar(&o.wait, "wait", o.wait, "Wait until the node serves.")
+	flags.DurationVar(&o.timeout, "timeout", o.timeout, "How long to wait for each node; 0 waits for ever.")
+	flags.StringVar(&o.dryRun, "dry-run", o.dryRun, `"client" looks at everything and changes nothing; "server" has the API servers check the changes too and keep none.`)
+	flags.Lookup("dry-run").NoOptDefVal = dryRunClient
+	_ = cmd.RegisterFlagCompletionFunc("to", completeConfigs(env))
+	_ = cmd.RegisterFlagCompletionFunc("lb-mode", cobra.FixedCompletions([]string{lbENI, lbExclude}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("dry-run", cobra.FixedCompletions([]string{dryRunNone, dryRunClient, dryRunServer}, cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+func (o *bindOptions) complete(args []string) error {
+	for _, n := range args {
+		if !slices.Contains(o.nodes, n) {
+			o.nodes = append(o.nodes, n)
+		}
+	}
+	return nil
+}
+
+func (o *bindOptions) validate() error {
+	switch {
+	case len(o.nodes) == 0:
+		return usageError("bind", "the name of an AI node is needed (see: kubectl ainode list)")
+	case o.to == "":
+		return usageError("bind", "--to CONFIG is needed (see: kubectl ainode configs)")
+	case o.lbMode != lbENI && o.lbMode != lbExclude:
+		return usageError("bind", "--lb-mode is %q or %q, not %q", lbENI, lbExclude, o.lbMode)
+	case o.dryRun != dryRunNone && o.dryRun != dryRunClient && o.dryRun != dryRunServer:
+		return usageError("bind", "--dry-run is none, client or server, not %q", o.dryRun)
+	case o.expectKey != "" && len(o.nodes) > 1:
+		return usageError("bind", "--expect-key is one machine's: bind one node at a time")
+	case o.expectKey != "" && !strings.HasPrefix(o.expectKey, "SHA256:"):
+		return usageError("bind", "--expect-key begins with SHA256:")
+	case o.timeout < 0:
+		return usageError("bind", "--timeout is not negative")
+	}
+	return nil
+}
+
+func (o *bindOptions) labels() map[string]string {
+	if o.lbMode == lbExclude {
+		return map[string]string{corev1.LabelNodeExcludeBalancers: "true", excludeNodeLabel: "true"}
+	}
+	return nil
+}
+
+func (o *bindOptions) run(ctx context.Context) error {
+	walk, err := newWalk(o.env, o.timeout)
+	if err != nil {
+		return err
+	}
+	walk.DryRun = o.dryRun == dryRunServer
+	if err := mayAll(ctx, "bind AI nodes", walk, o.nodes, func(node string) (hub, target []preflight.Right) {
+		return binding.BindRights(node, o.to)
+	}); err != nil {
+		return err
+	}
+	// All nodes are judged before the first is touched.
+	plans := make([]*binding.Plan, len(o.nodes))
+	errs := make([]error, len(o.nodes))
+	for i, node := range o.nodes {
+		plans[i], errs[i] = walk.Check(ctx, binding.Request{Node: node, Config: o.to, Labels: o.labels(), Fingerprint: o.expectKey})
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	walk.CheckTarget(ctx)
+	return each(o.nodes, func(i int) error { return o.bind(ctx, walk, plans[i]) })
+}
+
+func (o *bindOptions) bind(ctx context.Context, walk *binding.Walk, p *binding.Plan) error {
+	if p.Done {
+		fmt.Fprintf(o.env.Out, "node/%s unchanged (bound to %s)\n", p.Node, o.to)
+		return nil
+	}
+	walk.Progress.Line(p.Node, "key %s", p.Key.Fingerprint())
+	if o.dryRun == dryRunClient {
+		fmt.Fprintf(o.env.Out, "node/%s bound (dry run)\n", p.Node)
+		return nil
+	}
+	began := o.env.Clock.Now()
+	epoch, err := walk.Bind(ctx, p)
+	if err != nil {
+		return err
+	}
+	switch {
+	case o.dryRun == dryRunServer:
+		fmt.Fprintf(o.env.Out, "node/%s bound (server dry run)\n", p.Node)
+		return nil
+	case !o.wait:
+		fmt.Fprintf(o.env.Out, "node/%s binding\n", p.Node)
+		return nil
+	}
+	if err := walk.Wait(ctx, p, epoch); err != nil {
+		return err
+	}
+	fmt.Fprintf(o.env.Out, "node/%s bound (%s)\n", p.Node, seconds(o.env.Clock.Since(began)))
+	return nil
+}
+
+// newWalk finds both clusters.
+func newWalk(env *Env, timeout time.Duration) (*binding.Walk, error) {
+	hub, err := env.Clusters.Hub()
+	if err != nil {
+		return nil, err
+	}
+	target, err := env.Clusters.Target()
+	if err != nil {
+		return nil, err
+	}
+	return &binding.Walk{Hub: hub, Target: target, Progress: env.progress(), Clock: env.Clock, Timeout: timeout}, nil
+}
+
+// mayAll asks for the rights on every node, on both clusters, at once.
+func mayAll(ctx context.Context, doing string, walk *binding.Walk, nodes []string, rights func(node string) (hub, target []preflight.Right)) error {
+	hub, target := preflight.Needs{Cluster: walk.Hub}, preflight.Needs{Cluster: walk.Target}
+	for _, node := range nodes {
+		h, t := rights(node)
+		hub.Rights, target.Rights = append(hub.Rights, h...), append(target.Rights, t...)
+	}
+	return preflight.Check(ctx, doing, hub, target)
+}
+
+// each does something for all nodes, a few at a time, and returns their errors in
+// the nodes' order.
+func each(nodes []string, do func(i int) error) error {
+	errs := make([]error, len(nodes))
+	slots := make(chan struct{}, 8)
+	var wg sync.WaitGroup
+	for i := range nodes {
+		slots <- struct{}{}
+		wg.Go(func() {
+			errs[i] = do(i)
+			<-slots
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+func seconds(d time.Duration) string { return d.Round(time.Second).String() }

@@ -1,0 +1,130 @@
+// Package cli is the command tree of kubectl ainode: one file a verb, each with
+// options that are completed, validated and run.
+package cli
+
+import (
+	"context"
+	"io"
+	"os"
+
+	"github.com/go-logr/logr"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+	"k8s.io/cli-runtime/pkg/printers"
+	"k8s.io/kubectl/pkg/util/templates"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/ainode/ainode/plugin/internal/kube"
+	"github.com/ainode/ainode/plugin/internal/output"
+)
+
+// Env is everything a command gets from outside.
+type Env struct {
+	genericiooptions.IOStreams
+	Clock clock.Clock
+	// Clusters finds hub and target.
+	Clusters kube.Clusters
+	// Flags adds the flags that Clusters is told by; nil in tests.
+	Flags func(*pflag.FlagSet)
+	// Version of this program.
+	Version string
+}
+
+func (e *Env) progress() *output.Progress { return output.NewProgress(e.ErrOut) }
+
+// Main runs one command line and returns the exit code: 0 done or unchanged, 1 error.
+func Main(ctx context.Context, args []string, streams genericiooptions.IOStreams) int {
+	// Libraries of ours log; a person gets errors, not logs.
+	log.SetLogger(logr.Discard())
+	version := ownVersion()
+	flags := kube.NewFlags("kubectl-ainode/"+version, streams.ErrOut, printers.AllowsColorOutput(streams.ErrOut))
+	return Run(ctx, args, &Env{
+		IOStreams: streams, Clock: clock.RealClock{}, Clusters: flags, Flags: flags.AddFlags, Version: version,
+	})
+}
+
+// Run is Main with everything from outside in env.
+func Run(ctx context.Context, args []string, env *Env) int {
+	root := NewRoot(env)
+	root.SetArgs(args)
+	if err := root.ExecuteContext(ctx); err != nil {
+		return report(env.ErrOut, err)
+	}
+	return 0
+}
+
+// NewRoot makes the command tree.
+func NewRoot(env *Env) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "kubectl-ainode",
+		Short: "Bind GPU machines to a cluster as nodes, and give them back",
+		Long: templates.LongDesc(`
+			Bind GPU machines to a cluster as nodes, and give them back.
+
+			AI nodes are GPU machines that live outside a cluster and are nodes of it only while they are bound.
+			Two clusters play a part: the hub holds the records of the machines, the target is the one that a machine is
+			bound to. Mostly both are the one your kubeconfig names; if not, --context names the target and --hub-context the hub.`),
+		Annotations:       map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl ainode"},
+		SilenceUsage:      true,
+		SilenceErrors:     true,
+		DisableAutoGenTag: true,
+		Args:              cobra.NoArgs,
+		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetIn(env.In)
+	root.SetOut(env.Out)
+	root.SetErr(env.ErrOut)
+	if env.Flags != nil {
+		env.Flags(root.PersistentFlags())
+	}
+	group := func(id, title string, commands ...*cobra.Command) {
+		root.AddGroup(&cobra.Group{ID: id, Title: title})
+		for _, c := range commands {
+			c.GroupID = id
+			root.AddCommand(c)
+		}
+	}
+	group("nodes", "Nodes:", newList(env), newDescribe(env), newAdd(env), newRemove(env))
+	group("binding", "Binding:", newImport(env), newConfigs(env), newBind(env), newUnbind(env), newDeleteConfig(env))
+	group("other", "Other:", newCompletion(env), newVersion(env))
+	root.SetHelpCommand(&cobra.Command{Hidden: true})
+	root.SetUsageTemplate(usage)
+	return root
+}
+
+// usage is cobra's, with kubectl's many connection flags kept out of each page.
+const usage = `Usage:
+  {{.UseLine}}{{if .HasAvailableSubCommands}} VERB{{end}}{{if .HasExample}}
+
+Examples:
+{{.Example}}{{end}}{{if .HasAvailableSubCommands}}{{$cmds := .Commands}}{{range $group := .Groups}}
+
+{{.Title}}{{range $cmds}}{{if (and (eq .GroupID $group.ID) (or .IsAvailableCommand (eq .Name "help")))}}
+  {{rpad .Name .NamePadding }} {{.Short}}{{end}}{{end}}{{end}}{{end}}{{if .HasAvailableLocalFlags}}{{if .HasParent}}
+
+Flags:
+{{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}{{end}}{{end}}
+
+kubectl's connection flags work too (--context, --kubeconfig, --as, …){{if not .HasParent}}; all of them:
+{{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}{{else}}: kubectl ainode --help.{{end}}
+`
+
+// writeFileSecret writes a file that only its owner may read. A file that is there
+// is replaced, so that its old rights don't count.
+func writeFileSecret(path string, data []byte) error {
+	file, err := os.CreateTemp(dirOf(path), ".ainode-*") // made with 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(file.Name())
+	if _, err := io.WriteString(file, string(data)); err != nil {
+		file.Close()
+		return err
+	}
+	if err := file.Close(); err != nil {
+		return err
+	}
+	return os.Rename(file.Name(), path)
+}

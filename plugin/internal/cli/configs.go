@@ -1,0 +1,57 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/kubectl/pkg/util/templates"
+
+	"github.com/ainode/ainode/plugin/internal/configs"
+	"github.com/ainode/ainode/plugin/internal/output"
+)
+
+type configsOptions struct {
+	env   *Env
+	print output.Flags
+}
+
+func newConfigs(env *Env) *cobra.Command {
+	o := &configsOptions{env: env, print: output.NewFlags()}
+	cmd := &cobra.Command{
+		Use:   "configs",
+		Short: "List the imported clusters",
+		Example: templates.Examples(`
+			# List the imported clusters
+			kubectl ainode configs
+
+			# With the nodes bound to each
+			kubectl ainode configs -o wide`),
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := o.print.Validate(); err != nil {
+				return err
+			}
+			return o.run(cmd.Context())
+		},
+	}
+	o.print.AddFlags(cmd)
+	return cmd
+}
+
+func (o *configsOptions) run(ctx context.Context) error {
+	hub, err := o.env.Clusters.Hub()
+	if err != nil {
+		return err
+	}
+	list, err := hub.ClusterConfigs(ctx)
+	if err != nil {
+		return fmt.Errorf("list configs: %w", err)
+	}
+	if len(list.Items) == 0 && o.print.IsTable() {
+		fmt.Fprintln(o.env.ErrOut, "No cluster is imported. Import one:  kubectl ainode import NAME")
+		return nil
+	}
+	return o.print.Print(o.env.Out, list, func() *metav1.Table { return configs.Table(list.Items, o.env.Clock.Now()) })
+}

@@ -1,0 +1,106 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"k8s.io/kubectl/pkg/util/templates"
+
+	"github.com/ainode/ainode/plugin/internal/configs"
+	"github.com/ainode/ainode/plugin/internal/preflight"
+)
+
+type importOptions struct {
+	env        *Env
+	name       string
+	nodeServer string
+}
+
+func newImport(env *Env) *cobra.Command {
+	o := &importOptions{env: env}
+	cmd := &cobra.Command{
+		Use:   "import [NAME]",
+		Short: "Import the cluster that your kubeconfig names, so that nodes can be bound to it",
+		Long: templates.LongDesc(`
+			Import the cluster that your kubeconfig names, so that AI nodes can be bound to it.
+
+			The config holds the cluster's address, CA and identity, and no credential: binding acts with the rights of the
+			person who binds. NAME is the kubeconfig's name of the cluster unless given.
+
+			If the hub, which keeps the config, is another cluster, name it with --hub-context.`),
+		Example: templates.Examples(`
+			# Import the current context's cluster as "prod"
+			kubectl ainode import prod
+
+			# Import another context's cluster; the hub is the one of context "pool"
+			kubectl ainode import prod --context prod-admin --hub-context pool
+
+			# The AI nodes reach it at another address than you do
+			kubectl ainode import prod --node-server https://10.0.0.5:6443`),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := o.complete(args); err != nil {
+				return err
+			}
+			if err := o.validate(); err != nil {
+				return err
+			}
+			return o.run(cmd.Context())
+		},
+	}
+	cmd.Flags().StringVar(&o.nodeServer, "node-server", o.nodeServer, "URL of the cluster's API server as the AI nodes reach it. Default: as your kubeconfig reaches it.")
+	return cmd
+}
+
+func (o *importOptions) complete(args []string) error {
+	switch len(args) {
+	case 0:
+		target, err := o.env.Clusters.Target()
+		if err != nil {
+			return err
+		}
+		o.name = configs.DefaultName(target.ContextName)
+		if o.name == "" {
+			return usageError("import", "your kubeconfig gives the cluster no name: give one")
+		}
+	case 1:
+		o.name = args[0]
+	default:
+		return usageError("import", "one name of a config is needed, %d given", len(args))
+	}
+	return nil
+}
+
+func (o *importOptions) validate() error { return configs.ValidateName(o.name) }
+
+func (o *importOptions) run(ctx context.Context) error {
+	hub, err := o.env.Clusters.Hub()
+	if err != nil {
+		return err
+	}
+	target, err := o.env.Clusters.Target()
+	if err != nil {
+		return err
+	}
+	if err := preflight.Check(ctx, "import a cluster", configs.ImportRights(hub, target)...); err != nil {
+		return err
+	}
+	seen, err := configs.Look(ctx, target, o.nodeServer, "--node-server")
+	if err != nil {
+		return err
+	}
+	all, err := hub.ClusterConfigs(ctx)
+	if err != nil {
+		return fmt.Errorf("list configs: %w", err)
+	}
+	did, err := configs.Import(ctx, hub, o.name, seen)
+	if err != nil {
+		return err
+	}
+	if others := configs.Others(all.Items, o.name, seen.UID); did == configs.Imported && len(others) > 0 {
+		o.env.progress().Warn("", "the same cluster is imported as %s too", strings.Join(others, ", "))
+	}
+	fmt.Fprintf(o.env.Out, "clusterconfig/%s %s (%s, Kubernetes %s)\n", o.name, did, seen.Address.Server, seen.Version)
+	return nil
+}

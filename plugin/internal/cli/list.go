@@ -1,0 +1,132 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/kubectl/pkg/util/templates"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/ainode/ainode/api/v1alpha1"
+	"github.com/ainode/ainode/plugin/internal/kube"
+	"github.com/ainode/ainode/plugin/internal/nodes"
+	"github.com/ainode/ainode/plugin/internal/output"
+)
+
+type listOptions struct {
+	env   *Env
+	print output.Flags
+	watch bool
+}
+
+func newList(env *Env) *cobra.Command {
+	o := &listOptions{env: env, print: output.NewFlags()}
+	cmd := &cobra.Command{
+		Use:     "list",
+		Aliases: []string{"ls"},
+		Short:   "List the AI nodes",
+		Long: templates.LongDesc(`
+			List the AI nodes of the pool, bound or not.
+
+			STATUS is NotJoined (no machine yet), Unbound, Binding, Bound, Draining, Unbinding, or Lost (the machine's agent gives
+			no sign of life). USED counts the cards given to pods whose processes live.`),
+		Example: templates.Examples(`
+			# List all AI nodes
+			kubectl ainode list
+
+			# Watch them while binding
+			kubectl ainode list -w
+
+			# The names of those that are free
+			kubectl ainode list -o jsonpath='{.items[?(@.status.bindStatus=="Unbound")].metadata.name}'`),
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := o.validate(); err != nil {
+				return err
+			}
+			return o.run(cmd.Context())
+		},
+	}
+	o.print.AddFlags(cmd)
+	cmd.Flags().BoolVarP(&o.watch, "watch", "w", o.watch, "After listing, watch for changes of the records.")
+	return cmd
+}
+
+func (o *listOptions) validate() error { return o.print.Validate() }
+
+func (o *listOptions) run(ctx context.Context) error {
+	hub, err := o.env.Clusters.Hub()
+	if err != nil {
+		return err
+	}
+	list, err := hub.AINodes(ctx)
+	if err != nil {
+		return fmt.Errorf("list AI nodes: %w", err)
+	}
+	if len(list.Items) == 0 && o.print.IsTable() {
+		fmt.Fprintln(o.env.ErrOut, "There are no AI nodes. Add one:  kubectl ainode add ai-NAME")
+	} else if err := o.show(ctx, hub, list); err != nil {
+		return err
+	}
+	if !o.watch {
+		return nil
+	}
+	return o.follow(ctx, hub, list.ResourceVersion)
+}
+
+func (o *listOptions) show(ctx context.Context, hub *kube.Cluster, list *v1alpha1.AINodeList) error {
+	if !o.print.IsTable() {
+		return o.print.Print(o.env.Out, list, nil)
+	}
+	signs, err := nodes.Signs(ctx, hub)
+	if err != nil {
+		o.env.progress().Warn("", "lost nodes can't be told: %v", err)
+	}
+	return o.print.Print(o.env.Out, list, func() *metav1.Table { return nodes.Table(list.Items, signs, o.env.Clock.Now()) })
+}
+
+// follow prints each changed record. A record that its agent changes is not lost.
+func (o *listOptions) follow(ctx context.Context, hub *kube.Cluster, from string) error {
+	*o.print.NoHeaders = true
+	for {
+		events, err := hub.Records.Watch(ctx, &v1alpha1.AINodeList{}, &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: from}})
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return fmt.Errorf("watch AI nodes: %w", kube.Explain(err))
+		}
+		from, err = o.drainEvents(ctx, events, from)
+		events.Stop()
+		if err != nil || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+func (o *listOptions) drainEvents(ctx context.Context, events watch.Interface, from string) (string, error) {
+	for {
+		select {
+		case <-ctx.Done():
+			return from, nil
+		case event, open := <-events.ResultChan():
+			if !open || event.Type == watch.Error {
+				return "", nil // from the newest on
+			}
+			record, ok := event.Object.(*v1alpha1.AINode)
+			if !ok || event.Type == watch.Deleted {
+				continue
+			}
+			from = record.ResourceVersion
+			record.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("AINode"))
+			if err := o.print.Print(o.env.Out, record, func() *metav1.Table {
+				return nodes.Table([]v1alpha1.AINode{*record}, nil, o.env.Clock.Now())
+			}); err != nil {
+				return from, err
+			}
+		}
+	}
+}

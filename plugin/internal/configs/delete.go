@@ -1,0 +1,45 @@
+package configs
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/ainode/ainode/api/v1alpha1"
+	"github.com/ainode/ainode/plugin/internal/kube"
+	"github.com/ainode/ainode/plugin/internal/remedy"
+)
+
+// Deletable fails while nodes are bound under the config, as the API server's
+// policy does too.
+func Deletable(config *v1alpha1.ClusterConfig) error {
+	bound := config.Status.BoundNodes
+	if len(bound) == 0 {
+		return nil
+	}
+	count, it := "1 bound AI node", "it"
+	if len(bound) > 1 {
+		count, it = fmt.Sprintf("%d bound AI nodes", len(bound)), "them"
+	}
+	return remedy.New("Unbind "+it+" first", "kubectl ainode unbind "+strings.Join(bound, " "),
+		"config %q still has %s: %s", config.Name, count, strings.Join(bound, ", "))
+}
+
+// Delete deletes the config, unless it has changed since it was read: a node may
+// be bound under it meanwhile.
+func Delete(ctx context.Context, hub *kube.Cluster, config *v1alpha1.ClusterConfig) error {
+	err := hub.Records.Delete(ctx, config, client.Preconditions{
+		UID: ptr.To(config.UID), ResourceVersion: ptr.To(config.ResourceVersion),
+	})
+	if apierrors.IsConflict(err) {
+		return remedy.New("Type it again", "kubectl ainode delete-config "+config.Name, "config %q was changed meanwhile: %w", config.Name, err)
+	}
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("delete config %q: %w", config.Name, err)
+	}
+	return nil
+}

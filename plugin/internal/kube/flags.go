@@ -1,0 +1,105 @@
+package kube
+
+import (
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/spf13/pflag"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
+	"k8s.io/client-go/rest"
+	"k8s.io/utils/ptr"
+)
+
+// Flags are kubectl's connection flags, which name the target, and two of our own
+// for the case that the hub is another cluster.
+type Flags struct {
+	*genericclioptions.ConfigFlags
+
+	// HubKubeconfig and HubContext name the hub where it is not the target.
+	HubKubeconfig string
+	HubContext    string
+
+	// UserAgent is how the commands name themselves to API servers.
+	UserAgent string
+	// Warnings gets what API servers warn of.
+	Warnings io.Writer
+	// Color says whether Warnings may be coloured.
+	Color bool
+
+	once   sync.Once
+	target *Cluster
+	err    error
+}
+
+var _ Clusters = (*Flags)(nil)
+
+// NewFlags makes Flags with kubectl's defaults.
+func NewFlags(userAgent string, warnings io.Writer, color bool) *Flags {
+	return &Flags{
+		ConfigFlags: genericclioptions.NewConfigFlags(true),
+		UserAgent:   userAgent, Warnings: warnings, Color: color,
+	}
+}
+
+// AddFlags adds kubectl's flags and ours.
+func (f *Flags) AddFlags(flags *pflag.FlagSet) {
+	f.ConfigFlags.AddFlags(flags)
+	flags.StringVar(&f.HubContext, "hub-context", f.HubContext,
+		"The kubeconfig context of the hub, the cluster that holds the pool's records, if it is not the cluster that the nodes are bound to.")
+	flags.StringVar(&f.HubKubeconfig, "hub-kubeconfig", f.HubKubeconfig,
+		"The kubeconfig file of the hub, if it is another one.")
+}
+
+// Target implements Clusters.
+func (f *Flags) Target() (*Cluster, error) {
+	f.once.Do(func() { f.target, f.err = f.connect("target", f.ConfigFlags) })
+	return f.target, f.err
+}
+
+// Hub implements Clusters.
+func (f *Flags) Hub() (*Cluster, error) {
+	if f.HubContext == "" && f.HubKubeconfig == "" {
+		target, err := f.Target()
+		if err != nil {
+			return nil, err
+		}
+		hub := *target
+		hub.Name = "hub"
+		return &hub, nil
+	}
+	flags := genericclioptions.NewConfigFlags(true)
+	flags.KubeConfig = ptr.To(f.HubKubeconfig)
+	if f.HubKubeconfig == "" {
+		flags.KubeConfig = f.KubeConfig
+	}
+	flags.Context = ptr.To(f.HubContext)
+	// Who acts is a matter of the person, not of the cluster.
+	flags.Impersonate, flags.ImpersonateGroup, flags.ImpersonateUID = f.Impersonate, f.ImpersonateGroup, f.ImpersonateUID
+	flags.Timeout = f.Timeout
+	return f.connect("hub", flags)
+}
+
+func (f *Flags) connect(name string, flags *genericclioptions.ConfigFlags) (*Cluster, error) {
+	cfg, err := flags.ToRESTConfig()
+	if err != nil {
+		return nil, fmt.Errorf("find the %s cluster: %w", name, err)
+	}
+	cfg.UserAgent = f.UserAgent
+	cfg.QPS, cfg.Burst = 50, 100
+	cfg.WarningHandler = rest.NewWarningWriter(f.Warnings, rest.WarningWriterOptions{Deduplicate: true, Color: f.Color})
+	cluster, err := Connect(name, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if raw, err := flags.ToRawKubeConfigLoader().RawConfig(); err == nil {
+		current := raw.CurrentContext
+		if c := ptr.Deref(flags.Context, ""); c != "" {
+			current = c
+		}
+		if context := raw.Contexts[current]; context != nil {
+			cluster.ContextName = context.Cluster
+		}
+	}
+	return cluster, nil
+}

@@ -1,0 +1,128 @@
+package nodes
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/cli-runtime/pkg/printers"
+
+	"github.com/ainode/ainode/api/contract"
+	"github.com/ainode/ainode/api/handover"
+	"github.com/ainode/ainode/api/v1alpha1"
+)
+
+// View is all that describe shows of one node. A part that could not be read holds
+// the reason instead.
+type View struct {
+	Record  *v1alpha1.AINode
+	Sign    Sign
+	SignErr error
+	// Node and Pods are the target's; Node is nil where the node is not bound.
+	Node      *corev1.Node
+	Pods      []corev1.Pod
+	TargetErr error
+	Now       time.Time
+}
+
+// Describe writes the view for a person.
+func Describe(out io.Writer, v View) error {
+	text := &strings.Builder{}
+	w := printers.GetNewTabWriter(text)
+	r := v.Record
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(w, "%s:\t%s\n", name, fmt.Sprintf(format, args...))
+	}
+	line("Name", "%s", r.Name)
+	line("Status", "%s", Status(r, v.Sign, v.Now))
+	line("Cluster", "%s", or(r.Spec.ClusterConfigName))
+	line("Epoch", "%d", r.Spec.BindEpoch)
+	line("GPUs", "%s, %d in use", GPUs(r.Status), r.Status.GPUsInUse)
+	for _, g := range r.Status.GPUs {
+		line(fmt.Sprintf("  %d", g.Index), "%s  %s  %s", g.UUID, g.Product, g.Memory.String())
+	}
+	line("Capacity", "%s", capacity(r))
+	line("Address", "%s", or(r.Status.Address))
+	line("Machine", "%s (boot %s)", or(r.Status.Machine.ID), or(r.Status.Machine.BootID))
+	line("Key", "%s", fingerprint(r.Status.PublicKey))
+	line("Agent", "%s, %s", or(r.Status.AgentVersion), lastSeen(v))
+	line("Created", "%s ago", Age(r.CreationTimestamp.Time, v.Now))
+	fmt.Fprintf(w, "Conditions:\n")
+	for _, c := range r.Status.Conditions {
+		line("  "+c.Type, "%s  %s  %s", c.Status, c.Reason, strings.ReplaceAll(c.Message, "\n", " "))
+	}
+	describeTarget(w, line, v)
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	return printers.WriteEscaped(out, text.String())
+}
+
+func describeTarget(w io.Writer, line func(string, string, ...any), v View) {
+	if v.TargetErr != nil {
+		line("Node", "can't be read: %v", v.TargetErr)
+		return
+	}
+	if v.Node == nil {
+		line("Node", none)
+		return
+	}
+	state := "NotReady"
+	for _, c := range v.Node.Status.Conditions {
+		if c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue {
+			state = "Ready"
+		}
+	}
+	if v.Node.Spec.Unschedulable {
+		state += ",SchedulingDisabled"
+	}
+	line("Node", "%s, kubelet API %s, %s old", state, v.Node.Status.NodeInfo.KubeletVersion, Age(v.Node.CreationTimestamp.Time, v.Now))
+	fmt.Fprintf(w, "Pods:\n")
+	for i := range v.Pods {
+		p := &v.Pods[i]
+		line("  "+p.Namespace+"/"+p.Name, "%s  %d GPUs  %s", p.Status.Phase, podGPUs(p), Age(p.CreationTimestamp.Time, v.Now))
+	}
+}
+
+func podGPUs(p *corev1.Pod) int64 {
+	total := int64(0)
+	for _, c := range p.Spec.Containers {
+		q := c.Resources.Limits[contract.GPUResource]
+		total += q.Value()
+	}
+	return total
+}
+
+func capacity(r *v1alpha1.AINode) string {
+	var parts []string
+	for name, q := range r.Status.Capacity {
+		parts = append(parts, name+"="+q.String())
+	}
+	slices.Sort(parts)
+	return or(strings.Join(parts, ", "))
+}
+
+func fingerprint(publicKey string) string {
+	if publicKey == "" {
+		return none
+	}
+	key, err := handover.ParsePublicKey(publicKey)
+	if err != nil {
+		return err.Error()
+	}
+	return key.Fingerprint()
+}
+
+func lastSeen(v View) string {
+	switch {
+	case v.SignErr != nil:
+		return fmt.Sprintf("its lease can't be read: %v", v.SignErr)
+	case v.Sign.Seen.IsZero():
+		return "never seen"
+	default:
+		return "seen " + Age(v.Sign.Seen, v.Now) + " ago"
+	}
+}

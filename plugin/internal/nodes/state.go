@@ -1,0 +1,95 @@
+// Package nodes says how AI nodes stand, in words and tables, from their records
+// and the Leases of their agents.
+package nodes
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	"github.com/ainode/ainode/api/contract"
+	"github.com/ainode/ainode/api/identity"
+	"github.com/ainode/ainode/api/v1alpha1"
+	"github.com/ainode/ainode/plugin/internal/kube"
+)
+
+// What readers show besides the record's own bind states.
+const (
+	// Lost: the agent has ceased to renew its Lease.
+	Lost = "Lost"
+	// NotJoined: no machine has joined under this name yet.
+	NotJoined = "NotJoined"
+)
+
+// Sign is the last sign of life of an agent.
+type Sign struct {
+	// Known is false where the Leases can't be read: then nobody is called lost.
+	Known bool
+	// Seen is when the Lease was renewed last; zero for never.
+	Seen time.Time
+	// Life is how long a renewal counts.
+	Life time.Duration
+}
+
+// SignOf reads a Lease; nil is one that nobody has taken.
+func SignOf(lease *coordinationv1.Lease) Sign {
+	s := Sign{Known: true, Life: 40 * time.Second}
+	if lease == nil {
+		return s
+	}
+	if seconds := ptr.Deref(lease.Spec.LeaseDurationSeconds, 0); seconds > 0 {
+		s.Life = time.Duration(seconds) * time.Second
+	}
+	if lease.Spec.RenewTime != nil && ptr.Deref(lease.Spec.HolderIdentity, "") != "" {
+		s.Seen = lease.Spec.RenewTime.Time
+	}
+	return s
+}
+
+// Alive reports whether the agent is, as far as can be known.
+func (s Sign) Alive(now time.Time) bool {
+	return !s.Known || !s.Seen.IsZero() && now.Sub(s.Seen) <= s.Life
+}
+
+// Signs reads the agents' Leases, by node. The hub is asked once for all.
+func Signs(ctx context.Context, hub *kube.Cluster) (map[string]Sign, error) {
+	leases, err := hub.Core.CoordinationV1().Leases(contract.SystemNamespace).List(ctx,
+		metav1.ListOptions{LabelSelector: contract.NodeNameLabel})
+	if err != nil {
+		return nil, fmt.Errorf("read the agents' leases: %w", err)
+	}
+	signs := map[string]Sign{}
+	for i := range leases.Items {
+		lease := &leases.Items[i]
+		if node := lease.Labels[contract.NodeNameLabel]; lease.Name == identity.HubLease(node) {
+			signs[node] = SignOf(lease)
+		}
+	}
+	return signs, nil
+}
+
+// Status is the one word that tells how a node stands.
+func Status(record *v1alpha1.AINode, sign Sign, now time.Time) string {
+	switch {
+	case record.Status.PublicKey == "":
+		return NotJoined
+	case !sign.Alive(now):
+		return Lost
+	case record.Status.BindStatus == "":
+		return string(v1alpha1.Unbound)
+	default:
+		return string(record.Status.BindStatus)
+	}
+}
+
+// Released reports whether the agent has given back its last binding: nothing of it
+// runs or is stored on the machine.
+func Released(record *v1alpha1.AINode) bool {
+	s := record.Status
+	return record.Spec.ClusterConfigName == "" && s.ObservedEpoch == record.Spec.BindEpoch &&
+		(s.BindStatus == v1alpha1.Unbound || s.BindStatus == "")
+}
