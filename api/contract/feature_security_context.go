@@ -1,0 +1,95 @@
+package contract
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// harmless are the capabilities that a container has anyway unless it drops them.
+var harmless = []string{
+	"AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD",
+	"NET_BIND_SERVICE", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT",
+}
+
+// securityContext, contract §6: removed, and told exactly where that takes a
+// protection away; kept where the namespace enforces restricted; in the profile
+// agent only what raises privilege goes.
+//
+//	security-context: spec.containers[0].securityContext was removed: takes away runAsNonRoot, dropped capabilities
+func securityContext(r *review) {
+	if r.Namespace.Restricted {
+		return
+	}
+	judge := r.stripSecurity
+	if r.Policy.Profile == ProfileAgent {
+		judge = r.lowerSecurity
+	}
+	if s := r.pod.Spec.SecurityContext; s != nil {
+		judge(s, "spec.securityContext", "/spec/securityContext")
+	}
+	r.pod.containers(func(c *Container) {
+		if s := c.SecurityContext; s != nil {
+			judge(s, c.field+".securityContext", c.path+"/securityContext")
+		}
+	})
+}
+
+func (r *review) stripSecurity(s *Security, field, path string) {
+	if len(s.set) == 0 {
+		return
+	}
+	detail := "not supported"
+	if lost := s.protections(); len(lost) > 0 && r.override == "" {
+		detail = "takes away " + strings.Join(lost, ", ")
+	}
+	r.find(Finding{Field: field, Action: Strip, Old: s.Raw, Detail: detail}, remove(path))
+}
+
+// protections are those of the context that its removal takes away.
+func (s *Security) protections() []string {
+	var all []string
+	add := func(is bool, what string) {
+		if is {
+			all = append(all, what)
+		}
+	}
+	add(s.RunAsNonRoot, "runAsNonRoot")
+	add(s.RunAsUser != nil && *s.RunAsUser != 0, "runAsUser")
+	add(s.RunAsGroup != nil && *s.RunAsGroup != 0, "runAsGroup")
+	add(len(s.Capabilities.Drop) > 0, "dropped capabilities")
+	add(s.AllowPrivilegeEscalation != nil && !*s.AllowPrivilegeEscalation, "allowPrivilegeEscalation: false")
+	add(s.ReadOnlyRootFilesystem, "readOnlyRootFilesystem")
+	add(s.SeccompProfile.confines(), "seccompProfile")
+	add(s.AppArmorProfile.confines(), "appArmorProfile")
+	add(slices.Contains(s.set, "seLinuxOptions"), "seLinuxOptions")
+	return all
+}
+
+func (p *profileType) confines() bool { return p != nil && p.Type != "" && p.Type != "Unconfined" }
+
+func (p *profileType) unconfined() bool { return p != nil && p.Type == "Unconfined" }
+
+// lowerSecurity removes what raises privilege and keeps the rest, which our own
+// agent honours.
+func (r *review) lowerSecurity(s *Security, field, path string) {
+	raises := func(is bool, name, detail string, e ...edit) {
+		if is {
+			if len(e) == 0 {
+				e = []edit{remove(path + "/" + name)}
+			}
+			r.find(Finding{Field: field + "." + name, Action: Strip, Detail: detail}, e...)
+		}
+	}
+	raises(s.Privileged, "privileged", "a privileged container would own the machine")
+	raises(len(s.Sysctls) > 0, "sysctls", "the machine's kernel settings are shared")
+	raises(s.ProcMount != "" && s.ProcMount != "Default", "procMount", "an unmasked /proc reaches the machine")
+	raises(s.SeccompProfile.unconfined(), "seccompProfile", "an unconfined container reaches the machine")
+	raises(s.AppArmorProfile.unconfined(), "appArmorProfile", "an unconfined container reaches the machine")
+	raises(slices.Contains(s.set, "windowsOptions"), "windowsOptions", "AI nodes run Linux")
+	for i, capability := range s.Capabilities.Add {
+		raises(!slices.Contains(harmless, strings.TrimPrefix(capability, "CAP_")), fmt.Sprintf("capabilities.add[%d]", i),
+			fmt.Sprintf("capability %s reaches beyond the container", cut(capability, 40)),
+			removeAt(path+"/capabilities/add", i, len(s.Capabilities.Add)))
+	}
+}

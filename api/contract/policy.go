@@ -1,0 +1,58 @@
+package contract
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Profile is a column of the support table.
+type Profile string
+
+// The profiles.
+const (
+	// ProfileAliclouddb promises what the vendor's AI nodes promise. The default.
+	ProfileAliclouddb Profile = "aliclouddb"
+	// ProfileAgent allows what our own node agent honours besides; host access stays out.
+	ProfileAgent Profile = "agent"
+)
+
+// Policy is how a cluster's owner wants the table applied. Its zero value is the
+// default profile without overrides.
+type Policy struct {
+	Profile Profile
+	// Overrides set another mode for single features.
+	Overrides map[Feature]Action
+	// Nameservers are given to pods that asked for the cluster's DNS; none: such
+	// pods use the machine's.
+	Nameservers []string
+}
+
+// Validate names the first setting that the table does not know.
+func (p Policy) Validate() error {
+	if !slices.Contains([]Profile{"", ProfileAliclouddb, ProfileAgent}, p.Profile) {
+		return fmt.Errorf("profile %q is not known: it is %q or %q", p.Profile, ProfileAliclouddb, ProfileAgent)
+	}
+	for feature, mode := range p.Overrides {
+		row, ok := Lookup(feature)
+		if !ok {
+			return fmt.Errorf("feature %q is not in the support table", feature)
+		}
+		if mode != row.Default && !slices.Contains(row.Overrides, mode) {
+			return fmt.Errorf("feature %q cannot be set to %q: it can be %q", feature, mode, append([]Action{row.Default}, row.Overrides...))
+		}
+	}
+	return nil
+}
+
+// override is the mode that p sets for row where it differs from the table.
+func (p Policy) override(row *Row) Action {
+	column := row.Default
+	if p.Profile == ProfileAgent {
+		column = row.Agent
+	}
+	mode, ok := p.Overrides[row.Feature]
+	if !ok || mode == column {
+		return ""
+	}
+	return mode
+}

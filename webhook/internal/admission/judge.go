@@ -1,0 +1,91 @@
+package admission
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/ainode/ainode/api/contract"
+)
+
+func uid(s string) types.UID { return types.UID(s) }
+
+// mutatePod makes an AI node's pod fit, or refuses it. GPU amounts are refused
+// here and not while validating: the API server's own check comes in between, and
+// its text would be read instead of ours.
+func (h *Handler) mutatePod(in *request, ns contract.Namespace) (contract.Verdict, error) {
+	return h.pod(in, ns)
+}
+
+// validatePod looks at the pod that all mutating webhooks have left. What could
+// still be changed is only told: the machine defends itself.
+func (h *Handler) validatePod(in *request, ns contract.Namespace) (contract.Verdict, error) {
+	verdict, err := h.pod(in, ns)
+	verdict.Patch = nil
+	return verdict, err
+}
+
+func (h *Handler) pod(in *request, ns contract.Namespace) (contract.Verdict, error) {
+	pod, err := contract.Decode(in.Object)
+	if err != nil {
+		return contract.Verdict{}, err
+	}
+	if pod.Metadata.Namespace == "" {
+		pod.Metadata.Namespace = in.Namespace
+	}
+	if !contract.Targets(pod, ns) {
+		return contract.Verdict{}, nil
+	}
+	moment := contract.OnCreate
+	if in.Operation == "UPDATE" {
+		moment = contract.OnUngate
+	}
+	return contract.Request{Pod: pod, Namespace: ns, Policy: h.policy, Moment: moment}.Evaluate()
+}
+
+// workload is what is read of a workload: its pod template.
+type workload struct {
+	Spec struct {
+		Template    json.RawMessage `json:"template"`
+		JobTemplate struct {
+			Spec struct {
+				Template json.RawMessage `json:"template"`
+			} `json:"spec"`
+		} `json:"jobTemplate"`
+	} `json:"spec"`
+}
+
+// validateWorkload tells at kubectl apply what will happen to a workload's pods,
+// whose own warnings reach nobody.
+func (h *Handler) validateWorkload(in *request, ns contract.Namespace) (contract.Verdict, error) {
+	var w workload
+	if err := json.Unmarshal(in.Object, &w); err != nil {
+		return contract.Verdict{}, fmt.Errorf("decode %s: %w", in.Kind.Kind, err)
+	}
+	template, prefix := w.Spec.Template, "spec.template."
+	if in.Kind.Kind == "CronJob" {
+		template, prefix = w.Spec.JobTemplate.Spec.Template, "spec.jobTemplate.spec.template."
+	}
+	pod, err := contract.Decode(template)
+	if err != nil {
+		return contract.Verdict{}, err
+	}
+	pod.Metadata.Namespace = in.Namespace
+	daemonSet := in.Kind.Kind == "DaemonSet"
+	if daemonSet {
+		ns.OptedIn = false // a namespace's label does not mean DaemonSets
+	}
+	if !contract.Targets(pod, ns) {
+		return contract.Verdict{}, nil
+	}
+	verdict, err := contract.Request{
+		Pod: pod, Namespace: ns, Policy: h.policy, Moment: contract.OnTemplate, DaemonSet: daemonSet,
+	}.Evaluate()
+	for i := range verdict.Findings {
+		if f := &verdict.Findings[i]; f.Feature != "daemonset" {
+			f.Field = prefix + f.Field
+		}
+	}
+	return verdict, err
+}

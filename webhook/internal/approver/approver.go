@@ -1,0 +1,120 @@
+package approver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	certificatesv1 "k8s.io/api/certificates/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+)
+
+const (
+	// reason stands in the approval condition.
+	reason = "AINodeServingCertificate"
+	// retry is the pause before a request is looked at again whose Node is not
+	// there yet or does not have the address yet.
+	retry = 2 * time.Second
+	// patience is how long that is done; the agent then asks anew.
+	patience = 10 * time.Minute
+)
+
+// Approver approves serving certificates of AI nodes, and leaves all others alone.
+type Approver struct {
+	reader   client.Reader // cached: requests of our signer only
+	client   kubernetes.Interface
+	recorder events.EventRecorder
+	clock    clock.PassiveClock
+}
+
+// Options of an Approver, all required.
+type Options struct {
+	Reader   client.Reader
+	Client   kubernetes.Interface
+	Recorder events.EventRecorder
+	Clock    clock.PassiveClock
+}
+
+// New makes an Approver.
+func New(o Options) (*Approver, error) {
+	if o.Reader == nil || o.Client == nil || o.Recorder == nil || o.Clock == nil {
+		return nil, errors.New("make the approver: all options are required")
+	}
+	return &Approver{reader: o.Reader, client: o.Client, recorder: o.Recorder, clock: o.Clock}, nil
+}
+
+// Register runs the approver with the manager, on the leader.
+func (a *Approver) Register(mgr ctrl.Manager) error {
+	return ctrl.NewControllerManagedBy(mgr).Named("approver").
+		For(&certificatesv1.CertificateSigningRequest{}).
+		Complete(a)
+}
+
+// Reconcile looks at one request.
+func (a *Approver) Reconcile(ctx context.Context, in reconcile.Request) (reconcile.Result, error) {
+	csr := &certificatesv1.CertificateSigningRequest{}
+	if err := a.reader.Get(ctx, in.NamespacedName, csr); err != nil {
+		return reconcile.Result{}, client.IgnoreNotFound(err)
+	}
+	name, err := nodeOf(csr)
+	if err != nil || decided(csr) {
+		return reconcile.Result{}, nil
+	}
+	node, err := a.client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return a.wait(ctx, csr, nil, fmt.Errorf("node %q is not there", name))
+	}
+	if err != nil {
+		return reconcile.Result{}, fmt.Errorf("read node %q: %w", name, err)
+	}
+	if err := judge(csr, node); err != nil {
+		return a.wait(ctx, csr, node, err)
+	}
+	approved := csr.DeepCopy()
+	approved.Status.Conditions = append(approved.Status.Conditions, certificatesv1.CertificateSigningRequestCondition{
+		Type: certificatesv1.CertificateApproved, Status: corev1.ConditionTrue, Reason: reason,
+		Message: "every name and address is one of node " + name,
+	})
+	_, err = a.client.CertificatesV1().CertificateSigningRequests().UpdateApproval(ctx, csr.Name, approved, metav1.UpdateOptions{})
+	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+		return reconcile.Result{RequeueAfter: time.Millisecond}, nil
+	}
+	if err != nil {
+		return reconcile.Result{}, fmt.Errorf("approve certificate signing request %q: %w", csr.Name, err)
+	}
+	log.FromContext(ctx).Info("Serving certificate approved", "csr", csr.Name, "node", name)
+	return reconcile.Result{}, nil
+}
+
+// wait leaves the request alone and says so once it has been long enough; a Node
+// registers, and gets its addresses, in the same moments as its certificate.
+func (a *Approver) wait(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, node *corev1.Node, why error) (reconcile.Result, error) {
+	age := a.clock.Since(csr.CreationTimestamp.Time)
+	if age < patience {
+		log.FromContext(ctx).V(1).Info("Serving certificate not approved yet", "csr", csr.Name, "reason", why.Error())
+		if node == nil || age < 2*retry {
+			return reconcile.Result{RequeueAfter: retry}, nil
+		}
+	}
+	log.FromContext(ctx).Info("Serving certificate left alone", "csr", csr.Name, "reason", why.Error())
+	a.recorder.Eventf(csr, nil, corev1.EventTypeWarning, "NotApproved", "Approve", "left alone: %v", why)
+	if age < patience {
+		return reconcile.Result{RequeueAfter: patience / 10}, nil
+	}
+	return reconcile.Result{}, nil
+}
+
+// decided reports whether somebody has approved, denied or signed already.
+func decided(csr *certificatesv1.CertificateSigningRequest) bool {
+	return len(csr.Status.Certificate) > 0 || len(csr.Status.Conditions) > 0
+}
