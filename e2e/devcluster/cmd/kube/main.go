@@ -1,7 +1,12 @@
+//go:build kube
+
 // Command kube is etcd, kube-apiserver, kube-controller-manager,
 // kube-scheduler, kubelet and kubectl in one file: linked once, most of their
 // code is shared. The name it is called by, or else its first argument, says
 // which one runs.
+//
+// The build tag keeps it out of `go test ./...` and `go vet ./...`, which would
+// compile all of Kubernetes once more.
 package main
 
 import (

@@ -35,6 +35,7 @@ type Target struct {
 	outputs  []string // under DIR/bin
 	links    []string // further names of the first output
 	packages []string // what to build; with a version: from that module
+	tags     string
 	ldflags  string
 	folder   string // under DIR/bin, for the outputs
 }
@@ -46,7 +47,7 @@ func Targets() []Target {
 			Name: "kube", Title: "building kube (etcd, apiserver, controller-manager, scheduler, kubelet, kubectl " + Kubernetes + ")",
 			outputs:  []string{"kube"},
 			links:    []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kubectl"},
-			packages: []string{"./cmd/kube"}, ldflags: kubeFlags(),
+			packages: []string{"./cmd/kube"}, tags: "kube", ldflags: kubeFlags(),
 		},
 		{Name: "pause", Title: "building pause", outputs: []string{"pause"}, packages: []string{"./cmd/pause"}},
 		{
@@ -165,7 +166,7 @@ func (b Builder) Build(target Target, step *progress.Step) error {
 			return fmt.Errorf("building %s: %w", target.Name, err)
 		}
 	}
-	args := []string{"install", "-v", "-trimpath", "-ldflags", "-s -w " + target.ldflags}
+	args := []string{"install", "-v", "-trimpath", "-tags", target.tags, "-ldflags", "-s -w " + target.ldflags}
 	if b.local(target) {
 		if err := os.CopyFS(b.Layout.Path("src"), b.Sources); err != nil && !errors.Is(err, fs.ErrExist) {
 			return fmt.Errorf("laying out the sources: %w", err)

@@ -132,7 +132,7 @@ func Join(list []Hierarchy, name string) error {
 	for _, h := range list {
 		file := filepath.Join(h.Mount, name, "cgroup.procs")
 		if err := os.WriteFile(file, []byte("0"), 0o644); err != nil {
-			return fmt.Errorf("joining the cgroup %s: %w", name, err)
+			return fmt.Errorf("joining the cgroup %s: %w: this needs root", name, err)
 		}
 	}
 	return nil

@@ -28,6 +28,8 @@ func Run(args []string, sources fs.FS) int {
 	if len(args) == 2 && args[0] == room.HoldCommand {
 		return exit(room.Hold(args[1]))
 	}
+	// iptables and ip are where some users' PATH does not look.
+	_ = os.Setenv("PATH", os.Getenv("PATH")+":/usr/local/sbin:/usr/sbin:/sbin")
 	root := newRoot(sources)
 	root.SetArgs(args)
 	return exit(root.Execute())
