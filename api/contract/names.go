@@ -82,3 +82,12 @@ func IsNodeName(name string) bool {
 func IsGPUResource(name corev1.ResourceName) bool {
 	return name == GPUResource || strings.HasPrefix(string(name), MIGResourcePrefix)
 }
+
+// GuardedNodeLabels are those that an AI node's own identity may set when it
+// registers and never change: they say what it is, and who may send it traffic.
+func GuardedNodeLabels() []string {
+	return []string{
+		NodeLabel, TypeLabel, NodeNameLabel,
+		"node.kubernetes.io/exclude-from-external-load-balancers", "service.alibabacloud.com/exclude-node",
+	}
+}

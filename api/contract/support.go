@@ -1,0 +1,43 @@
+package contract
+
+import (
+	"fmt"
+	"strings"
+)
+
+// SupportPage is SUPPORT.md: the table as people read it.
+func SupportPage() string {
+	var b strings.Builder
+	b.WriteString(`# What AI nodes support
+
+Printed from the table in api/contract (` + "`make generate`" + `); do not edit.
+
+The webhook judges every pod of an AI node by this table, and no other pod. A pod either runs, with each change told at
+` + "`kubectl apply`" + ` and kept in the annotation ` + "`" + AdmissionAnnotation + "`" + `, or is refused with all reasons at once.
+
+| mode | what it means |
+|---|---|
+| allow | left alone |
+| warn | left alone and told |
+| inject | added, and told |
+| normalise | turned into what AI nodes have, and told |
+| strip | removed, and told |
+| deny | refused |
+
+The mode of a row is what it mostly does; its text says the rest. ` + "`aliclouddb`" + ` is the default profile and keeps the vendor's
+promises; ` + "`agent`" + ` allows besides what our own node agent honours. An override sets another mode for one feature
+(chart value ` + "`admission.features`" + `).
+
+| feature | the vendor's page | ` + "`aliclouddb` | `agent`" + ` | overrides | what happens |
+|---|---|---|---|---|---|
+`)
+	for _, row := range Table {
+		overrides := make([]string, len(row.Overrides))
+		for i, o := range row.Overrides {
+			overrides[i] = string(o)
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s |\n",
+			row.Feature, row.Seed, row.Default, row.Agent, strings.Join(overrides, ", "), row.Text)
+	}
+	return b.String()
+}
