@@ -13,25 +13,29 @@ go build -o "$work/devcluster" .
 export DEVCLUSTER_DIR=$dir
 dc() { "$work/devcluster" "$@"; }
 
+# Everything on the host is named after the first eight digits of this hash, so
+# other clusters on this machine do not disturb the comparison.
+id=$(printf %s "$(realpath -m "$dir")" | sha256sum | cut -c1-8)
+mine() { grep -F -e "$dir" -e "$id" || true; }
+
 snapshot() { # everything a cluster could leave, one file each
 	mkdir -p "$work/$1"
-	local id=$2
-	{ ps -eo args --no-headers | grep -F -e "$dir" -e "devcluster-" | grep -v -e grep -e leftovers.sh || true; } >"$work/$1/processes"
-	sort /proc/self/mounts >"$work/$1/mounts"
-	ls /sys/class/net >"$work/$1/links"
-	ip route >"$work/$1/routes"
-	{ ip netns list; ls -d /run/netns /etc/netns; } >"$work/$1/netns" 2>/dev/null || true
+	ps -eo pid,args --no-headers | mine | grep -v -e grep -e leftovers.sh >"$work/$1/processes" || true
+	mine </proc/self/mounts >"$work/$1/mounts"
+	ls /sys/class/net | mine >"$work/$1/links"
+	ip route | mine >"$work/$1/routes"
+	{ ls /run/netns /etc/netns 2>/dev/null || true; } | mine >"$work/$1/netns"
+	find /sys/fs/cgroup -type d | mine >"$work/$1/cgroups"
+	ls -A /run /tmp | mine >"$work/$1/temporary"
 	{ iptables-save | grep -v '^#' || true; } >"$work/$1/iptables" 2>/dev/null
-	find /sys/fs/cgroup -type d -name "*devcluster*" >"$work/$1/cgroups"
 	grep -H . /proc/sys/net/ipv4/ip_forward /proc/sys/vm/overcommit_memory /proc/sys/kernel/panic{,_on_oops} >"$work/$1/kernel-settings"
-	ls -A /run /var/lib /var/log /etc /opt /usr/libexec >"$work/$1/folders"
+	ls -A /var/lib /var/log /etc /opt /usr/libexec >"$work/$1/folders"
 	{ ls -A "$dir" 2>/dev/null | grep -v -e '^bin$' -e '^lock$' -e '^.devcluster$' || true; } >"$work/$1/files"
-	ls /tmp | { grep -e devcluster-"$id" || true; } >"$work/$1/temporary"
 }
 
 failed=0
 compare() {
-	snapshot after "$1"
+	snapshot after
 	if diff -r "$work/before" "$work/after" >"$work/diff"; then
 		echo "ok    $1: nothing left"
 	else
@@ -43,7 +47,7 @@ compare() {
 
 dc down >/dev/null 2>&1 || true
 dc build
-snapshot before build
+snapshot before
 
 for delay in 0.05 0.1 0.15 0.2 0.3 0.5 1 2 3; do
 	dc up >"$work/up.log" 2>&1 &
