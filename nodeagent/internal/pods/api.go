@@ -140,6 +140,9 @@ func isNew(pod *corev1.Pod) int {
 func (m *Manager) missing(ctx context.Context, uid types.UID) {
 	m.mu.Lock()
 	w, ok := m.workers[uid]
+	if !ok {
+		delete(m.over, uid)
+	}
 	m.mu.Unlock()
 	if !ok {
 		return

@@ -24,8 +24,8 @@ import (
 
 	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/nodeagent/internal/cri/critest"
+	"github.com/ainode/ainode/nodeagent/internal/images"
 	"github.com/ainode/ainode/nodeagent/internal/volumes"
-	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
 // patience bounds every wait of these tests; a pass takes far less.
@@ -115,7 +115,8 @@ func (m *machine) start() {
 	m.t.Helper()
 	v, err := volumes.New(volumes.Options{Root: filepath.Join(m.root, "volumes"), Objects: objects{m.client}, Mounter: mount.New("")})
 	require.NoError(m.t, err)
-	i := localImages{m.c}
+	i, err := images.New(images.Options{Images: m.c.Runtime.Images, Secrets: objects{m.client}, Recorder: m.events})
+	require.NoError(m.t, err)
 	m.manager, err = New(Options{
 		Client: m.client, NodeName: "ai-1", Node: m.node, HostIPs: func() []string { return []string{"127.0.0.1"} },
 		Epoch: m.epoch, Runtime: m.c.Runtime, Images: i, Volumes: v, Cards: m.cards, Recorder: m.events,
@@ -215,14 +216,4 @@ const obedient = "trap 'exit 0' TERM; while :; do sleep 0.05; done"
 // unavailable answers every call as an API server that is away.
 func unavailable(clienttesting.Action) (bool, runtime.Object, error) {
 	return true, nil, apierrors.NewServiceUnavailable("away")
-}
-
-type localImages struct{ c *critest.Containerd }
-
-func (l localImages) Ensure(ctx context.Context, pod *corev1.Pod, c *corev1.Container) (string, error) {
-	r, err := l.c.Runtime.Images.ImageStatus(ctx, &runtimeapi.ImageSpec{Image: c.Image}, false)
-	if err != nil {
-		return "", err
-	}
-	return r.Image.Id, nil
 }

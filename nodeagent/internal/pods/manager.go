@@ -27,6 +27,8 @@ type Manager struct {
 
 	mu      sync.Mutex
 	workers map[types.UID]*worker
+	// over are the pods that have been taken away, until the API says so too.
+	over map[types.UID]bool
 	// running is Run's context while it runs, and waits for its workers.
 	running context.Context
 	live    sync.WaitGroup
@@ -40,7 +42,7 @@ func New(o Options) (*Manager, error) {
 	return &Manager{
 		o: o, lister: cri.NewLister(o.Runtime),
 		checkpoints: checkpoints{dir: o.StateDir}, messages: messages{podDir: o.PodDir},
-		gpus: newAllocator(), workers: map[types.UID]*worker{},
+		gpus: newAllocator(), workers: map[types.UID]*worker{}, over: map[types.UID]bool{},
 	}, nil
 }
 
@@ -60,6 +62,9 @@ func (m *Manager) Run(ctx context.Context) error {
 	defer m.live.Wait()
 
 	if err := m.adopt(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
 		return err
 	}
 	m.live.Go(func() { cri.Watch(ctx, m.o.Runtime, m.o.Clock, m.runtimeChanged) })
@@ -109,6 +114,9 @@ func (m *Manager) forget(w *worker) {
 	if m.workers[w.uid] == w {
 		delete(m.workers, w.uid)
 	}
+	if _, _, deleted := w.identity(); deleted {
+		m.over[w.uid] = true
+	}
 }
 
 // observe takes note of a pod of the API.
@@ -118,6 +126,9 @@ func (m *Manager) observe(pod *corev1.Pod) {
 	if w, ok := m.workers[pod.UID]; ok {
 		w.observe(pod)
 		return
+	}
+	if m.over[pod.UID] {
+		return // old news
 	}
 	w := newWorker(m, pod.UID)
 	w.daemonSet = ofDaemonSet(pod)
@@ -139,6 +150,7 @@ func (m *Manager) judge(w *worker, pod *corev1.Pod) {
 		return
 	}
 	if pod.Status.StartTime == nil {
+		w.fresh = true // else its sandbox or checkpoint had been found at the start
 		w.verdict = admit(pod, m.o.Node(), m.others(pod.UID), m.o.ReservedPorts)
 	}
 	if w.verdict == nil {

@@ -14,17 +14,21 @@ func (w *worker) publish(t *task, ended bool) {
 	if t.absent {
 		return
 	}
-	status := w.compute(t, ended)
+	online := w.writer.known()
+	status := w.compute(t, ended, online)
 	w.mu.Lock()
-	w.status = &status
+	w.status, w.online = &status, online
 	w.mu.Unlock()
 	w.writer.set(status)
 }
 
-func (w *worker) compute(t *task, ended bool) corev1.PodStatus {
+func (w *worker) compute(t *task, ended, online bool) corev1.PodStatus {
 	w.readMessages(t)
 	w.mu.Lock()
 	previous := w.status
+	if online && !w.online {
+		previous = nil // made before the API's status was known, which has more in it
+	}
 	w.mu.Unlock()
 	pod := t.pod
 	if latest := w.object(); latest != nil && latest.UID == pod.UID {

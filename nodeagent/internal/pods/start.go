@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -36,8 +38,13 @@ func (w *worker) start(ctx context.Context, t *task) result {
 	inner, done := w.interruptible(ctx, t.seen)
 	defer done()
 
+	var sandboxID string
 	sandbox := make(chan error, 1)
-	go func() { sandbox <- w.ensureSandbox(ctx, t) }()
+	go func() {
+		var err error
+		sandboxID, err = w.ensureSandbox(ctx, t)
+		sandbox <- err
+	}()
 	var mounted map[string]string
 	volumes := make(chan error, 1)
 	go func() {
@@ -59,7 +66,7 @@ func (w *worker) start(ctx context.Context, t *task) result {
 			continue // only wait for what is under way
 		}
 		c := findContainer(t.pod, s.name)
-		if err := w.startContainer(inner, t, c, s, p, mounted); err != nil {
+		if err := w.startContainer(inner, t, c, s, p, sandboxID, mounted); err != nil {
 			again = earliest(again, w.startFailed(t, c, err))
 			continue
 		}
@@ -153,23 +160,22 @@ func (w *worker) refresh(ctx context.Context, t *task) {
 	w.actual = actual
 }
 
-// ensureSandbox makes the sandbox if the plan asks for it.
-func (w *worker) ensureSandbox(ctx context.Context, t *task) error {
+// ensureSandbox returns the pod's sandbox, made if the plan asks for it.
+func (w *worker) ensureSandbox(ctx context.Context, t *task) (id string, err error) {
 	if err := os.MkdirAll(w.m.logDirectory(t.pod), 0o755); err != nil { //nolint:gosec // log readers of the machine
-		return fmt.Errorf("make the pod's log folder: %w", err)
+		return "", fmt.Errorf("make the pod's log folder: %w", err)
 	}
 	if !t.plan.sandbox {
-		return nil
+		return t.actual.Sandboxes[0].Id, nil
 	}
 	config, err := w.sandboxConfig(t.pod, t.plan.attempt)
 	if err != nil {
-		return err
+		return "", err
 	}
 	if t.plan.attempt > 0 {
 		w.event(podRef(t.pod), corev1.EventTypeNormal, eventSandboxChanged, "Pod sandbox changed, it will be killed and re-created.")
 	}
-	_, err = w.m.o.Runtime.RunPodSandbox(ctx, config, "")
-	return err
+	return w.m.o.Runtime.RunPodSandbox(ctx, config, "")
 }
 
 // prepare brings the image and makes the environment, which may need objects of
@@ -202,20 +208,20 @@ func stepFailed(reason string, err error) *startError {
 }
 
 // startContainer makes and starts one container.
-func (w *worker) startContainer(ctx context.Context, t *task, c *corev1.Container, s starting, p prepared, mounted map[string]string) error {
+func (w *worker) startContainer(ctx context.Context, t *task, c *corev1.Container, s starting, p prepared, sandbox string, mounted map[string]string) error {
 	if p.imageErr != nil {
 		return imageFailed(p.imageErr)
 	}
 	if p.envErr != nil {
 		return stepFailed(podstatus.CreateContainerConfigError, p.envErr)
 	}
-	if w.sandboxOf(ctx, t) == "" {
-		return stepFailed(podstatus.CreateContainerError, errors.New("the pod's sandbox has gone away"))
-	}
 	id := s.resume
 	if id == "" {
+		if s.attempt == 0 {
+			s.attempt = attemptAfter(filepath.Join(w.m.logDirectory(t.pod), c.Name))
+		}
 		var err error
-		if id, err = w.createContainer(ctx, t, c, s, p, mounted); err != nil {
+		if id, err = w.createContainer(ctx, t, c, s, p, sandbox, mounted); err != nil {
 			return err
 		}
 		w.event(containerRef(t.pod, c.Name), corev1.EventTypeNormal, eventCreated, "Container created")
@@ -235,21 +241,7 @@ func (w *worker) startContainer(ctx context.Context, t *task, c *corev1.Containe
 	return nil
 }
 
-// sandboxOf is the id of the pod's ready sandbox, read again if the sandbox was
-// made after the last look.
-func (w *worker) sandboxOf(ctx context.Context, t *task) string {
-	if t.plan.sandbox && (t.actual.SandboxStatus == nil || t.actual.SandboxStatus.GetMetadata().GetAttempt() != t.plan.attempt) {
-		w.refresh(ctx, t)
-	}
-	for _, s := range t.actual.Sandboxes {
-		if s.State == runtimeapi.PodSandboxState_SANDBOX_READY {
-			return s.Id
-		}
-	}
-	return ""
-}
-
-func (w *worker) createContainer(ctx context.Context, t *task, c *corev1.Container, s starting, p prepared, mounted map[string]string) (string, error) {
+func (w *worker) createContainer(ctx context.Context, t *task, c *corev1.Container, s starting, p prepared, sandbox string, mounted map[string]string) (string, error) {
 	mounts, err := w.m.o.Volumes.Mounts(t.pod, c, mounted)
 	if err != nil {
 		return "", stepFailed(podstatus.CreateContainerConfigError, err)
@@ -259,7 +251,11 @@ func (w *worker) createContainer(ctx context.Context, t *task, c *corev1.Contain
 		return "", stepFailed(podstatus.CreateContainerConfigError, err)
 	}
 	mounts = append(mounts, message)
-	sandboxConfig, err := w.sandboxConfig(t.pod, t.actual.Sandboxes[0].GetMetadata().GetAttempt())
+	attempt := t.plan.attempt
+	if !t.plan.sandbox {
+		attempt = t.actual.Sandboxes[0].GetMetadata().GetAttempt()
+	}
+	sandboxConfig, err := w.sandboxConfig(t.pod, attempt)
 	if err != nil {
 		return "", stepFailed(podstatus.CreateContainerConfigError, err)
 	}
@@ -271,11 +267,28 @@ func (w *worker) createContainer(ctx context.Context, t *task, c *corev1.Contain
 	if err := os.MkdirAll(logs, 0o755); err != nil { //nolint:gosec // log readers of the machine
 		return "", stepFailed(podstatus.CreateContainerError, err)
 	}
-	id, err := w.m.o.Runtime.CreateContainer(ctx, w.sandboxOf(ctx, t), config, sandboxConfig)
+	id, err := w.m.o.Runtime.CreateContainer(ctx, sandbox, config, sandboxConfig)
 	if err != nil {
 		return "", stepFailed(podstatus.CreateContainerError, err)
 	}
 	return id, nil
+}
+
+// attemptAfter is the attempt after the last that left a log: the runtime may have
+// lost its containers, as by a reboot. 0 if none did.
+func attemptAfter(folder string) uint32 {
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		return 0
+	}
+	next := uint32(0)
+	for _, entry := range entries {
+		number, _, _ := strings.Cut(entry.Name(), ".log")
+		if n, err := strconv.ParseUint(number, 10, 31); err == nil {
+			next = max(next, uint32(n)+1)
+		}
+	}
+	return next
 }
 
 // startFailed notes why a container does not run and returns when to try again.

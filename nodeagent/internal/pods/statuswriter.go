@@ -65,6 +65,13 @@ func version(pod *corev1.Pod) uint64 {
 	return n
 }
 
+// known reports whether the API's object has been seen.
+func (s *statusWriter) known() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.base != nil
+}
+
 // set makes status the one to be written. It does not wait.
 func (s *statusWriter) set(status corev1.PodStatus) {
 	s.mu.Lock()

@@ -33,10 +33,14 @@ func (w *worker) sync(ctx context.Context) (result, error) {
 	t.pod, t.absent, t.seen = w.pod, w.absent, w.interrupts
 	w.mu.Unlock()
 
-	actual, err := w.m.lister.Pod(ctx, w.uid)
-	if err != nil {
-		return result{}, err
+	actual := &cri.Pod{UID: w.uid}
+	if !w.fresh {
+		var err error
+		if actual, err = w.m.lister.Pod(ctx, w.uid); err != nil {
+			return result{}, err
+		}
 	}
+	w.fresh = false
 	t.actual = actual
 	w.mu.Lock()
 	w.actual = actual

@@ -35,11 +35,15 @@ type worker struct {
 	interrupts int
 	// deleted says that the worker has deleted the API object itself.
 	deleted bool
-	// actual and status are what was seen and computed last.
+	// actual and status are what was seen and computed last; online says that the
+	// API's status was known then.
 	actual *cri.Pod
 	status *corev1.PodStatus
+	online bool
 
 	// From here on: the worker's goroutine only.
+	// fresh says that the runtime cannot have anything of the pod yet.
+	fresh     bool
 	verdict   *podstatus.Verdict
 	cards     assignment
 	crashes   map[string]crash

@@ -88,6 +88,8 @@ func (b *containerBuilder) present(spec *corev1.Container, known []*runtimeapi.C
 		status.LastTerminationState = old.LastTerminationState
 	case old != nil && old.State.Terminated != nil:
 		status.LastTerminationState.Terminated = old.State.Terminated
+	case old != nil && old.State.Running != nil:
+		status.LastTerminationState.Terminated = lost(old) // as by a reboot
 	case old != nil:
 		status.LastTerminationState = old.LastTerminationState
 	}
@@ -129,21 +131,25 @@ func (b *containerBuilder) missing(spec *corev1.Container, old *corev1.Container
 	status.RestartCount = old.RestartCount
 	status.LastTerminationState = old.LastTerminationState
 	if old.State.Running != nil {
-		lost := &corev1.ContainerStateTerminated{
-			Reason:      ContainerStatusUnknown,
-			Message:     "The container could not be located when the pod was looked at. The container used to be Running",
-			ExitCode:    exitLost,
-			ContainerID: old.ContainerID,
-		}
 		if b.in.Ended {
-			status.State = corev1.ContainerState{Terminated: lost}
+			status.State = corev1.ContainerState{Terminated: lost(old)}
 			status.ContainerID = old.ContainerID
 		} else {
-			status.LastTerminationState = corev1.ContainerState{Terminated: lost}
+			status.LastTerminationState = corev1.ContainerState{Terminated: lost(old)}
 			status.RestartCount++
 		}
 	}
 	return status
+}
+
+// lost is the end of a container that ran when it was seen last.
+func lost(old *corev1.ContainerStatus) *corev1.ContainerStateTerminated {
+	return &corev1.ContainerStateTerminated{
+		Reason:      ContainerStatusUnknown,
+		Message:     "The container could not be located when the pod was looked at. The container used to be Running",
+		ExitCode:    exitLost,
+		ContainerID: old.ContainerID,
+	}
 }
 
 func (b *containerBuilder) anyAppContainer() bool {
@@ -185,7 +191,9 @@ func (b *containerBuilder) applyReadiness(spec *corev1.Container, status *corev1
 	}
 }
 
-func (b *containerBuilder) id(c *runtimeapi.ContainerStatus) string { return b.in.Runtime + "://" + c.Id }
+func (b *containerBuilder) id(c *runtimeapi.ContainerStatus) string {
+	return b.in.Runtime + "://" + c.Id
+}
 
 func (b *containerBuilder) state(c *runtimeapi.ContainerStatus) corev1.ContainerState {
 	switch c.State {
