@@ -155,6 +155,9 @@ func (b *Binder) Run(ctx context.Context) error {
 	}
 
 	b.began = b.o.Clock.Now()
+	// What is not urgent waits for its turn from the start on: a tenant that has just
+	// begun may not have counted its pods yet.
+	b.wrote = b.began
 	for {
 		again := b.step(ctx)
 		timer := b.o.Clock.NewTimer(again)

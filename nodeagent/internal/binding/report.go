@@ -18,7 +18,7 @@ func (b *Binder) report(ctx context.Context, step Step, s Situation) time.Durati
 	b.mu.Lock()
 	record := b.record
 	b.mu.Unlock()
-	if record == nil || step == Wait && b.wrote.IsZero() {
+	if record == nil || step == Wait {
 		return time.Second
 	}
 	now := b.o.Clock.Now()

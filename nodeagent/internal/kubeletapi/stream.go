@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/proxy"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -109,13 +110,16 @@ func stream(w http.ResponseWriter, r *http.Request, location string) {
 		refuse(w, fmt.Errorf("read the runtime's streaming address: %w", err))
 		return
 	}
+	// A client that hangs up first is the usual end of a stream, which the proxy logs
+	// as an error.
+	r = r.WithContext(logr.NewContext(r.Context(), logr.Discard()))
 	proxy.NewUpgradeAwareHandler(to, nil, false, true, responder{}).ServeHTTP(w, r)
 }
 
 type responder struct{}
 
 func (responder) Error(w http.ResponseWriter, r *http.Request, err error) {
-	klog.FromContext(r.Context()).Error(err, "Stream broke", "path", r.URL.Path)
+	klog.Background().V(2).Info("Stream broke", "path", r.URL.Path, "cause", err)
 	http.Error(w, err.Error(), http.StatusInternalServerError)
 }
 
