@@ -332,15 +332,18 @@ func (b *Binder) sawRecord(object any) {
 }
 
 func (b *Binder) holdLease(ctx context.Context) {
+	const again = 2 * time.Second
+	pause := again
 	for {
 		state, other, err := b.lease.claim(ctx)
 		wait := leaseRenewal
 		if err != nil {
-			wait = 2 * time.Second
+			wait, pause = pause, min(2*pause, leaseRenewal)
 			if ctx.Err() == nil {
 				klog.FromContext(ctx).Error(err, "Lease on the hub not renewed")
 			}
 		} else {
+			pause = again
 			b.mu.Lock()
 			changed := b.claim != state
 			b.claim, b.other = state, other
