@@ -52,7 +52,8 @@ func (r *review) gpuPair(c *Container, name string) (resource.Quantity, bool) {
 			continue
 		}
 		amount, fault := cards(side.amount)
-		if fault != "" {
+		copied := side.name == "requests" && hasLimit && limit == request // by the API server: told once
+		if fault != "" && !copied {
 			sound = false
 			r.find(Finding{
 				Field:  fmt.Sprintf("%s.resources.%s[%s]", c.field, side.name, name),
@@ -73,7 +74,7 @@ func (r *review) gpuPair(c *Container, name string) (resource.Quantity, bool) {
 		return resource.Quantity{}, false
 	case !hasLimit:
 		r.copyAmount(c, "limits", name, request, c.Resources.Limits != nil)
-	case !hasRequest:
+	case !hasRequest && r.Moment != OnTemplate: // the API server does it on the pods of a template
 		r.copyAmount(c, "requests", name, limit, c.Resources.Requests != nil)
 	}
 	return amounts[0], true

@@ -5,7 +5,7 @@ import "fmt"
 // hostNetwork, contract §6: removed with the hostPorts that the API server filled
 // in because of it; with hostNetwork every hostPort equals its containerPort.
 //
-//	host-network: spec.hostNetwork was removed: the AI node's network is not the cluster's
+//	host-network: spec.hostNetwork was removed: pods do not share the AI node's network
 func hostNetwork(r *review) {
 	if !r.pod.Spec.HostNetwork {
 		return
@@ -20,7 +20,7 @@ func hostNetwork(r *review) {
 	})
 	r.find(Finding{
 		Field: "spec.hostNetwork", Action: Strip, Old: raw(true),
-		Detail: "not supported: pods do not share the AI node's network namespace",
+		Detail: "pods do not share the AI node's network",
 		Remedy: "remove it; the pod is reached at its own address",
 	}, edits...)
 }
@@ -31,7 +31,7 @@ func hostPort(r *review) {
 	r.pod.containers(func(c *Container) {
 		for i, port := range c.Ports {
 			field, path := fmt.Sprintf("%s.ports[%d]", c.field, i), fmt.Sprintf("%s/ports/%d", c.path, i)
-			const detail = "not supported: the port answers at the pod's own address"
+			const detail = "the port answers at the pod's own address"
 			const remedy = "remove it and call the containerPort at the pod's address"
 			if port.HostPort != 0 && !(r.pod.Spec.HostNetwork && port.HostPort == port.ContainerPort) {
 				r.find(Finding{Field: field + ".hostPort", Action: Strip, Old: raw(port.HostPort), Detail: detail, Remedy: remedy},
@@ -48,7 +48,7 @@ func hostPort(r *review) {
 func hostPID(r *review) {
 	if r.pod.Spec.HostPID {
 		r.find(Finding{
-			Field: "spec.hostPID", Action: Strip, Old: raw(true), Detail: "not supported: a pod sees its own processes only",
+			Field: "spec.hostPID", Action: Strip, Old: raw(true), Detail: "a pod sees its own processes only",
 		}, remove("/spec/hostPID"))
 	}
 }
@@ -56,7 +56,7 @@ func hostPID(r *review) {
 func hostIPC(r *review) {
 	if r.pod.Spec.HostIPC {
 		r.find(Finding{
-			Field: "spec.hostIPC", Action: Strip, Old: raw(true), Detail: "not supported: a pod has its own IPC namespace",
+			Field: "spec.hostIPC", Action: Strip, Old: raw(true), Detail: "a pod has its own IPC namespace",
 			Remedy: "remove it; share memory between containers by an emptyDir with medium: Memory",
 		}, remove("/spec/hostIPC"))
 	}

@@ -39,7 +39,7 @@ func (r *review) stripSecurity(s *Security, field, path string) {
 	if len(s.set) == 0 {
 		return
 	}
-	detail := "not supported"
+	detail := "pods on AI nodes run without one"
 	if lost := s.protections(); len(lost) > 0 && r.override == "" {
 		detail = "takes away " + strings.Join(lost, ", ")
 	}

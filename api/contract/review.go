@@ -19,6 +19,8 @@ const (
 	// OnTemplate: it is the template of a workload. Nothing is changed; what will
 	// be changed on its pods is told, the routine part left out.
 	OnTemplate Moment = "template"
+	// Settled: all mutating webhooks have been asked. Nothing is changed any more.
+	Settled Moment = "settled"
 )
 
 // Request is what is judged and what has to be known to judge it.
@@ -122,9 +124,9 @@ func (r *review) find(f Finding, edits ...edit) bool {
 	case Warn, Deny:
 		f.Action = r.override
 	}
-	if r.Moment == OnUngate && f.Action.changes() && f.Feature != "tolerations" {
-		f.Action = Warn
-		f.Detail += "; too late to change it on this pod"
+	if f.Action.changes() && r.tooLate(f.Feature) {
+		f.Detail = fmt.Sprintf("would have been %s when the pod was made: %s", done[f.Action], f.Detail)
+		f.Action, f.Routine = Warn, false
 	}
 	if f.Action == Deny && f.Remedy == "" {
 		f.Remedy = "remove the field"
@@ -137,6 +139,11 @@ func (r *review) find(f Finding, edits ...edit) bool {
 		e(&r.patch)
 	}
 	return true
+}
+
+// tooLate reports whether a change of feature can't be made at this moment.
+func (r *review) tooLate(feature Feature) bool {
+	return r.Moment == Settled || r.Moment == OnUngate && feature != "tolerations"
 }
 
 // takeVolume takes volume i away with all its mounts.

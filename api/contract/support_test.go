@@ -50,7 +50,7 @@ func templateConditions(template string, optedIn bool) []contract.MatchCondition
 func TestSupportFilesAreCurrent(t *testing.T) {
 	t.Parallel()
 	for path, want := range map[string]string{
-		"../../SUPPORT.md":                            contract.SupportPage(),
+		"../../SUPPORT.md": contract.SupportPage(),
 		filepath.Join(chart, "files", "contract.yaml"): chartFile(t),
 	} {
 		if *update {

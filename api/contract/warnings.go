@@ -18,7 +18,7 @@ const (
 // Warnings are the lines a user reads at kubectl apply: one a feature, worst
 // first, the routine ones in one line on pods and not at all on workloads.
 //
-//	host-network: spec.hostNetwork was removed: the AI node's network is not the cluster's
+//	host-network: spec.hostNetwork was removed: pods do not share the AI node's network
 func (v Verdict) Warnings() []string {
 	var lines []string
 	var routine []Finding
@@ -73,8 +73,8 @@ func (v Verdict) warning(findings []Finding) string {
 	if more := len(findings) - 1; more > 0 {
 		line += fmt.Sprintf(" (%s)", andMore(more))
 	}
-	if done := v.verb(first.Action); done != "" {
-		line += " " + done
+	if verb := v.verb(first.Action); verb != "" {
+		line += " " + verb
 	}
 	var details []string
 	for _, f := range findings {
@@ -86,16 +86,18 @@ func (v Verdict) warning(findings []Finding) string {
 }
 
 func (v Verdict) verb(a Action) string {
-	done := map[Action]string{Inject: "added", Normalise: "changed", Strip: "removed"}[a]
 	switch {
-	case done == "":
+	case !a.changes():
 		return ""
 	case v.moment == OnTemplate:
-		return "will be " + done + " on its pods"
+		return "will be " + done[a] + " on its pods"
 	default:
-		return "was " + done
+		return "was " + done[a]
 	}
 }
+
+// done says what was done to a field.
+var done = map[Action]string{Inject: "added", Normalise: "changed", Strip: "removed"}
 
 func (v Verdict) routine(findings []Finding) string {
 	var details []string

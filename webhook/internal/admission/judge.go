@@ -15,18 +15,20 @@ func uid(s string) types.UID { return types.UID(s) }
 // here and not while validating: the API server's own check comes in between, and
 // its text would be read instead of ours.
 func (h *Handler) mutatePod(in *request, ns contract.Namespace) (contract.Verdict, error) {
-	return h.pod(in, ns)
+	moment := contract.OnCreate
+	if in.Operation == "UPDATE" {
+		moment = contract.OnUngate
+	}
+	return h.pod(in, ns, moment)
 }
 
-// validatePod looks at the pod that all mutating webhooks have left. What could
-// still be changed is only told: the machine defends itself.
+// validatePod looks at the pod that all mutating webhooks have left. What would
+// still have to be changed is only told: the machine defends itself.
 func (h *Handler) validatePod(in *request, ns contract.Namespace) (contract.Verdict, error) {
-	verdict, err := h.pod(in, ns)
-	verdict.Patch = nil
-	return verdict, err
+	return h.pod(in, ns, contract.Settled)
 }
 
-func (h *Handler) pod(in *request, ns contract.Namespace) (contract.Verdict, error) {
+func (h *Handler) pod(in *request, ns contract.Namespace, moment contract.Moment) (contract.Verdict, error) {
 	pod, err := contract.Decode(in.Object)
 	if err != nil {
 		return contract.Verdict{}, err
@@ -36,10 +38,6 @@ func (h *Handler) pod(in *request, ns contract.Namespace) (contract.Verdict, err
 	}
 	if !contract.Targets(pod, ns) {
 		return contract.Verdict{}, nil
-	}
-	moment := contract.OnCreate
-	if in.Operation == "UPDATE" {
-		moment = contract.OnUngate
 	}
 	return contract.Request{Pod: pod, Namespace: ns, Policy: h.policy, Moment: moment}.Evaluate()
 }
