@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
 	"k8s.io/klog/v2"
@@ -54,6 +55,9 @@ var ErrNone = errors.New("this machine has no usable NVIDIA GPU")
 // Open reads the machine's GPUs and writes the CDI spec by which containers get
 // them. Without a card it is ErrNone, unless that is allowed.
 func Open(o Options) (Inventory, error) {
+	if !filepath.IsAbs(o.CDIDir) {
+		return nil, fmt.Errorf("the directory of CDI specs, %q, is not an absolute path", o.CDIDir)
+	}
 	if o.Simulate != "" {
 		return openSimulated(o)
 	}

@@ -35,6 +35,9 @@ func writeSpec(o Options) error {
 		nvcdi.WithNVIDIACDIHookPath(hook),
 		nvcdi.WithVendor(cdiVendor),
 		nvcdi.WithClass(cdiClass),
+		// It serves sharing one card, which we do not, and a hook program older than
+		// our library does not have it.
+		nvcdi.WithDisabledHooks("apply-cuda-memory-limits"),
 		nvcdi.WithLogger(toolkitLogger{}),
 	)
 	if err != nil {
