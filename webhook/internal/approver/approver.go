@@ -22,10 +22,12 @@ import (
 const (
 	// reason stands in the approval condition.
 	reason = "AINodeServingCertificate"
-	// retry is the pause before a request is looked at again whose Node is not
-	// there yet or does not have the address yet.
-	retry = 2 * time.Second
-	// patience is how long that is done; the agent then asks anew.
+	// retry is the pause before a request is looked at again that the Node does not
+	// match yet.
+	retry = time.Second
+	// grace is how long that is done without a word, patience how long at all; the
+	// agent then asks anew.
+	grace    = 30 * time.Second
 	patience = 10 * time.Minute
 )
 
@@ -72,13 +74,13 @@ func (a *Approver) Reconcile(ctx context.Context, in reconcile.Request) (reconci
 	}
 	node, err := a.client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
-		return a.wait(ctx, csr, nil, fmt.Errorf("node %q is not there", name))
+		return a.leave(ctx, csr, notYet("node %q is not there", name))
 	}
 	if err != nil {
 		return reconcile.Result{}, fmt.Errorf("read node %q: %w", name, err)
 	}
 	if err := judge(csr, node); err != nil {
-		return a.wait(ctx, csr, node, err)
+		return a.leave(ctx, csr, err)
 	}
 	approved := csr.DeepCopy()
 	approved.Status.Conditions = append(approved.Status.Conditions, certificatesv1.CertificateSigningRequestCondition{
@@ -96,20 +98,18 @@ func (a *Approver) Reconcile(ctx context.Context, in reconcile.Request) (reconci
 	return reconcile.Result{}, nil
 }
 
-// wait leaves the request alone and says so once it has been long enough; a Node
-// registers, and gets its addresses, in the same moments as its certificate.
-func (a *Approver) wait(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, node *corev1.Node, why error) (reconcile.Result, error) {
+// leave leaves the request alone and says why. What the Node may still come to
+// match is looked at again for a while, and told only when it takes long.
+func (a *Approver) leave(ctx context.Context, csr *certificatesv1.CertificateSigningRequest, why error) (reconcile.Result, error) {
+	var later *notYetError
 	age := a.clock.Since(csr.CreationTimestamp.Time)
-	if age < patience {
-		log.FromContext(ctx).V(1).Info("Serving certificate not approved yet", "csr", csr.Name, "reason", why.Error())
-		if node == nil || age < 2*retry {
-			return reconcile.Result{RequeueAfter: retry}, nil
-		}
+	if errors.As(why, &later) && age < grace {
+		return reconcile.Result{RequeueAfter: retry}, nil
 	}
 	log.FromContext(ctx).Info("Serving certificate left alone", "csr", csr.Name, "reason", why.Error())
 	a.recorder.Eventf(csr, nil, corev1.EventTypeWarning, "NotApproved", "Approve", "left alone: %v", why)
-	if age < patience {
-		return reconcile.Result{RequeueAfter: patience / 10}, nil
+	if later != nil && age < patience {
+		return reconcile.Result{RequeueAfter: grace}, nil
 	}
 	return reconcile.Result{}, nil
 }

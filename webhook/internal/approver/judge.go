@@ -23,6 +23,14 @@ import (
 // word.
 var errNotOurs = errors.New("not an AI node's serving certificate")
 
+// notYetError is of requests that the Node may come to match: it registers, and
+// gets its addresses, in the same moments as it asks for its certificate.
+type notYetError struct{ what string }
+
+func (e *notYetError) Error() string { return e.what }
+
+func notYet(format string, args ...any) error { return &notYetError{fmt.Sprintf(format, args...)} }
+
 // nodeOf names the AI node that asks for a serving certificate by csr.
 func nodeOf(csr *certificatesv1.CertificateSigningRequest) (string, error) {
 	name, ok := strings.CutPrefix(csr.Spec.Username, identity.NodeUser(""))
@@ -40,7 +48,7 @@ func judge(csr *certificatesv1.CertificateSigningRequest, node *corev1.Node) err
 		return fmt.Errorf("the requestor is not in group %s", identity.NodesGroup)
 	}
 	if node.Labels[contract.NodeLabel] != contract.NodeLabelValue {
-		return fmt.Errorf("node %q has no label %s: it is no AI node", node.Name, contract.NodeLabel)
+		return notYet("node %q has no label %s: it is no AI node", node.Name, contract.NodeLabel)
 	}
 	block, _ := pem.Decode(csr.Spec.Request)
 	if block == nil || block.Type != "CERTIFICATE REQUEST" {
@@ -95,7 +103,7 @@ func judgeNames(request *x509.CertificateRequest, node *corev1.Node) error {
 			dns := a.Type == corev1.NodeHostName || a.Type == corev1.NodeInternalDNS || a.Type == corev1.NodeExternalDNS
 			return dns && a.Address == name
 		}) {
-			return fmt.Errorf("name %q is none of node %q", name, node.Name)
+			return notYet("name %q is none of node %q", name, node.Name)
 		}
 	}
 	for _, ip := range request.IPAddresses {
@@ -103,7 +111,7 @@ func judgeNames(request *x509.CertificateRequest, node *corev1.Node) error {
 			address := a.Type == corev1.NodeInternalIP || a.Type == corev1.NodeExternalIP
 			return address && ip.Equal(net.ParseIP(a.Address))
 		}) {
-			return fmt.Errorf("address %s is none of node %q", ip, node.Name)
+			return notYet("address %s is none of node %q", ip, node.Name)
 		}
 	}
 	return nil
