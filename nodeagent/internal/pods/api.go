@@ -139,19 +139,21 @@ func isNew(pod *corev1.Pod) int {
 // asked anew, says so too, its worker may stop it.
 func (m *Manager) missing(ctx context.Context, uid types.UID) {
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	w, ok := m.workers[uid]
 	if !ok {
 		delete(m.over, uid)
-	}
-	m.mu.Unlock()
-	if !ok {
 		return
 	}
+	w.mu.Lock()
+	mine := w.deleted
+	w.goneSeen = mine
+	w.mu.Unlock()
+	if mine {
+		return // it goes on by itself
+	}
 	m.live.Go(func() {
-		namespace, name, mine := w.identity()
-		if mine {
-			return // the worker deleted it and goes on by itself
-		}
+		namespace, name := w.identity()
 		for failures := 1; ctx.Err() == nil; failures++ {
 			pod, err := m.find(ctx, namespace, name, uid)
 			if err == nil && pod == nil {
@@ -187,17 +189,17 @@ func (m *Manager) find(ctx context.Context, namespace, name string, uid types.UI
 	return nil, nil
 }
 
-// identity is the pod's name, and whether its worker has deleted it in the API.
-func (w *worker) identity() (namespace, name string, deleted bool) {
+// identity is the pod's name.
+func (w *worker) identity() (namespace, name string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.pod != nil {
-		return w.pod.Namespace, w.pod.Name, w.deleted
+		return w.pod.Namespace, w.pod.Name
 	}
 	if w.actual != nil {
-		return w.actual.Namespace, w.actual.Name, w.deleted
+		return w.actual.Namespace, w.actual.Name
 	}
-	return "", "", w.deleted
+	return "", ""
 }
 
 func withoutManagedFields(o any) (any, error) {

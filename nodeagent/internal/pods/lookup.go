@@ -78,7 +78,7 @@ func (m *Manager) lookup(namespace, name string, uid types.UID) (*worker, error)
 	defer m.mu.Unlock()
 	var found *worker
 	for _, w := range m.workers {
-		if podNamespace, podName, _ := w.identity(); podNamespace != namespace || podName != name || uid != "" && w.uid != uid {
+		if podNamespace, podName := w.identity(); podNamespace != namespace || podName != name || uid != "" && w.uid != uid {
 			continue
 		}
 		if found == nil || newer(w, found) {

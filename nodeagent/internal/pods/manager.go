@@ -114,7 +114,9 @@ func (m *Manager) forget(w *worker) {
 	if m.workers[w.uid] == w {
 		delete(m.workers, w.uid)
 	}
-	if _, _, deleted := w.identity(); deleted {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.deleted && !w.goneSeen {
 		m.over[w.uid] = true
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/ainode/ainode/nodeagent/internal/cri"
+	"github.com/ainode/ainode/nodeagent/internal/podstatus"
 )
 
 // graceDefault is the API's default for terminationGracePeriodSeconds; graceLeast
@@ -106,6 +107,9 @@ func (w *worker) settle(ctx context.Context, t *task) error {
 		}
 		w.settled = true
 	}
+	if podstatus.Terminal(t.pod.Status.Phase) && w.verdict == nil && len(t.actual.Containers) == 0 {
+		return nil // the API knows all that there is to know
+	}
 	w.publish(t, true)
 	return nil
 }
@@ -136,13 +140,15 @@ func (w *worker) takeAway(ctx context.Context, t *task) (result, error) {
 	if err := w.dismantle(ctx, t); err != nil {
 		return result{}, err
 	}
-	inner, done := w.interruptible(ctx, t.seen)
-	defer done()
 	if !t.absent {
-		if err := w.writer.flush(inner); err != nil {
+		inner, done := w.interruptible(ctx, t.seen)
+		err := w.writer.flush(inner)
+		done()
+		if err != nil {
 			return result{more: true}, nil
 		}
-		if err := w.deleteObject(inner, t.pod); err != nil {
+		// Not to be interrupted: deleting is what cuts the grace to nothing.
+		if err := w.deleteObject(ctx, t.pod); err != nil {
 			return result{}, err
 		}
 	}

@@ -33,8 +33,9 @@ type worker struct {
 	// interrupts counts the reasons to, so that one is not missed.
 	interrupt  context.CancelFunc
 	interrupts int
-	// deleted says that the worker has deleted the API object itself.
-	deleted bool
+	// deleted says that the worker has deleted the API object itself; goneSeen that
+	// the API has told so since.
+	deleted, goneSeen bool
 	// actual and status are what was seen and computed last; online says that the
 	// API's status was known then.
 	actual *cri.Pod

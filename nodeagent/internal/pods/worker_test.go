@@ -345,3 +345,40 @@ func TestDeadline(t *testing.T) {
 	got := m.awaitPhase("slow", corev1.PodFailed)
 	require.Equal(t, "DeadlineExceeded", got.Status.Reason)
 }
+
+func TestAgentKilledAtAnyStepOfAStart(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.writeCards("GPU-0")
+	m.create(asking(shell("web", obedient), "main", 1))
+	for step := range 12 {
+		m.start()
+		time.Sleep(time.Duration(step*15) * time.Millisecond) // the moment is the subject
+		m.halt()
+	}
+	m.start()
+	pod := m.awaitPhase("web", corev1.PodRunning)
+	require.Equal(t, int32(0), pod.Status.ContainerStatuses[0].RestartCount)
+	require.Equal(t, 1, m.manager.GPUsInUse())
+	require.Eventually(t, func() bool {
+		sandboxes, err := m.c.Runtime.ListPodSandbox(t.Context(), nil)
+		return err == nil && len(sandboxes) == 1
+	}, patience, 10*time.Millisecond)
+	containers, err := m.c.Runtime.ListContainers(t.Context(), nil)
+	require.NoError(t, err)
+	require.Len(t, containers, 1)
+}
+
+func TestRuntimeRestarts(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.start()
+	m.create(shell("web", obedient))
+	before := m.awaitPhase("web", corev1.PodRunning)
+	m.halt()
+	m.c.Restart(t)
+	m.start()
+	m.create(shell("next", obedient))
+	m.awaitPhase("next", corev1.PodRunning)
+	require.Equal(t, before.Status, m.get("web").Status)
+}
