@@ -77,9 +77,9 @@ func ours(l layout.Layout) bool {
 	if err != nil || len(found) == 0 || layout.Exists(l.Path(marker)) {
 		return true
 	}
-	// This program may have been laid into bin before the first `up`, and alone.
-	programs, err := os.ReadDir(l.Bin())
-	return err == nil && len(found) == 1 && len(programs) == 1 && programs[0].Name() == "devcluster"
+	// This program may have been laid into bin before the first `up`, with others
+	// that are to run in the cluster.
+	return len(found) == 1 && layout.Exists(l.Program("devcluster"))
 }
 
 // sweep ends every process of the cluster and removes what they leave.
