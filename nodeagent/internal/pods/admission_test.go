@@ -94,6 +94,17 @@ func TestAdmit(t *testing.T) {
 		{name: "resource claims", pod: changedPod(func(s *corev1.PodSpec) {
 			s.ResourceClaims = []corev1.PodResourceClaim{{Name: "gpu"}}
 		}), reason: "NotSupported", message: "spec.resourceClaims: "},
+		{name: "unconfined", pod: changedPod(func(s *corev1.PodSpec) {
+			s.SecurityContext = &corev1.PodSecurityContext{SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeUnconfined}}
+		}), reason: "NotSupported", message: "spec.securityContext.seccompProfile"},
+		{name: "nfs", pod: changedPod(func(s *corev1.PodSpec) {
+			s.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{NFS: &corev1.NFSVolumeSource{Server: "s", Path: "/"}}}}
+		}), reason: "NotSupported", message: "spec.volumes[0]"},
+		{name: "a runtime class of NVIDIA's", pod: changedPod(func(s *corev1.PodSpec) { s.RuntimeClassName = ptr.To("nvidia") })},
+		{name: "another runtime class", pod: changedPod(func(s *corev1.PodSpec) { s.RuntimeClassName = ptr.To("kata") }), reason: "NotSupported", message: "spec.runtimeClassName"},
+		{name: "an emptyDir on disk", pod: changedPod(func(s *corev1.PodSpec) {
+			s.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}}
+		})},
 		{name: "less privilege is fine", pod: changedPod(func(s *corev1.PodSpec) {
 			s.Containers[0].SecurityContext = &corev1.SecurityContext{
 				RunAsUser: ptr.To[int64](0), Privileged: ptr.To(false),
@@ -114,6 +125,21 @@ func TestAdmit(t *testing.T) {
 			require.Contains(t, verdict.Message, test.message)
 			require.True(t, verdict.NotAdmitted)
 		})
+	}
+}
+
+func TestDebugContainersAreHeldDownToo(t *testing.T) {
+	t.Parallel()
+	pod := testPod("", "a")
+	pod.Spec.EphemeralContainers = []corev1.EphemeralContainer{
+		{EphemeralContainerCommon: corev1.EphemeralContainerCommon{Name: "plain"}},
+		{EphemeralContainerCommon: corev1.EphemeralContainerCommon{Name: "sysadmin", SecurityContext: &corev1.SecurityContext{Privileged: ptr.To(true)}}},
+	}
+	field, _ := debugAccess(pod, "sysadmin")
+	require.Equal(t, "spec.ephemeralContainers[1].securityContext.privileged", field)
+	for _, name := range []string{"plain", "a"} {
+		field, _ = debugAccess(pod, name)
+		require.Empty(t, field)
 	}
 }
 

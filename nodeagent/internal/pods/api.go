@@ -5,13 +5,15 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/informers"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
 )
@@ -20,16 +22,30 @@ import (
 // node may list) until ctx is done.
 func (m *Manager) watchAPI(ctx context.Context) error {
 	onNode := fields.OneTermEqualSelector("spec.nodeName", m.o.NodeName).String()
-	factory := informers.NewSharedInformerFactoryWithOptions(m.o.Client, 0,
-		informers.WithTweakListOptions(func(o *metav1.ListOptions) { o.FieldSelector = onNode }),
-		informers.WithTransform(withoutManagedFields))
-	informer := factory.Core().V1().Pods().Informer()
+	pods := m.o.Client.CoreV1().Pods(metav1.NamespaceAll)
+	// Not the informer factory: it would link the types of the whole API into the
+	// agent, a fifth of its memory.
+	source := &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			o.FieldSelector = onNode
+			return pods.List(ctx, o)
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			o.FieldSelector = onNode
+			return pods.Watch(ctx, o)
+		},
+	}
+	informer := cache.NewSharedInformer(cache.ToListWatcherWithWatchListSemantics(source, m.o.Client), &corev1.Pod{}, 0)
+	if err := informer.SetTransform(withoutManagedFields); err != nil {
+		return fmt.Errorf("watch the node's pods: %w", err)
+	}
 	first := make(chan struct{})
 	if _, err := informer.AddEventHandler(m.handler(ctx, first)); err != nil {
 		return fmt.Errorf("watch the node's pods: %w", err)
 	}
-	factory.Start(ctx.Done())
-	defer factory.Shutdown()
+	var running sync.WaitGroup
+	running.Go(func() { informer.RunWithContext(ctx) })
+	defer running.Wait()
 	if cache.WaitForCacheSync(ctx.Done(), informer.HasSynced) {
 		m.reconcile(ctx, informer.GetStore().List())
 		close(first)
