@@ -79,7 +79,12 @@ func ours(l layout.Layout) bool {
 	}
 	// This program may have been laid into bin before the first `up`, with others
 	// that are to run in the cluster.
-	return len(found) == 1 && layout.Exists(l.Program("devcluster"))
+	for _, entry := range found {
+		if entry.Name() != "bin" && entry.Name() != "lock" {
+			return false
+		}
+	}
+	return layout.Exists(l.Program("devcluster"))
 }
 
 // sweep ends every process of the cluster and removes what they leave.
