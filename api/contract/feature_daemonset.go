@@ -1,13 +1,9 @@
 package contract
 
-// daemonSetRow is the table's row for DaemonSets: it judges an object, not a field
-// of a pod, and so has no rule of its own in the walk.
-var daemonSetRow = Row{Feature: "daemonset", Default: Deny}
-
-// daemonSet, contract §6: a DaemonSet that selects AI nodes is refused.
+// daemonSet, contract §6: a DaemonSet that selects AI nodes is refused. The finding
+// is of the object, not of a field of its template.
 func daemonSet(r *review) {
-	r.override = r.Policy.override(r.row)
-	if r.override == Allow {
+	if !r.DaemonSet {
 		return
 	}
 	r.find(Finding{

@@ -39,11 +39,11 @@ func (r *review) stripSecurity(s *Security, field, path string) {
 	if len(s.set) == 0 {
 		return
 	}
-	detail := "pods on AI nodes run without one"
-	if lost := s.protections(); len(lost) > 0 && r.override == "" {
-		detail = "takes away " + strings.Join(lost, ", ")
+	f := Finding{Field: field, Action: Strip, Old: s.Raw, Detail: "pods on AI nodes run without one"}
+	if r.override == "" {
+		f.Lost = s.protections()
 	}
-	r.find(Finding{Field: field, Action: Strip, Old: s.Raw, Detail: detail}, remove(path))
+	r.find(f, remove(path))
 }
 
 // protections are those of the context that its removal takes away.

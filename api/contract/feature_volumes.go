@@ -36,10 +36,17 @@ func hostPath(r *review) {
 		}
 		r.find(Finding{
 			Field: field, Action: Deny, Old: v.Raw,
-			Detail: fmt.Sprintf("path %q of the machine is not given to pods", cut(v.HostPath.Path, 120)),
+			Detail: fmt.Sprintf("%s of the machine is not given to pods", v.HostPath),
 			Remedy: "use a PersistentVolumeClaim, a ConfigMap or the image; for shared memory an emptyDir with medium: Memory",
 		})
 	}
+}
+
+func (h HostPath) String() string {
+	if h.Type == "" {
+		return fmt.Sprintf("path %q", cut(h.Path, 120))
+	}
+	return fmt.Sprintf("path %q (type %s)", cut(h.Path, 120), cut(h.Type, 40))
 }
 
 func (h HostPath) ofSharedMemory() bool {
@@ -73,7 +80,10 @@ func emptyDir(r *review) {
 			continue
 		}
 		detail := "no container mounts it"
-		if where != "" {
+		switch {
+		case r.override == Warn || r.override == Deny:
+			detail = "emptyDirs on disk are not promised on AI nodes"
+		case where != "":
 			detail = fmt.Sprintf("%s is the container's own layer, it must exist in the image and be writable", cut(where, 60))
 		}
 		r.gone[i] = r.find(Finding{

@@ -19,6 +19,8 @@ type Finding struct {
 	Old json.RawMessage `json:"old,omitempty"`
 	// Routine is true of what nearly every pod has.
 	Routine bool `json:"routine,omitempty"`
+	// Lost are protections that the change takes away.
+	Lost []string `json:"lost,omitempty"`
 }
 
 // Entry is one change as AdmissionAnnotation keeps it.

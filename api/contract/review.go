@@ -63,10 +63,6 @@ func (in Request) Strip() (Verdict, error) {
 
 func (in Request) review(part func(*Row) bool) (Verdict, error) {
 	r := &review{Request: in, pod: in.Pod, gone: make([]bool, len(in.Pod.Spec.Volumes))}
-	if in.DaemonSet {
-		r.row = &daemonSetRow
-		daemonSet(r)
-	}
 	for i := range Table {
 		row := &Table[i]
 		if row.rule == nil || !part(row) {
@@ -82,7 +78,7 @@ func (in Request) review(part func(*Row) bool) (Verdict, error) {
 		return verdict, nil
 	}
 	verdict.Patch = r.patch.finish()
-	if len(verdict.Patch) == 0 || in.Moment == OnUngate {
+	if len(verdict.Patch) == 0 {
 		return verdict, nil
 	}
 	note, err := r.annotate()

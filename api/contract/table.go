@@ -79,6 +79,7 @@ var Table = []Row{
 		Default: Deny, Agent: Deny, Overrides: []Action{Allow, Warn},
 		Text: "A DaemonSet that selects AI nodes is refused. One that only tolerates everything is none of the webhook's business: " +
 			"check and doctor tell of it, and the agent leaves its pods Pending, quietly.",
+		rule: daemonSet,
 	},
 	{
 		Feature: "host-network", Seed: "unsupported",

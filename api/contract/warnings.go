@@ -76,13 +76,27 @@ func (v Verdict) warning(findings []Finding) string {
 	if verb := v.verb(first.Action); verb != "" {
 		line += " " + verb
 	}
-	var details []string
+	return cut(line+": "+strings.Join(reasons(findings), "; "), warningAtMost)
+}
+
+// reasons are the findings' details, each once, after the protections that are
+// lost by any of them.
+func reasons(findings []Finding) []string {
+	var lost, details []string
 	for _, f := range findings {
+		for _, l := range f.Lost {
+			if !slices.Contains(lost, l) {
+				lost = append(lost, l)
+			}
+		}
 		if !slices.Contains(details, f.Detail) {
 			details = append(details, f.Detail)
 		}
 	}
-	return cut(line+": "+strings.Join(details, "; "), warningAtMost)
+	if len(lost) > 0 {
+		details = append([]string{"takes away " + strings.Join(lost, ", ")}, details...)
+	}
+	return details
 }
 
 func (v Verdict) verb(a Action) string {
@@ -100,13 +114,7 @@ func (v Verdict) verb(a Action) string {
 var done = map[Action]string{Inject: "added", Normalise: "changed", Strip: "removed"}
 
 func (v Verdict) routine(findings []Finding) string {
-	var details []string
-	for _, f := range findings {
-		if !slices.Contains(details, f.Detail) {
-			details = append(details, f.Detail)
-		}
-	}
-	return cut("made ready for AI nodes: "+strings.Join(details, "; "), warningAtMost)
+	return cut("made ready for AI nodes: "+strings.Join(reasons(findings), "; "), warningAtMost)
 }
 
 // fit keeps lines within what the API server passes on.
