@@ -89,7 +89,12 @@ func joinCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "join --file PATH|-",
 		Short: "Let this machine join a pool with the file that kubectl ainode add printed",
-		Args:  cobra.NoArgs,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 { // and not quoted: it could be the secret itself
+				return errors.New("join takes no arguments: a join file is a secret, give its path with --file, or --file - and standard input")
+			}
+			return nil
+		},
 		RunE: func(c *cobra.Command, _ []string) error {
 			if file == "" {
 				return errors.New("--file is missing: the join file that kubectl ainode add printed, or - for standard input")

@@ -117,7 +117,7 @@ func New(o Options) (*Binder, error) {
 		o: o, credential: credential, wake: make(chan struct{}, 1),
 		retry: flowcontrol.NewBackOff(time.Second, 30*time.Second),
 	}
-	b.hubToken = &Keeper{Save: o.Store.SaveHubToken, Clock: o.Clock, Changed: b.poke}
+	b.hubToken = &Keeper{Save: o.Store.SaveHubToken, Clock: o.Clock}
 	b.hubToken.Set(token)
 	cfg := hubConfig(o.Joined, b.hubToken.Wrap)
 	if b.hub, err = clientFor(cfg); err != nil {
@@ -148,6 +148,13 @@ func (b *Binder) Run(ctx context.Context) error {
 	record := watchOne(b.records, "ainodes", "", node, &v1alpha1.AINode{}, b.sawRecord)
 	handedOver := watchOne(secrets.CoreV1().RESTClient(), "secrets", contract.SystemNamespace, identity.HandoverSecret(node),
 		&corev1.Secret{}, func(any) { b.poke() })
+	b.hubToken.Changed = func() {
+		if b.hubToken.Refused() {
+			klog.FromContext(ctx).Info("The hub does not accept this machine's token any more; what runs is kept "+
+				"(if the node was removed, stop the agent; else join again: kubectl ainode add "+node+")", "node", node)
+		}
+		b.poke()
+	}
 	for _, run := range []func(context.Context){
 		b.hubToken.Run, b.holdLease, record.RunWithContext, handedOver.RunWithContext,
 	} {
@@ -339,7 +346,7 @@ func (b *Binder) holdLease(ctx context.Context) {
 		wait := leaseRenewal
 		if err != nil {
 			wait, pause = pause, min(2*pause, leaseRenewal)
-			if ctx.Err() == nil {
+			if ctx.Err() == nil && !b.hubToken.Refused() {
 				klog.FromContext(ctx).Error(err, "Lease on the hub not renewed")
 			}
 		} else {
