@@ -91,7 +91,7 @@ func parse(args []string) (options, error) {
 			for field := range strings.SplitSeq(value, ",") {
 				field = strings.TrimSpace(field)
 				if fields[field] == nil {
-					return o, fmt.Errorf("Field %q is not a valid field to query (in the SIMULATED nvidia-smi).", field) //nolint:revive,staticcheck // nvidia-smi's wording
+					return o, fmt.Errorf("Field %q is not a valid field to query (in the SIMULATED nvidia-smi).", field)
 				}
 				o.query = append(o.query, field)
 			}
@@ -147,7 +147,7 @@ func choose(devices []device, only []string) ([]device, error) {
 			}
 		}
 		if !found {
-			return nil, fmt.Errorf("No devices were found: %q is none of this container's simulated cards", id) //nolint:revive,staticcheck // nvidia-smi's wording
+			return nil, fmt.Errorf("No devices were found: %q is none of this container's simulated cards", id)
 		}
 	}
 	return chosen, nil

@@ -80,7 +80,7 @@ func openReal(o Options) (Inventory, error) {
 		return nil, fmt.Errorf("%w: start NVML: %s", ErrNone, ret.Error())
 	}
 	// The cards are read once; CDI generation starts NVML by itself.
-	defer o.NVML.Shutdown()
+	defer func() { _ = o.NVML.Shutdown() }()
 	inv, err := read(o.NVML)
 	if err != nil {
 		return nil, err

@@ -192,7 +192,7 @@ func nestedMountPoints(pod *corev1.Pod, name, path string) error {
 	if err != nil {
 		return fmt.Errorf("open the directory: %w", err)
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 	for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
 		for i := range list {
 			for _, below := range nestedBelow(&list[i], name) {

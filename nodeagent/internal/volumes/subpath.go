@@ -27,7 +27,7 @@ func (m *Manager) bindSubPath(volume, sub, target string, make bool) error {
 	if err != nil {
 		return fmt.Errorf("open the volume: %w", err)
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 	source, err := openSubPath(root, sub, make)
 	if err != nil {
 		return err
