@@ -68,6 +68,9 @@ func binaries(t testing.TB) string {
 // Start runs a containerd until the test ends, then takes away all that it left.
 func Start(t testing.TB) *Containerd {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("-short: this test runs containers")
+	}
 	if os.Geteuid() != 0 {
 		t.Fatal("this test runs containers: run it as root, or leave it out with -short")
 	}
