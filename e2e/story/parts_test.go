@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -92,7 +93,9 @@ func (s *Story) testPods(t *testing.T) {
 		for _, want := range []corev1.PodConditionType{corev1.PodScheduled, corev1.PodInitialized, corev1.ContainersReady, corev1.PodReady} {
 			require.Contains(t, trueConditions(pod), want, pod.Name)
 		}
-		require.Contains(t, pod.Spec.Tolerations, contract.Toleration(), pod.Name)
+		require.True(t, slices.ContainsFunc(pod.Spec.Tolerations, func(have corev1.Toleration) bool {
+			return have.Key == contract.TaintKey && have.Value == contract.TaintValue
+		}), pod.Name)
 		require.False(t, *pod.Spec.AutomountServiceAccountToken, pod.Name)
 		for _, v := range pod.Spec.Volumes {
 			require.False(t, strings.HasPrefix(v.Name, "kube-api-access-"), pod.Name)
@@ -106,6 +109,7 @@ func (s *Story) testPods(t *testing.T) {
 		}
 	}
 	require.Len(t, cards, 6)
+	s.must(t, "wait", "--for=jsonpath={.status.gpusInUse}=6", "ainode/"+Node, "--timeout=30s")
 	require.Contains(t, s.must(t, "ainode", "list"), "6/8")
 	if !exists("/dev/nvidiactl") {
 		require.Contains(t, s.must(t, "exec", "plain", "--", "nvidia-smi"), "SIMULATED")
@@ -302,6 +306,7 @@ func (s *Story) testKilledAgent(t *testing.T) {
 	// It still does its work: a pod starts, another goes, the cards are still theirs.
 	s.apply(t, aiPod("after", gpus(`"nvidia.com/gpu":"2"`, ""), ""))
 	s.must(t, "wait", "--for=condition=Ready", "pod/after", "--timeout=60s")
+	s.must(t, "wait", "--for=jsonpath={.status.gpusInUse}=8", "ainode/"+Node, "--timeout=30s")
 	require.Contains(t, s.must(t, "ainode", "list"), "8/8")
 	s.must(t, "delete", "pod", "after", "--wait=true", "--timeout=60s")
 	eventually(t, 30*time.Second, "the cards are free", func() (bool, string) {

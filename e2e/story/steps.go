@@ -157,6 +157,8 @@ func (s *Story) Show(ctx context.Context) error {
 	for _, args := range [][]string{
 		{"exec", "ray-gpu", "--", "nvidia-smi"},
 		{"exec", "inference-0", "--", "nvidia-smi", "-L"},
+		// The node tells of its cards once in ten seconds at most.
+		{"wait", "--for=jsonpath={.status.gpusInUse}=6", "ainode/" + Node, "--timeout=30s"},
 		{"ainode", "list"},
 	} {
 		if _, err := s.typed(ctx, "kubectl", args...); err != nil {
