@@ -91,7 +91,8 @@ func (w *Walk) checkRecord(ctx context.Context, p *Plan, record *v1alpha1.AINode
 			"no machine has joined as AI node %q yet", node)
 	case record.Spec.ClusterConfigName == "" && !nodes.Released(record):
 		return remedy.New("Finish it", "kubectl ainode unbind "+node,
-			"AI node %q is still being unbound (%s)", node, record.Status.BindStatus)
+			"AI node %q is still being unbound: its agent reports %s of epoch %d, not yet Unbound of epoch %d",
+			node, record.Status.BindStatus, record.Status.ObservedEpoch, record.Spec.BindEpoch)
 	}
 	var err error
 	if p.Key, err = handover.ParsePublicKey(record.Status.PublicKey); err != nil {
@@ -152,6 +153,9 @@ func (w *Walk) checkNode(ctx context.Context, p *Plan, record *v1alpha1.AINode) 
 // CheckTarget warns of what is not there but is not needed for the binding itself.
 func (w *Walk) CheckTarget(ctx context.Context) {
 	hooks, err := w.Target.Core.AdmissionregistrationV1().MutatingWebhookConfigurations().List(ctx, metav1.ListOptions{})
+	if apierrors.IsForbidden(err) {
+		return // it takes a right that binding does not
+	}
 	if err != nil {
 		w.Progress.Warn("", "can't see whether the target has the AI nodes' webhook: %v", err)
 		return

@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
@@ -58,8 +59,16 @@ func (f Flags) Print(out io.Writer, object runtime.Object, view func() *metav1.T
 	if f.IsTable() {
 		object = view()
 	}
-	if err := printer.PrintObj(object, out); err != nil {
-		return fmt.Errorf("print: %w", err)
+	objects := []runtime.Object{object}
+	if *f.OutputFormat == "name" && meta.IsListType(object) { // the one printer that takes no lists
+		if objects, err = meta.ExtractList(object); err != nil {
+			return fmt.Errorf("print: %w", err)
+		}
+	}
+	for _, o := range objects {
+		if err := printer.PrintObj(o, out); err != nil {
+			return fmt.Errorf("print: %w", err)
+		}
 	}
 	return nil
 }

@@ -4,16 +4,17 @@ package preflight
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"sync"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
+	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/plugin/internal/kube"
 	"github.com/ainode/ainode/plugin/internal/remedy"
 )
@@ -21,6 +22,9 @@ import (
 // BinderRole is the ClusterRole of the chart that grants what the commands that
 // change something need.
 const BinderRole = "ainode-binder"
+
+// binderNamespaces are where the chart has a Role of that name besides.
+var binderNamespaces = []string{contract.SystemNamespace, corev1.NamespaceNodeLease, metav1.NamespaceSystem}
 
 // Right is one thing that somebody may do.
 type Right struct {
@@ -105,10 +109,11 @@ func Lacking(doing, user string, missing []string) error {
 		count = "one right is"
 	}
 	return &remedy.Error{
-		Err: errors.New(fmt.Sprintf("you (%s) may not %s: %s missing; nothing was changed\n", user, doing, count) + strings.Join(missing, "\n")),
-		Say: fmt.Sprintf("ClusterRole %q grants them; somebody who has them types", BinderRole),
-		Command: fmt.Sprintf("kubectl create clusterrolebinding %s-%s --clusterrole %s --user %s",
-			BinderRole, short(user), BinderRole, user),
+		Err: fmt.Errorf("you (%s) may not %s: %s missing; nothing was changed\n%s", user, doing, count, strings.Join(missing, "\n")),
+		Say: fmt.Sprintf("The chart's ClusterRole and Roles %q grant them; an administrator types", BinderRole),
+		Command: fmt.Sprintf("kubectl create clusterrolebinding %[1]s-%[2]s --clusterrole %[1]s --user %[3]q; "+
+			"for ns in %[4]s; do kubectl create rolebinding %[1]s-%[2]s -n $ns --role %[1]s --user %[3]q; done",
+			BinderRole, short(user), user, strings.Join(binderNamespaces, " ")),
 	}
 }
 

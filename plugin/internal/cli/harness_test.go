@@ -1,0 +1,290 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	authenticationv1 "k8s.io/api/authentication/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/fake"
+	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	k8stesting "k8s.io/client-go/testing"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	crfake "sigs.k8s.io/controller-runtime/pkg/client/fake"
+
+	"github.com/ainode/ainode/api/v1alpha1"
+	"github.com/ainode/ainode/plugin/internal/kube"
+)
+
+// Scripts run command lines against API servers that are client-go's and
+// controller-runtime's fakes; what only a real one does is the story's matter.
+//
+//	ainode ARGS…            runs the command; stdout and stderr can be compared
+//	agent NODE              an agent that does what one does with its record
+//	lease NODE AGE          when the agent was seen last ("never" has no Lease)
+//	deny WORD…              rights that the person lacks (any that holds all words)
+//	unheld THING            what the target wrongly allows an identity (secrets, pods, labels)
+//	records                 prints each record's name, spec and status in short
+//	target                  prints what is on the target, in short
+//
+// hub.yaml and target.yaml are what is there at the beginning.
+func TestScripts(t *testing.T) {
+	t.Parallel()
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "",
+		Setup: func(env *testscript.Env) error {
+			w, err := newWorld(env.WorkDir)
+			if err != nil {
+				return err
+			}
+			env.Values[worldKey{}] = w
+			env.Defer(w.stop)
+			return nil
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"ainode": func(ts *testscript.TestScript, neg bool, args []string) {
+				for i, a := range args {
+					if strings.HasPrefix(a, "@/") { // a file of the script
+						args[i] = ts.MkAbs(a[2:])
+					}
+				}
+				code := world(ts).run(ts.Stdout(), ts.Stderr(), args)
+				if want := map[bool]int{false: 0, true: 1}[neg]; code != want {
+					ts.Fatalf("exit code %d, want %d", code, want)
+				}
+			},
+			"agent": func(ts *testscript.TestScript, _ bool, args []string) { ts.Check(world(ts).agent(args[0])) },
+			"lease": func(ts *testscript.TestScript, _ bool, args []string) { ts.Check(world(ts).lease(args[0], args[1])) },
+			"deny": func(ts *testscript.TestScript, _ bool, args []string) {
+				world(ts).denied = append(world(ts).denied, args)
+			},
+			"unheld":  func(ts *testscript.TestScript, _ bool, args []string) { world(ts).unheld = args[0] },
+			"records": func(ts *testscript.TestScript, _ bool, _ []string) { ts.Check(world(ts).printRecords(ts.Stdout())) },
+			"target":  func(ts *testscript.TestScript, _ bool, _ []string) { ts.Check(world(ts).printTarget(ts.Stdout())) },
+		},
+	})
+}
+
+type worldKey struct{}
+
+func world(ts *testscript.TestScript) *fakeWorld { return ts.Value(worldKey{}).(*fakeWorld) }
+
+// today is when every script takes place.
+var today = time.Date(2026, 11, 24, 3, 0, 0, 0, time.UTC)
+
+// standing is a clock that shows today and whose timers run.
+type standing struct{ clock.RealClock }
+
+func (standing) Now() time.Time                  { return today }
+func (standing) Since(t time.Time) time.Duration { return today.Sub(t) }
+
+// fakeWorld is a hub and a target.
+type fakeWorld struct {
+	records client.WithWatch
+	hub     *fake.Clientset
+	target  *fake.Clientset
+	denied  [][]string
+	unheld  string
+
+	ctx  context.Context
+	end  context.CancelFunc
+	busy sync.WaitGroup
+}
+
+func (w *fakeWorld) stop() {
+	w.end()
+	w.busy.Wait()
+}
+
+func newWorld(dir string) (*fakeWorld, error) {
+	w := &fakeWorld{}
+	w.ctx, w.end = context.WithCancel(context.Background())
+	all := kube.Scheme()
+	if err := scheme.AddToScheme(all); err != nil {
+		return nil, err
+	}
+	hub, err := readObjects(all, filepath.Join(dir, "hub.yaml"))
+	if err != nil {
+		return nil, err
+	}
+	target, err := readObjects(all, filepath.Join(dir, "target.yaml"))
+	if err != nil {
+		return nil, err
+	}
+	var records []client.Object
+	var core []runtime.Object
+	for _, o := range hub {
+		switch o := o.(type) {
+		case *v1alpha1.AINode:
+			records = append(records, o)
+		case *v1alpha1.ClusterConfig:
+			records = append(records, o)
+		default:
+			core = append(core, o)
+		}
+	}
+	w.records = crfake.NewClientBuilder().WithScheme(kube.Scheme()).WithObjects(records...).
+		WithStatusSubresource(&v1alpha1.AINode{}, &v1alpha1.ClusterConfig{}).
+		WithIndex(&v1alpha1.AINode{}, metav1.ObjectNameField, func(o client.Object) []string { return []string{o.GetName()} }).Build()
+	w.hub, w.target = w.cluster(core), w.cluster(target)
+	return w, nil
+}
+
+// cluster is a fake that answers what an API server computes.
+func (w *fakeWorld) cluster(objects []runtime.Object) *fake.Clientset {
+	c := fake.NewClientset(objects...)
+	c.Resources = []*metav1.APIResourceList{{GroupVersion: "v1", APIResources: []metav1.APIResource{
+		{Name: "pods/eviction", Kind: "Eviction", Group: "policy", Version: "v1"},
+	}}}
+	c.PrependReactor("create", "selfsubjectaccessreviews", func(a k8stesting.Action) (bool, runtime.Object, error) {
+		review := a.(k8stesting.CreateAction).GetObject().(*authorizationv1.SelfSubjectAccessReview).DeepCopy()
+		review.Status.Allowed = w.allowed(review.Spec.ResourceAttributes)
+		return true, review, nil
+	})
+	c.PrependReactor("create", "selfsubjectreviews", func(k8stesting.Action) (bool, runtime.Object, error) {
+		return true, &authenticationv1.SelfSubjectReview{Status: authenticationv1.SelfSubjectReviewStatus{
+			UserInfo: authenticationv1.UserInfo{Username: "kim"},
+		}}, nil
+	})
+	c.PrependReactor("create", "serviceaccounts", func(a k8stesting.Action) (bool, runtime.Object, error) {
+		if a.GetSubresource() != "token" {
+			return false, nil, nil
+		}
+		request := a.(k8stesting.CreateAction).GetObject().(*authenticationv1.TokenRequest).DeepCopy()
+		request.Status = authenticationv1.TokenRequestStatus{
+			Token:               "token-of-" + a.(k8stesting.CreateActionImpl).Name,
+			ExpirationTimestamp: metav1.NewTime(today.Add(time.Duration(*request.Spec.ExpirationSeconds) * time.Second)),
+		}
+		return true, request, nil
+	})
+	c.PrependReactor("create", "pods", func(a k8stesting.Action) (bool, runtime.Object, error) {
+		if a.GetSubresource() != "eviction" {
+			return false, nil, nil
+		}
+		pod := a.(k8stesting.CreateAction).GetObject().(*policyv1.Eviction)
+		if strings.HasPrefix(pod.Name, "guarded") {
+			return true, nil, apierrors.NewTooManyRequests("Cannot evict pod as it would violate the pod's disruption budget.", 1)
+		}
+		return true, nil, c.Tracker().Delete(corev1.SchemeGroupVersion.WithResource("pods"), pod.Namespace, pod.Name)
+	})
+	return c
+}
+
+func (w *fakeWorld) allowed(r *authorizationv1.ResourceAttributes) bool {
+	all := strings.Join([]string{r.Verb, r.Resource, r.Subresource, r.Name, r.Namespace}, " ")
+	for _, words := range w.denied {
+		holds := true
+		for _, word := range words {
+			holds = holds && strings.Contains(all, word)
+		}
+		if holds {
+			return false
+		}
+	}
+	return true
+}
+
+// as is the target as a new identity meets it.
+func (w *fakeWorld) as(token, _, _ string) (kubernetes.Interface, error) {
+	if !strings.HasPrefix(token, "token-of-ainode-") {
+		return nil, errors.New("not the identity's token")
+	}
+	c := fake.NewClientset()
+	forbid := func(resource string) (bool, runtime.Object, error) {
+		return true, nil, apierrors.NewForbidden(schema.GroupResource{Resource: resource}, "", errors.New("no"))
+	}
+	c.PrependReactor("list", "*", func(a k8stesting.Action) (bool, runtime.Object, error) {
+		if a.GetResource().Resource == w.unheld {
+			return false, nil, nil
+		}
+		return forbid(a.GetResource().Resource)
+	})
+	c.PrependReactor("create", "nodes", func(a k8stesting.Action) (bool, runtime.Object, error) {
+		node := a.(k8stesting.CreateAction).GetObject().(*corev1.Node)
+		_, restricted := node.Labels["node-restriction.kubernetes.io/ainode-proof"]
+		if strings.HasSuffix(node.Name, "-stranger") || restricted && w.unheld != "labels" {
+			return forbid("nodes")
+		}
+		return true, node, nil
+	})
+	return c, nil
+}
+
+func (w *fakeWorld) Hub() (*kube.Cluster, error) {
+	return &kube.Cluster{Name: "hub", Config: &rest.Config{Host: "https://hub:6443", TLSClientConfig: rest.TLSClientConfig{CAData: []byte("pem")}},
+		Core: w.hub, Records: w.records, ContextName: "hub"}, nil
+}
+
+func (w *fakeWorld) Target() (*kube.Cluster, error) {
+	return &kube.Cluster{Name: "target", Config: &rest.Config{Host: "https://target:6443", TLSClientConfig: rest.TLSClientConfig{CAData: []byte("pem")}},
+		Core: w.target, Records: w.records, As: w.as, ContextName: "Prod_Cluster",
+		Probe: func(context.Context, string) error { return nil }}, nil
+}
+
+func (w *fakeWorld) run(stdout, stderr io.Writer, args []string) int {
+	return Run(w.ctx, args, &Env{
+		IOStreams: genericiooptions.IOStreams{In: &bytes.Buffer{}, Out: stdout, ErrOut: stderr},
+		Clock:     standing{}, Clusters: w, Version: "v0.1.0",
+	})
+}
+
+func readObjects(s *runtime.Scheme, path string) ([]runtime.Object, error) {
+	raw, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var objects []runtime.Object
+	documents := utilyaml.NewYAMLOrJSONDecoder(bytes.NewReader(raw), 4096)
+	for {
+		var u runtime.RawExtension
+		if err := documents.Decode(&u); errors.Is(err, io.EOF) {
+			return objects, nil
+		} else if err != nil {
+			return nil, err
+		}
+		gvk, err := gvkOf(u.Raw)
+		if err != nil {
+			return nil, err
+		}
+		o, err := s.New(gvk)
+		if err != nil {
+			return nil, err
+		}
+		if err := utilyaml.UnmarshalStrict(u.Raw, o); err != nil {
+			return nil, err
+		}
+		objects = append(objects, o)
+	}
+}
+
+func gvkOf(raw []byte) (schema.GroupVersionKind, error) {
+	var t metav1.TypeMeta
+	err := utilyaml.Unmarshal(raw, &t)
+	return t.GroupVersionKind(), err
+}

@@ -1,0 +1,191 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/ainode/ainode/api/contract"
+	"github.com/ainode/ainode/api/handover"
+	"github.com/ainode/ainode/api/identity"
+	"github.com/ainode/ainode/api/v1alpha1"
+)
+
+// agent does with one record what an agent does with its: it takes the credential,
+// registers a Node, and gives everything back.
+func (w *fakeWorld) agent(node string) error {
+	events, err := w.records.Watch(w.ctx, &v1alpha1.AINodeList{})
+	if err != nil {
+		return err
+	}
+	w.busy.Go(func() {
+		defer events.Stop()
+		for {
+			select {
+			case <-w.ctx.Done():
+				return
+			case event, open := <-events.ResultChan():
+				if !open {
+					return
+				}
+				if record, ok := event.Object.(*v1alpha1.AINode); ok && record.Name == node {
+					_ = w.obey(node) // the next event tries again
+				}
+			}
+		}
+	})
+	_ = w.obey(node)
+	// What is bound before the agent starts waits for its Secret.
+	w.busy.Go(func() {
+		secrets, err := w.hub.CoreV1().Secrets(contract.SystemNamespace).Watch(w.ctx, metav1.ListOptions{})
+		if err != nil {
+			return
+		}
+		defer secrets.Stop()
+		for {
+			select {
+			case <-w.ctx.Done():
+				return
+			case <-secrets.ResultChan():
+				_ = w.obey(node)
+			}
+		}
+	})
+	return nil
+}
+
+func (w *fakeWorld) obey(node string) error {
+	var record v1alpha1.AINode
+	if err := w.records.Get(w.ctx, client.ObjectKey{Name: node}, &record); err != nil {
+		return err
+	}
+	before, epoch := record.Status.DeepCopy(), record.Spec.BindEpoch
+	switch {
+	case record.Spec.ClusterConfigName == "":
+		record.Status.BindStatus, record.Status.ObservedEpoch = v1alpha1.Unbound, epoch
+		record.Status.Conditions = nil
+	case record.Spec.Draining:
+		record.Status.BindStatus = v1alpha1.Draining
+	default:
+		secret, err := w.hub.CoreV1().Secrets(contract.SystemNamespace).Get(w.ctx, identity.HandoverSecret(node), metav1.GetOptions{})
+		if err != nil || string(secret.Data[handover.EpochKey]) != strconv.FormatInt(epoch, 10) || len(secret.Data[handover.SealedKey]) == 0 {
+			return err
+		}
+		if _, err := w.target.CoreV1().Nodes().Create(w.ctx, aNode(node, epoch), metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
+			return err
+		}
+		record.Status.BindStatus, record.Status.ObservedEpoch = v1alpha1.Bound, epoch
+		meta.SetStatusCondition(&record.Status.Conditions, metav1.Condition{
+			Type: v1alpha1.ConditionCredentialValid, Status: metav1.ConditionTrue, Reason: "Accepted", LastTransitionTime: metav1.NewTime(today),
+		})
+	}
+	if before.BindStatus == record.Status.BindStatus && before.ObservedEpoch == record.Status.ObservedEpoch {
+		return nil
+	}
+	return w.records.Status().Update(w.ctx, &record)
+}
+
+func aNode(name string, epoch int64) *corev1.Node {
+	return &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{
+			Name:        name,
+			Labels:      map[string]string{contract.NodeLabel: contract.NodeLabelValue},
+			Annotations: map[string]string{contract.BindEpochAnnotation: strconv.FormatInt(epoch, 10)},
+		},
+		Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}},
+	}
+}
+
+func (w *fakeWorld) lease(node, age string) error {
+	leases := w.hub.CoordinationV1().Leases(contract.SystemNamespace)
+	err := leases.Delete(w.ctx, identity.HubLease(node), metav1.DeleteOptions{})
+	if err != nil && !apierrors.IsNotFound(err) || age == "never" {
+		return client.IgnoreNotFound(err)
+	}
+	ago, err := time.ParseDuration(age)
+	if err != nil {
+		return err
+	}
+	_, err = leases.Create(w.ctx, &coordinationv1.Lease{
+		ObjectMeta: metav1.ObjectMeta{Name: identity.HubLease(node), Labels: map[string]string{contract.NodeNameLabel: node}},
+		Spec: coordinationv1.LeaseSpec{
+			HolderIdentity: ptr.To("m1"), LeaseDurationSeconds: ptr.To(int32(1)),
+			RenewTime: &metav1.MicroTime{Time: today.Add(-ago)},
+		},
+	}, metav1.CreateOptions{})
+	return err
+}
+
+func (w *fakeWorld) printRecords(out io.Writer) error {
+	var records v1alpha1.AINodeList
+	if err := w.records.List(w.ctx, &records); err != nil {
+		return err
+	}
+	for _, r := range records.Items {
+		draining := ""
+		if r.Spec.Draining {
+			draining = " draining"
+		}
+		fmt.Fprintf(out, "%s to=%q epoch=%d%s status=%s observed=%d\n", r.Name, r.Spec.ClusterConfigName, r.Spec.BindEpoch, draining, r.Status.BindStatus, r.Status.ObservedEpoch)
+	}
+	var configs v1alpha1.ClusterConfigList
+	if err := w.records.List(w.ctx, &configs); err != nil {
+		return err
+	}
+	for _, c := range configs.Items {
+		fmt.Fprintf(out, "%s bound=%v\n", c.Name, c.Status.BoundNodes)
+	}
+	return nil
+}
+
+func (w *fakeWorld) printTarget(out io.Writer) error {
+	var lines []string
+	add := func(kind string, objects ...string) {
+		for _, o := range objects {
+			lines = append(lines, kind+"/"+o)
+		}
+	}
+	all := metav1.ListOptions{}
+	nodes, err := w.target.CoreV1().Nodes().List(w.ctx, all)
+	if err != nil {
+		return err
+	}
+	for _, n := range nodes.Items {
+		add("node", n.Name)
+	}
+	pods, err := w.target.CoreV1().Pods("").List(w.ctx, all)
+	if err != nil {
+		return err
+	}
+	for _, p := range pods.Items {
+		add("pod", p.Name)
+	}
+	accounts, err := w.target.CoreV1().ServiceAccounts("").List(w.ctx, all)
+	if err != nil {
+		return err
+	}
+	for _, a := range accounts.Items {
+		add("serviceaccount", a.Name)
+	}
+	roles, err := w.target.RbacV1().ClusterRoles().List(w.ctx, all)
+	if err != nil {
+		return err
+	}
+	for _, r := range roles.Items {
+		add("clusterrole", r.Name)
+	}
+	slices.Sort(lines)
+	fmt.Fprintln(out, strings.Join(lines, "\n"))
+	return nil
+}
