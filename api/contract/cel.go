@@ -11,6 +11,11 @@ type MatchCondition struct {
 	Expression string `json:"expression"`
 }
 
+// orEmpty ends an optional list. What is required in the API is null where a user
+// left it out, and is validated only after the webhooks; a condition that fails
+// would refuse the pod in our name.
+const orEmpty = ".optMap(l, l == null ? [] : l).orValue([])"
+
 // MatchConditions say in CEL what Targets says in Go: object is the expression of
 // the pod ("object") or of a workload's template ("object.spec.template"). They
 // decide in the API server, before any call, so that no other pod is delayed and
@@ -22,7 +27,8 @@ func MatchConditions(object string, optedIn bool) []MatchCondition {
 			"{o}", object, "{label}", NodeLabel, "{value}", NodeLabelValue, "{schedule}", ScheduleLabel,
 			"{gpus}", GPUsLabel, "{gpu}", string(GPUResource), "{prefix}", NodeNamePrefix,
 			"{mirror}", mirrorAnnotation, "{daemonset}", daemonSetKind,
-			"{terms}", object+".spec.?affinity.?nodeAffinity.?requiredDuringSchedulingIgnoredDuringExecution.?nodeSelectorTerms.orValue([])",
+			"{terms}", object+".spec.?affinity.?nodeAffinity.?requiredDuringSchedulingIgnoredDuringExecution.?nodeSelectorTerms"+orEmpty,
+			"{containers}", object+".spec.?containers"+orEmpty,
 		).Replace(text)
 	}
 	selects := []string{
@@ -35,7 +41,7 @@ func MatchConditions(object string, optedIn bool) []MatchCondition {
 	if optedIn {
 		selects = append(selects,
 			e(`'{gpus}' in {o}.?metadata.?labels.orValue({})`),
-			e(`({o}.spec.containers + {o}.spec.?initContainers.orValue([])).exists(c, `+
+			e(`({containers} + {o}.spec.?initContainers.orValue([])).exists(c, `+
 				`c.?resources.?limits[?'{gpu}'].orValue('0') != '0' || c.?resources.?requests[?'{gpu}'].orValue('0') != '0')`))
 	}
 	return []MatchCondition{
