@@ -146,7 +146,8 @@ func (w *Walk) checkNode(ctx context.Context, p *Plan, record *v1alpha1.AINode) 
 	}
 	s := record.Status
 	p.Done = s.BindStatus == v1alpha1.Bound && s.ObservedEpoch == record.Spec.BindEpoch && !record.Spec.Draining &&
-		taken(record) && !refused(record) && slices.Contains(p.config.Status.BoundNodes, p.Node) && ready(node)
+		taken(record) && !refused(record) && slices.Contains(p.config.Status.BoundNodes, p.Node) && ready(node) &&
+		w.Target.Healthz(ctx, p.Node) == nil
 	return nil
 }
 

@@ -56,14 +56,18 @@ func (w *Walk) Wait(ctx context.Context, p *Plan, epoch int64) error {
 
 // late says in which phase the time was up, what the agent says, and what to do.
 func (w *Walk) late(p *Plan, ph phase, at string, err error) error {
-	if !errors.Is(err, context.DeadlineExceeded) {
+	switch {
+	case errors.Is(err, context.Canceled):
+		return remedy.New("The binding goes on by itself; wait for it again", "kubectl ainode bind "+p.Node+" --to "+p.Config,
+			"interrupted in phase %s: %s", at, ph.waiting)
+	case !errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("%s %s: %w", at, ph.waiting, err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	text := fmt.Sprintf("timed out after %s in phase %s: %s", w.Timeout, at, ph.waiting)
-	if cause := errors.Unwrap(err); cause != nil && !errors.Is(cause, context.DeadlineExceeded) {
-		text += ": " + cause.Error()
+	if late := (&notYet{}); errors.As(err, &late) && !errors.Is(late.last, context.DeadlineExceeded) {
+		text += ": " + late.last.Error()
 	}
 	if record, err := w.Hub.AINode(ctx, p.Node); err == nil {
 		text += w.says(ctx, record)
@@ -127,16 +131,15 @@ func (w *Walk) waitHealthz(ctx context.Context, node string) error {
 		select {
 		case <-ctx.Done():
 			timer.Stop()
-			return &notYet{err}
+			return &notYet{ended: ctx.Err(), last: err}
 		case <-timer.C():
 		}
 		pause = min(2*pause, 2*time.Second)
 	}
 }
 
-// notYet is the end of a waiting, with what was seen last.
-type notYet struct{ last error }
+// notYet is the end of a waiting, with the answer that was seen last.
+type notYet struct{ ended, last error }
 
-func (n *notYet) Error() string        { return n.last.Error() }
-func (n *notYet) Unwrap() error        { return n.last }
-func (n *notYet) Is(target error) bool { return target == context.DeadlineExceeded }
+func (n *notYet) Error() string { return n.last.Error() }
+func (n *notYet) Unwrap() error { return n.ended }

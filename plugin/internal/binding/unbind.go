@@ -153,6 +153,10 @@ func (w *Walk) waitReleased(ctx context.Context, l *Leaving) error {
 		}
 		return nodes.Released(r), nil
 	})
+	if errors.Is(err, context.Canceled) {
+		return remedy.New("It goes on by itself; finish with", "kubectl ainode unbind "+l.Node,
+			"interrupted: the machine of AI node %q has not stopped everything yet", l.Node)
+	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		fresh, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()

@@ -79,7 +79,7 @@ func describeTarget(w io.Writer, line func(string, string, ...any), v View) {
 	if v.Node.Spec.Unschedulable {
 		state += ",SchedulingDisabled"
 	}
-	line("Node", "%s, kubelet API %s, %s old", state, v.Node.Status.NodeInfo.KubeletVersion, Age(v.Node.CreationTimestamp.Time, v.Now))
+	line("Node", "%s, kubelet version %s, %s old", state, v.Node.Status.NodeInfo.KubeletVersion, Age(v.Node.CreationTimestamp.Time, v.Now))
 	fmt.Fprintf(w, "Pods:\n")
 	for i := range v.Pods {
 		p := &v.Pods[i]
