@@ -130,14 +130,14 @@ func (r *review) gpuLabel(asked bool, total resource.Quantity) {
 		}
 		return
 	}
-	if len(r.pod.Spec.Containers) == 0 {
-		return
-	}
-	c := &r.pod.Spec.Containers[0]
-	for i := range r.pod.Spec.Containers {
-		if r.pod.Spec.Containers[i].Name == r.pod.Metadata.Annotations[defaultContainerAnnotation] {
-			c = &r.pod.Spec.Containers[i]
+	var c *Container
+	for _, candidate := range r.pod.Spec.Containers {
+		if candidate != nil && (c == nil || candidate.Name == r.pod.Metadata.Annotations[defaultContainerAnnotation]) {
+			c = candidate
 		}
+	}
+	if c == nil {
+		return
 	}
 	one := map[string]string{string(GPUResource): value}
 	var edits []edit

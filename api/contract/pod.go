@@ -3,6 +3,7 @@ package contract
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -17,8 +18,8 @@ import (
 // claims, and fields newer than this program, are never decoded, so they can't
 // get lost.
 type Pod struct {
-	Metadata Metadata `json:"metadata"`
-	Spec     Spec     `json:"spec"`
+	Metadata Metadata
+	Spec     Spec
 }
 
 // Metadata is what the rules see of a pod's metadata.
@@ -28,6 +29,8 @@ type Metadata struct {
 	Labels          map[string]string `json:"labels"`
 	Annotations     map[string]string `json:"annotations"`
 	OwnerReferences []Owner           `json:"ownerReferences"`
+
+	absent bool
 }
 
 // Owner is what the rules see of an owner reference.
@@ -54,9 +57,9 @@ type Spec struct {
 	ResourceClaims               []struct{}          `json:"resourceClaims"`
 	TopologySpreadConstraints    []Topology          `json:"topologySpreadConstraints"`
 	Volumes                      []Volume            `json:"volumes"`
-	InitContainers               []Container         `json:"initContainers"`
-	Containers                   []Container         `json:"containers"`
-	EphemeralContainers          []Container         `json:"ephemeralContainers"`
+	InitContainers               []*Container        `json:"initContainers"`
+	Containers                   []*Container        `json:"containers"`
+	EphemeralContainers          []*Container        `json:"ephemeralContainers"`
 }
 
 // DNSConfig is what the rules see of a pod's dnsConfig.
@@ -182,6 +185,9 @@ func (v *Volume) UnmarshalJSON(raw []byte) error {
 	if err := utiljson.Unmarshal(raw, &all); err != nil {
 		return fmt.Errorf("decode a volume: %w", err)
 	}
+	if all == nil {
+		return errors.New("decode a volume: it is null")
+	}
 	*v = Volume{Name: text(all["name"])}
 	v.Source, v.Raw = only(all, "name")
 	var err error
@@ -267,10 +273,20 @@ func (s *Security) UnmarshalJSON(raw []byte) error {
 
 // Decode reads a pod's JSON.
 func Decode(raw []byte) (*Pod, error) {
-	pod := &Pod{}
-	if err := utiljson.Unmarshal(raw, pod); err != nil {
+	var parts struct {
+		Metadata *Metadata `json:"metadata"`
+		Spec     *Spec     `json:"spec"`
+	}
+	if err := utiljson.Unmarshal(raw, &parts); err != nil {
 		return nil, fmt.Errorf("decode pod: %w", err)
 	}
+	if parts.Spec == nil {
+		return nil, errors.New("decode pod: it has no spec")
+	}
+	if parts.Metadata == nil {
+		parts.Metadata = &Metadata{absent: true}
+	}
+	pod := &Pod{Metadata: *parts.Metadata, Spec: *parts.Spec}
 	pod.number()
 	return pod, nil
 }
@@ -292,24 +308,28 @@ func FromTemplate(template *corev1.PodTemplateSpec) (*Pod, error) {
 func (p *Pod) number() {
 	for _, kind := range []struct {
 		name string
-		list []Container
+		list []*Container
 	}{
 		{"initContainers", p.Spec.InitContainers},
 		{"containers", p.Spec.Containers},
 		{"ephemeralContainers", p.Spec.EphemeralContainers},
 	} {
-		for i := range kind.list {
-			kind.list[i].field = fmt.Sprintf("spec.%s[%d]", kind.name, i)
-			kind.list[i].path = fmt.Sprintf("/spec/%s/%d", kind.name, i)
+		for i, c := range kind.list {
+			if c != nil {
+				c.field = fmt.Sprintf("spec.%s[%d]", kind.name, i)
+				c.path = fmt.Sprintf("/spec/%s/%d", kind.name, i)
+			}
 		}
 	}
 }
 
 // containers calls f for every container of every kind.
 func (p *Pod) containers(f func(*Container)) {
-	for _, list := range [][]Container{p.Spec.InitContainers, p.Spec.Containers, p.Spec.EphemeralContainers} {
-		for i := range list {
-			f(&list[i])
+	for _, list := range [][]*Container{p.Spec.InitContainers, p.Spec.Containers, p.Spec.EphemeralContainers} {
+		for _, c := range list {
+			if c != nil {
+				f(c)
+			}
 		}
 	}
 }

@@ -95,6 +95,10 @@ func (r *review) annotate() (Op, error) {
 	if err != nil {
 		return Op{}, fmt.Errorf("encode annotation %q: %w", AdmissionAnnotation, err)
 	}
+	if r.pod.Metadata.absent {
+		annotations := map[string]any{"annotations": map[string]string{AdmissionAnnotation: value}}
+		return Op{Op: "add", Path: "/metadata", Value: annotations}, nil
+	}
 	if r.pod.Metadata.Annotations == nil {
 		return Op{Op: "add", Path: "/metadata/annotations", Value: map[string]string{AdmissionAnnotation: value}}, nil
 	}

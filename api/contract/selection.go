@@ -87,8 +87,11 @@ func (p *Pod) optsIn(ns Namespace) bool {
 // asksForGPU is true where a container asks for whole cards; MIG slices alone opt
 // nobody in.
 func (p *Pod) asksForGPU() bool {
-	for _, list := range [][]Container{p.Spec.InitContainers, p.Spec.Containers} {
+	for _, list := range [][]*Container{p.Spec.InitContainers, p.Spec.Containers} {
 		for _, c := range list {
+			if c == nil {
+				continue
+			}
 			if r := c.Resources; r != nil && (nonZero(r.Limits) || nonZero(r.Requests)) {
 				return true
 			}
