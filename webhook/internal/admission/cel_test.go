@@ -63,7 +63,7 @@ var (
 func TestConditionsAgreeWithTargets(t *testing.T) {
 	t.Parallel()
 	const template = "object.spec.template"
-	r := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // a repeatable series, not a secret
+	r := rand.New(rand.NewPCG(1, 2)) // a repeatable series
 	counts := map[bool]int{}
 	for _, optedIn := range []bool{false, true} {
 		pods := matcher(t, contract.MatchConditions("object", optedIn)...)
