@@ -361,6 +361,9 @@ func (s *Story) testUnbind(t *testing.T) {
 	ctr, err := s.quiet(t.Context(), s.bin("ctr"), "--address", s.cluster.Machines[0].ContainerdSocket, "--namespace", "k8s.io", "tasks", "ls", "-q")
 	require.NoError(t, err)
 	require.Empty(t, strings.TrimSpace(ctr), "a process outlived the unbinding")
+	cgroups, err := s.devcluster(t.Context(), false, "exec", machine, "--", "find", "/sys/fs/cgroup/", "-path", "*/ainode/pod*")
+	require.NoError(t, err)
+	require.Empty(t, cgroups, "a pod's cgroup outlived it")
 
 	s.must(t, "ainode", "delete-config", Config)
 	s.must(t, "ainode", "remove", Node)

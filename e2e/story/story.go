@@ -51,6 +51,7 @@ type Cluster struct {
 	Running    bool   `json:"running"`
 	Machines   []struct {
 		Name             string `json:"name"`
+		Netns            string `json:"netns"`
 		Address          string `json:"address"`
 		ContainerdSocket string `json:"containerdSocket"`
 		CDIDir           string `json:"cdiDir"`

@@ -21,6 +21,9 @@ type Images interface {
 	// with ctx, and may be called for several containers at once. An error that
 	// has Reason and Message fields is shown as the container's waiting reason.
 	Ensure(ctx context.Context, pod *corev1.Pod, container *corev1.Container) (imageRef string, err error)
+	// User returns the user that a present image names: a number, or a name, or
+	// neither where that is root.
+	User(ctx context.Context, imageRef string) (uid *int64, username string, err error)
 }
 
 // Volumes makes a pod's volumes on the machine.

@@ -49,17 +49,26 @@ func (w *worker) sandboxConfig(pod *corev1.Pod, attempt uint32) (*runtimeapi.Pod
 	})
 }
 
-func (w *worker) containerConfig(pod *corev1.Pod, c *corev1.Container, attempt uint32, p prepared, mounts []*runtimeapi.Mount) (*runtimeapi.ContainerConfig, error) {
+func (w *worker) containerConfig(ctx context.Context, pod *corev1.Pod, c *corev1.Container, attempt uint32, p prepared, mounts []*runtimeapi.Mount) (*runtimeapi.ContainerConfig, error) {
 	cards := w.cards[c.Name]
 	var devices []string
 	for _, card := range cards {
 		devices = append(devices, w.m.o.Cards.CDIDevice(card))
 	}
 	memory := w.m.o.Node().Status.Capacity[corev1.ResourceMemory]
-	return crispec.Container(pod, c, crispec.ContainerOptions{
+	o := crispec.ContainerOptions{
 		ImageRef: p.imageRef, Env: p.env, Mounts: mounts, GPUs: cards, CDIDevices: devices,
 		Attempt: attempt, CgroupParent: w.m.o.CgroupParent, NodeMemory: memory.Value(),
-	})
+	}
+	if crispec.NonRoot(pod, c, nil, "") != nil {
+		// Only the image can tell whether this container is allowed: one more call,
+		// which nobody else has to wait for.
+		var err error
+		if o.ImageUID, o.ImageUsername, err = w.m.o.Images.User(ctx, p.imageRef); err != nil {
+			return nil, err
+		}
+	}
+	return crispec.Container(pod, c, o)
 }
 
 // imageFailed is why a container has no image; its event has been published.

@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/ainode/ainode/nodeagent/internal/crispec"
 	"github.com/ainode/ainode/nodeagent/internal/podstatus"
 )
 
@@ -245,7 +246,11 @@ func (w *worker) startContainer(ctx context.Context, t *task, c *corev1.Containe
 }
 
 func (w *worker) createContainer(ctx context.Context, t *task, c *corev1.Container, s starting, p prepared, sandbox string, mounted map[string]string) (string, error) {
-	mounts, err := w.m.o.Volumes.Mounts(t.pod, c, mounted)
+	expanded, err := crispec.ExpandSubPaths(c, p.env)
+	if err != nil {
+		return "", stepFailed(podstatus.CreateContainerConfigError, err)
+	}
+	mounts, err := w.m.o.Volumes.Mounts(t.pod, expanded, mounted)
 	if err != nil {
 		return "", stepFailed(podstatus.CreateContainerConfigError, err)
 	}
@@ -262,7 +267,7 @@ func (w *worker) createContainer(ctx context.Context, t *task, c *corev1.Contain
 	if err != nil {
 		return "", stepFailed(podstatus.CreateContainerConfigError, err)
 	}
-	config, err := w.containerConfig(t.pod, c, s.attempt, p, mounts)
+	config, err := w.containerConfig(ctx, t.pod, c, s.attempt, p, mounts)
 	if err != nil {
 		return "", stepFailed(podstatus.CreateContainerConfigError, err)
 	}

@@ -11,9 +11,12 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 
+	"github.com/ainode/ainode/nodeagent/internal/cgroup"
 	"github.com/ainode/ainode/nodeagent/internal/cri"
+	"github.com/ainode/ainode/nodeagent/internal/crispec"
 	"github.com/ainode/ainode/nodeagent/internal/podstatus"
 )
 
@@ -127,7 +130,16 @@ func (w *worker) dismantle(ctx context.Context, t *task) error {
 	}
 	all.Go(func() { errs[len(errs)-1] = w.m.o.Volumes.Teardown(ctx, w.uid) })
 	all.Wait()
-	return errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return w.m.removeCgroup(w.uid)
+}
+
+// removeCgroup takes away the cgroup around a pod's containers, which the runtime
+// makes and leaves behind.
+func (m *Manager) removeCgroup(uid types.UID) error {
+	return cgroup.Remove(cgroup.Mount, crispec.PodCgroup(m.o.CgroupParent, uid))
 }
 
 // takeAway ends a deleted pod of which nothing runs: last status, volumes and

@@ -112,6 +112,7 @@ func (m *Manager) endPod(ctx context.Context, pod *cri.Pod, grace time.Duration)
 		m.lister.Forget(c.Id)
 	}
 	return errors.Join(
+		m.removeCgroup(pod.UID),
 		m.o.Volumes.Teardown(ctx, pod.UID),
 		os.RemoveAll(m.messages.folder(pod.UID)),
 		m.checkpoints.remove(pod.UID),
