@@ -1,0 +1,51 @@
+package nodes
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ainode/ainode/api/v1alpha1"
+)
+
+func TestSimilar(t *testing.T) {
+	t.Parallel()
+	names := []string{"ai-h200-01", "ai-h200-02", "ai-l20-03", "ai-gb300"}
+	require.Equal(t, []string{"ai-h200-01", "ai-h200-02"}, Similar("ai-h200-1", names)[:2])
+	require.Empty(t, Similar("something-else", names))
+	require.Equal(t, []string{"ai-gb300"}, Similar("ai-gb30", names)[:1])
+}
+
+func TestGPUs(t *testing.T) {
+	t.Parallel()
+	for want, s := range map[string]v1alpha1.AINodeStatus{
+		"<none>":                {},
+		"1×L20":                 {GPUs: []v1alpha1.GPU{{Product: "NVIDIA L20"}}},
+		"2×H200 (simulated)":    {SimulatedGPUs: "dgxh200", GPUs: []v1alpha1.GPU{{Product: "NVIDIA H200"}, {Product: "NVIDIA H200"}}},
+		"1×A100-SXM4-40GB,1×T4": {GPUs: []v1alpha1.GPU{{Product: "NVIDIA A100-SXM4-40GB"}, {Product: "Tesla T4"}}},
+	} {
+		require.Equal(t, want, GPUs(s))
+	}
+}
+
+func TestStatus(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 24, 3, 0, 0, 0, time.UTC)
+	fresh := Sign{Known: true, Seen: now.Add(-5 * time.Second), Life: 40 * time.Second}
+	stale := Sign{Known: true, Seen: now.Add(-41 * time.Second), Life: 40 * time.Second}
+	bound := &v1alpha1.AINode{Status: v1alpha1.AINodeStatus{PublicKey: "k", BindStatus: v1alpha1.Bound}}
+	require.Equal(t, "Bound", Status(bound, fresh, now))
+	require.Equal(t, Lost, Status(bound, stale, now))
+	require.Equal(t, "Bound", Status(bound, Sign{}, now), "nobody is called lost where leases can't be read")
+	require.Equal(t, NotJoined, Status(&v1alpha1.AINode{}, fresh, now))
+}
+
+func TestReleased(t *testing.T) {
+	t.Parallel()
+	record := &v1alpha1.AINode{Spec: v1alpha1.AINodeSpec{BindEpoch: 2}, Status: v1alpha1.AINodeStatus{BindStatus: v1alpha1.Unbound, ObservedEpoch: 2}}
+	require.True(t, Released(record))
+	record.Status.ObservedEpoch = 1
+	require.False(t, Released(record), "it speaks of an earlier epoch")
+	require.True(t, Released(&v1alpha1.AINode{}), "never bound")
+}
