@@ -11,7 +11,7 @@ BUILD := .build
 
 CONTROLLER_GEN := $(GO) run sigs.k8s.io/controller-tools/cmd/controller-gen@v0.23.0
 GOLANGCI_LINT_VERSION := v2.15.0
-KREW_VALIDATE := $(GO) run sigs.k8s.io/krew/cmd/validate-krew-manifest@v0.5.0
+KREW_VERSION := v0.5.0
 
 .PHONY: help
 help: ## this list
@@ -44,8 +44,18 @@ verify: needs lint ## what is generated is current; vet, lint, the rules of the 
 	cd e2e/devcluster && $(GO) vet . ./internal/...
 	@if [ -n "$$(gofmt -l $$(git ls-files '*.go'))" ]; then echo "not gofmt'ed:"; gofmt -l $$(git ls-files '*.go'); exit 1; fi
 	$(GO) test ./e2e/house/...
-	@mkdir -p $(BUILD) && cp krew.yaml $(BUILD)/ainode.yaml && $(KREW_VALIDATE) -manifest $(BUILD)/ainode.yaml -skip-install
+	$(MAKE) --no-print-directory krew
 	for os in linux darwin windows; do GOOS=$$os CGO_ENABLED=0 $(GO) build -o /dev/null ./plugin/cmd/kubectl-ainode || exit 1; done
+
+# A module of its own: the check is krew's, and its dependencies are none of ours.
+.PHONY: krew
+krew: $(BUILD)/validate-krew-manifest-$(KREW_VERSION) ## krew's own check of krew.yaml, the offline half
+	cp krew.yaml $(BUILD)/ainode.yaml && $< -manifest $(BUILD)/ainode.yaml -skip-install
+
+$(BUILD)/validate-krew-manifest-$(KREW_VERSION):
+	@mkdir -p $(BUILD)/krew && cd $(BUILD)/krew && rm -f go.mod go.sum && \
+	$(GO) mod init krew-check && $(GO) get sigs.k8s.io/krew/cmd/validate-krew-manifest@$(KREW_VERSION) && \
+	$(GO) build -o $(abspath $@) sigs.k8s.io/krew/cmd/validate-krew-manifest
 
 .PHONY: lint
 lint: $(BUILD)/golangci-lint-$(GOLANGCI_LINT_VERSION)

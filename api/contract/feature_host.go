@@ -33,7 +33,7 @@ func hostPort(r *review) {
 			field, path := fmt.Sprintf("%s.ports[%d]", c.field, i), fmt.Sprintf("%s/ports/%d", c.path, i)
 			const detail = "the port answers at the pod's own address"
 			const remedy = "remove it and call the containerPort at the pod's address"
-			if port.HostPort != 0 && !(r.pod.Spec.HostNetwork && port.HostPort == port.ContainerPort) {
+			if port.HostPort != 0 && (!r.pod.Spec.HostNetwork || port.HostPort != port.ContainerPort) {
 				r.find(Finding{Field: field + ".hostPort", Action: Strip, Old: raw(port.HostPort), Detail: detail, Remedy: remedy},
 					remove(path+"/hostPort"))
 			}

@@ -54,7 +54,7 @@ func Run(ctx context.Context, cfg config.Run) error {
 	if err != nil {
 		return err
 	}
-	defer runtime.Close(context.WithoutCancel(ctx))
+	defer func() { _ = runtime.Close(context.WithoutCancel(ctx)) }()
 
 	holder := identity.Holder(key.Public.Fingerprint())
 	tenant := &tenant{

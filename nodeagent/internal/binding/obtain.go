@@ -49,7 +49,7 @@ func (o *obtainer) obtain(ctx context.Context, epoch int64, labels map[string]st
 	}
 	given, err := o.key.Open(sealed)
 	if err != nil {
-		return nil, fmt.Errorf("open the handed-over credential: %w (hand over a new one with: kubectl ainode renew %s)", err, o.node)
+		return nil, fmt.Errorf("open the handed-over credential: %w (hand over a new one with: kubectl ainode bind %s --to CONFIG)", err, o.node)
 	}
 	if given.Node != o.node || given.Epoch != epoch {
 		return nil, fmt.Errorf("the handed-over credential is of %q, epoch %d, not of %q, epoch %d", given.Node, given.Epoch, o.node, epoch)
@@ -60,7 +60,7 @@ func (o *obtainer) obtain(ctx context.Context, epoch int64, labels map[string]st
 	}
 	token, err := requestToken(ctx, client, given.ServiceAccount, o.clock.Now())
 	if apierrors.IsUnauthorized(err) {
-		return nil, fmt.Errorf("the handed-over credential has expired or was withdrawn (hand over a new one with: kubectl ainode renew %s)", o.node)
+		return nil, fmt.Errorf("the handed-over credential has expired or was withdrawn (hand over a new one with: kubectl ainode bind %s --to CONFIG)", o.node)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("exchange the credential at %s: %w", given.Server, err)

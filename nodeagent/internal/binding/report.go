@@ -79,7 +79,7 @@ func (b *Binder) wanted(step Step, s Situation, have v1alpha1.AINodeStatus, now 
 	switch {
 	case s.Refused:
 		condition(&want.Conditions, now, v1alpha1.ConditionCredentialValid, false, reasonRefused,
-			"the target answers 401; pods are kept (hand over a new credential with: kubectl ainode renew "+b.o.Joined.Node+")")
+			"the target answers 401; pods are kept (hand over a new credential with: kubectl ainode bind "+b.o.Joined.Node+" --to CONFIG)")
 	case s.Serving && s.Credential != 0:
 		condition(&want.Conditions, now, v1alpha1.ConditionCredentialValid, true, reasonAccepted, "")
 	case s.Credential == 0:

@@ -4,7 +4,6 @@ package cli
 
 import (
 	"context"
-	"io"
 	"os"
 
 	"github.com/go-logr/logr"
@@ -119,7 +118,7 @@ func writeFileSecret(path string, data []byte) error {
 		return err
 	}
 	defer os.Remove(file.Name())
-	if _, err := io.WriteString(file, string(data)); err != nil {
+	if _, err := file.Write(data); err != nil {
 		file.Close()
 		return err
 	}

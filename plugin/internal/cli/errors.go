@@ -30,9 +30,9 @@ func report(w io.Writer, err error) int {
 	return cmdutil.DefaultErrorExitCode
 }
 
-// split takes joined errors apart: each node has its own.
+// split takes joined errors apart: each node has its own. Only the outermost level
+// is such a list.
 func split(err error) []error {
-	//nolint:errorlint // only the outermost level is a list of independent errors
 	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok {
 		return []error{err}

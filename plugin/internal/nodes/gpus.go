@@ -2,6 +2,7 @@ package nodes
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/ainode/ainode/api/v1alpha1"
@@ -35,16 +36,21 @@ func GPUs(s v1alpha1.AINodeStatus) string {
 	return text
 }
 
-// product drops the maker's name: "NVIDIA H200" is an H200.
+// memoryWord is a part of a product's name that tells its memory: 80GB, HBM3e.
+var memoryWord = regexp.MustCompile(`^([0-9]+GB|HBM[0-9]?[a-z]?|GDDR[0-9]?)$`)
+
+// product is the short name people use: "NVIDIA H200 141GB HBM3e" is an H200.
 func product(name string) string {
-	name = strings.TrimSpace(name)
-	for _, maker := range []string{"NVIDIA ", "Tesla "} {
-		name = strings.TrimPrefix(name, maker)
+	var short []string
+	for _, word := range strings.Fields(name) {
+		if word != "NVIDIA" && word != "Tesla" && !memoryWord.MatchString(word) {
+			short = append(short, word)
+		}
 	}
-	if name == "" {
+	if len(short) == 0 {
 		return "GPU"
 	}
-	return strings.ReplaceAll(name, " ", "-")
+	return strings.Join(short, "-")
 }
 
 // Used writes how many cards are in use: "6/8".

@@ -11,10 +11,11 @@ import (
 	"github.com/ainode/ainode/plugin/internal/output"
 )
 
-// columns are those of list; README and tests show them.
+// columns are those of list; README and tests show them. What stands in 80
+// columns also where cards are simulated comes without -o wide.
 var columns = []output.Column{
-	{Name: "Name"}, {Name: "Status"}, {Name: "Cluster"}, {Name: "GPUs"}, {Name: "Used"}, {Name: "IP"}, {Name: "Version"}, {Name: "Age"},
-	{Name: "Epoch", Wide: true}, {Name: "Seen", Wide: true}, {Name: "Machine", Wide: true},
+	{Name: "Name"}, {Name: "Status"}, {Name: "Cluster"}, {Name: "GPUs"}, {Name: "Used"}, {Name: "IP"}, {Name: "Age"},
+	{Name: "Version", Wide: true}, {Name: "Epoch", Wide: true}, {Name: "Seen", Wide: true}, {Name: "Machine", Wide: true},
 }
 
 // Table is what list shows of records. signs may lack nodes, or be nil where the
@@ -40,7 +41,7 @@ func sign(signs map[string]Sign, node string) Sign {
 func row(r *v1alpha1.AINode, s Sign, now time.Time) []string {
 	return []string{
 		r.Name, Status(r, s, now), or(r.Spec.ClusterConfigName), GPUs(r.Status), Used(r.Status),
-		or(r.Status.Address), or(r.Status.AgentVersion), Age(r.CreationTimestamp.Time, now),
+		or(r.Status.Address), Age(r.CreationTimestamp.Time, now), or(r.Status.AgentVersion),
 		strconv.FormatInt(r.Spec.BindEpoch, 10), Age(s.Seen, now), or(r.Status.Machine.ID),
 	}
 }
