@@ -33,7 +33,8 @@ type Env struct {
 
 func (e *Env) progress() *output.Progress { return output.NewProgress(e.ErrOut) }
 
-// Main runs one command line and returns the exit code: 0 done or unchanged, 1 error.
+// Main runs one command line and returns the exit code: 0 done or unchanged, 1 error,
+// 2 findings.
 func Main(ctx context.Context, args []string, streams genericiooptions.IOStreams) int {
 	// Libraries of ours log; a person gets errors, not logs.
 	log.SetLogger(logr.Discard())
@@ -87,6 +88,7 @@ func NewRoot(env *Env) *cobra.Command {
 	}
 	group("nodes", "Nodes:", newList(env), newDescribe(env), newAdd(env), newRemove(env))
 	group("binding", "Binding:", newImport(env), newConfigs(env), newBind(env), newUnbind(env), newDeleteConfig(env))
+	group("checking", "Checking:", newCheck(env), newExplain(env))
 	group("other", "Other:", newCompletion(env), newVersion(env))
 	root.SetHelpCommand(&cobra.Command{Hidden: true})
 	root.SetUsageTemplate(usage)
