@@ -6,8 +6,11 @@ package check
 
 import (
 	"cmp"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/ainode/ainode/api/contract"
 )
@@ -143,6 +146,11 @@ func decode(raw []byte, o Object, s Settings) (*contract.Pod, error) {
 
 // wrong is an error with the place it is about.
 func (o *Object) wrong(field string, err error) error {
+	var mistyped *json.UnmarshalTypeError
+	if errors.As(err, &mistyped) {
+		field = strings.Trim(field+"."+mistyped.Field, ".")
+		err = fmt.Errorf("%s: %s: a %s does not stand here", o.Ref, field, mistyped.Value)
+	}
 	if o.Live() {
 		return fmt.Errorf("%s: %w", o.File, err)
 	}
@@ -171,6 +179,9 @@ func (o *Object) findings(verdict contract.Verdict, prefix string) []Finding {
 	for i, f := range verdict.Findings {
 		if f.Feature != "daemonset" { // which is of the object itself
 			f.Field = prefix + f.Field
+		}
+		if f.Feature == "service-account-token" && f.Routine && !o.Live() && find(o.node, f.Field) == nil {
+			f.Field = prefix + "spec.automountServiceAccountToken" // of the volume that defaulted made
 		}
 		all[i] = o.finding(f)
 	}

@@ -18,6 +18,9 @@ var becomes = map[contract.Action]string{
 func words(f contract.Finding, pod bool) string {
 	var b strings.Builder
 	b.WriteString(f.Field)
+	if f.Routine {
+		return f.Field + ": " + f.Detail
+	}
 	if what, ok := becomes[f.Action]; ok {
 		b.WriteString(" " + what)
 		if !pod {

@@ -163,10 +163,11 @@ func (o *checkOptions) run(ctx context.Context) error {
 		guarded, err := check.Guarded(objects, results, o.settings)
 		findings, errs = append(findings, guarded...), append(errs, err)
 	}
-	if err := o.print(results, findings); err != nil {
+	err = errors.Join(errs...)
+	if err := o.print(results, findings, err != nil); err != nil {
 		return err
 	}
-	if err := errors.Join(errs...); err != nil {
+	if err != nil {
 		return err
 	}
 	if check.Count(findings, check.Info) < len(findings) {
@@ -259,7 +260,7 @@ func (o *checkOptions) guards(ctx context.Context, results []check.Result) []che
 	return all
 }
 
-func (o *checkOptions) print(results []check.Result, findings []check.Finding) error {
+func (o *checkOptions) print(results []check.Result, findings []check.Finding, failed bool) error {
 	shown := findings
 	if !o.all {
 		shown = slices.DeleteFunc(slices.Clone(findings), func(f check.Finding) bool { return f.Level == check.Info })
@@ -281,7 +282,7 @@ func (o *checkOptions) print(results []check.Result, findings []check.Finding) e
 	if err := output.Aligned(out, rows); err != nil {
 		return err
 	}
-	o.sum(results, findings)
+	o.sum(results, findings, failed)
 	return nil
 }
 
@@ -307,7 +308,7 @@ func (o *checkOptions) printPatched(results []check.Result) error {
 }
 
 // sum tells on standard error what was left alone, and how many findings there are.
-func (o *checkOptions) sum(results []check.Result, findings []check.Finding) {
+func (o *checkOptions) sum(results []check.Result, findings []check.Finding, failed bool) {
 	progress := o.env.progress()
 	untouched := 0
 	for _, r := range results {
@@ -328,6 +329,7 @@ func (o *checkOptions) sum(results []check.Result, findings []check.Finding) {
 	case errs+warnings > 0:
 		fmt.Fprintf(o.env.ErrOut, "%s: %s, %s (explain: %s)\n",
 			many(errs+warnings, "finding", "findings"), many(errs, "error", "errors"), many(warnings, "warning", "warnings"), strings.TrimSpace("kubectl ainode explain "+string(worst(findings))))
+	case failed: // "no findings" would be heard as "all is well"
 	case len(results) == 0:
 		fmt.Fprintln(o.env.ErrOut, "nothing to check: no pod, and nothing that makes pods")
 	case untouched < len(results):

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/cli-runtime/pkg/printers"
+	"k8s.io/klog/v2"
 	"k8s.io/kubectl/pkg/util/templates"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -38,6 +39,7 @@ func (e *Env) progress() *output.Progress { return output.NewProgress(e.ErrOut) 
 func Main(ctx context.Context, args []string, streams genericiooptions.IOStreams) int {
 	// Libraries of ours log; a person gets errors, not logs.
 	log.SetLogger(logr.Discard())
+	klog.SetLogger(logr.Discard())
 	version := ownVersion()
 	flags := kube.NewFlags("kubectl-ainode/"+version, streams.ErrOut, printers.AllowsColorOutput(streams.ErrOut))
 	return Run(ctx, args, &Env{
