@@ -162,8 +162,8 @@ func (d document) items(file string, typed Ref, items []json.RawMessage) ([]Obje
 	var errs []error
 	for i, raw := range items {
 		node := find(d.node, fmt.Sprintf("items[%d]", i))
-		if node == nil {
-			continue // a null
+		if node == nil || string(raw) == "null" {
+			continue
 		}
 		some, err := document{raw, node}.objects(file, typed)
 		objects, errs = append(objects, some...), append(errs, err)

@@ -118,7 +118,7 @@ func createPod(rw http.ResponseWriter, r *http.Request) {
 
 func refuse(rw http.ResponseWriter, err error) {
 	var status apierrors.APIStatus = apierrors.NewInternalError(err)
-	if s, ok := err.(apierrors.APIStatus); ok { //nolint:errorlint // those made above
+	if s, ok := err.(apierrors.APIStatus); ok {
 		status = s
 	}
 	s := status.Status()
