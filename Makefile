@@ -13,6 +13,9 @@ CONTROLLER_GEN := $(GO) run sigs.k8s.io/controller-tools/cmd/controller-gen@v0.2
 GOLANGCI_LINT_VERSION := v2.15.0
 KREW_VERSION := v0.5.0
 
+# go-nvml's header marks half of NVML's own functions as deprecated.
+export CGO_CFLAGS := -g -O2 -Wno-deprecated-declarations
+
 .PHONY: help
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -42,7 +42,7 @@ func Run(ctx context.Context, cfg config.Run) error {
 	if err != nil {
 		return err
 	}
-	cards, err := openCards(cfg, identity)
+	cards, err := openCards(cfg, identity, joined.Node)
 	if err != nil {
 		return err
 	}

@@ -66,13 +66,14 @@ func nodeAddress(given, hub string) (string, error) {
 	return local.IP.String(), nil
 }
 
-func openCards(cfg config.Run, id machine.Identity) (gpu.Inventory, error) {
+func openCards(cfg config.Run, id machine.Identity, node string) (gpu.Inventory, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("find the agent's program: %w", err)
 	}
 	return gpu.Open(gpu.Options{
-		Simulate: cfg.SimulateGPUs, MachineID: id.ID, CDIDir: cfg.CDIDir, AllowNone: true,
+		// Simulated machines may share a host, and its machine id.
+		Simulate: cfg.SimulateGPUs, MachineID: id.ID + "/" + node, CDIDir: cfg.CDIDir, AllowNone: true,
 		// The stand-in for nvidia-smi is installed beside the agent.
 		NvidiaSMI: filepath.Join(filepath.Dir(exe), "nvidia-smi-simulated"),
 	})

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -10,13 +9,13 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/record"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/mount-utils"
 
 	"github.com/ainode/ainode/nodeagent/internal/images"
+	"github.com/ainode/ainode/nodeagent/internal/objects"
 	"github.com/ainode/ainode/nodeagent/internal/pods"
 	"github.com/ainode/ainode/nodeagent/internal/volumes"
 )
@@ -24,15 +23,15 @@ import (
 // newPods makes the manager of this machine's pods for one binding.
 func (t *tenant) newPods(client kubernetes.Interface, node func() *corev1.Node, epoch int64, recorder record.EventRecorder) (*pods.Manager, error) {
 	state := string(t.cfg.StateDir)
-	objects := objects{client}
+	reader := objects.Reader{Client: client}
 	v, err := volumes.New(volumes.Options{
-		Root: t.cfg.StateDir.Volumes(), Objects: objects, Mounter: mount.New(""),
+		Root: t.cfg.StateDir.Volumes(), Objects: reader, Mounter: mount.New(""),
 		Allocatable: func() corev1.ResourceList { return t.size.allocatable },
 	})
 	if err != nil {
 		return nil, err
 	}
-	puller, err := images.New(images.Options{Images: t.runtime.Images, Secrets: objects, Recorder: recorder, Clock: t.clock})
+	puller, err := images.New(images.Options{Images: t.runtime.Images, Secrets: reader, Recorder: recorder, Clock: t.clock})
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +41,7 @@ func (t *tenant) newPods(client kubernetes.Interface, node func() *corev1.Node, 
 	}
 	manager, err := pods.New(pods.Options{
 		Client: client, NodeName: t.node, Node: node, HostIPs: func() []string { return []string{t.address} }, Epoch: epoch,
-		Runtime: t.runtime.RuntimeService, Images: puller, Volumes: v, Cards: t.cards, Recorder: recorder, Clock: t.clock,
+		Runtime: t.runtime.RuntimeService, Images: puller, Volumes: v, Objects: reader, Cards: t.cards, Recorder: recorder, Clock: t.clock,
 		StateDir: t.cfg.StateDir.Pods(), PodDir: filepath.Join(state, "containers"), LogDir: t.cfg.LogDir,
 		CgroupParent: t.cfg.CgroupParent, DNS: dns, ReservedPorts: []int32{int32(t.cfg.Port)}, //nolint:gosec // a port
 	})
@@ -53,18 +52,6 @@ func (t *tenant) newPods(client kubernetes.Interface, node func() *corev1.Node, 
 	t.pods = manager
 	t.mu.Unlock()
 	return manager, nil
-}
-
-// objects reads the ConfigMaps and Secrets that pods mention, one by one: a node
-// may not list them.
-type objects struct{ client kubernetes.Interface }
-
-func (o objects) ConfigMap(ctx context.Context, namespace, name string) (*corev1.ConfigMap, error) {
-	return o.client.CoreV1().ConfigMaps(namespace).Get(ctx, name, metav1.GetOptions{}) //nolint:wrapcheck // IsNotFound is looked at
-}
-
-func (o objects) Secret(ctx context.Context, namespace, name string) (*corev1.Secret, error) {
-	return o.client.CoreV1().Secrets(namespace).Get(ctx, name, metav1.GetOptions{}) //nolint:wrapcheck // IsNotFound is looked at
 }
 
 // machineDNS reads what pods with dnsPolicy Default get.

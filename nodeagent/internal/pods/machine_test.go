@@ -25,6 +25,7 @@ import (
 	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/nodeagent/internal/cri/critest"
 	"github.com/ainode/ainode/nodeagent/internal/images"
+	"github.com/ainode/ainode/nodeagent/internal/objects"
 	"github.com/ainode/ainode/nodeagent/internal/volumes"
 )
 
@@ -76,10 +77,10 @@ func (r *recorded) list() []string {
 	return slices.Clone(r.all)
 }
 
-func newMachine(t testing.TB, objects ...*corev1.Pod) *machine {
+func newMachine(t testing.TB, known ...*corev1.Pod) *machine {
 	t.Helper()
 	m := &machine{t: t, c: critest.Start(t), client: fake.NewClientset(), root: t.TempDir(), epoch: 1, events: record2()}
-	for _, pod := range objects {
+	for _, pod := range known {
 		m.create(pod)
 	}
 	return m
@@ -113,13 +114,14 @@ func (m *machine) node() *corev1.Node {
 // start runs a new agent on the machine.
 func (m *machine) start() {
 	m.t.Helper()
-	v, err := volumes.New(volumes.Options{Root: filepath.Join(m.root, "volumes"), Objects: objects{m.client}, Mounter: mount.New("")})
+	reader := objects.Reader{Client: m.client}
+	v, err := volumes.New(volumes.Options{Root: filepath.Join(m.root, "volumes"), Objects: reader, Mounter: mount.New("")})
 	require.NoError(m.t, err)
-	i, err := images.New(images.Options{Images: m.c.Runtime.Images, Secrets: objects{m.client}, Recorder: m.events})
+	i, err := images.New(images.Options{Images: m.c.Runtime.Images, Secrets: reader, Recorder: m.events})
 	require.NoError(m.t, err)
 	m.manager, err = New(Options{
 		Client: m.client, NodeName: "ai-1", Node: m.node, HostIPs: func() []string { return []string{"127.0.0.1"} },
-		Epoch: m.epoch, Runtime: m.c.Runtime, Images: i, Volumes: v, Cards: m.cards, Recorder: m.events,
+		Epoch: m.epoch, Runtime: m.c.Runtime, Images: i, Volumes: v, Objects: reader, Cards: m.cards, Recorder: m.events,
 		StateDir: filepath.Join(m.root, "state"), LogDir: filepath.Join(m.root, "logs"), ReservedPorts: []int32{10250},
 	})
 	require.NoError(m.t, err)

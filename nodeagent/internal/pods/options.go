@@ -12,6 +12,8 @@ import (
 	criapi "k8s.io/cri-api/pkg/apis"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/utils/clock"
+
+	"github.com/ainode/ainode/nodeagent/internal/crispec"
 )
 
 // Images brings images onto the machine.
@@ -67,6 +69,8 @@ type Options struct {
 	RuntimeName string
 	Images      Images
 	Volumes     Volumes
+	// Objects are what environment variables are read from.
+	Objects crispec.Objects
 	// Cards may be nil on a machine without GPUs.
 	Cards Cards
 
@@ -104,6 +108,7 @@ func (o *Options) complete() error {
 	need(o.Runtime != nil, "Runtime")
 	need(o.Images != nil, "Images")
 	need(o.Volumes != nil, "Volumes")
+	need(o.Objects != nil, "Objects")
 	need(o.Recorder != nil, "Recorder")
 	need(o.StateDir != "", "StateDir")
 	need(o.LogDir != "", "LogDir")

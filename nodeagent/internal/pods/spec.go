@@ -5,8 +5,6 @@ import (
 	"errors"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/ainode/ainode/nodeagent/internal/cri"
@@ -15,22 +13,10 @@ import (
 	"github.com/ainode/ainode/nodeagent/internal/podstatus"
 )
 
-// objects reads the ConfigMaps and Secrets that containers mention, one by one: a
-// node may not list them.
-type objects struct{ client kubernetes.Interface }
-
-func (o objects) ConfigMap(ctx context.Context, namespace, name string) (*corev1.ConfigMap, error) {
-	return o.client.CoreV1().ConfigMaps(namespace).Get(ctx, name, metav1.GetOptions{}) //nolint:wrapcheck // IsNotFound is looked at
-}
-
-func (o objects) Secret(ctx context.Context, namespace, name string) (*corev1.Secret, error) {
-	return o.client.CoreV1().Secrets(namespace).Get(ctx, name, metav1.GetOptions{}) //nolint:wrapcheck // IsNotFound is looked at
-}
-
 // env is the environment of a container.
 func (m *Manager) env(ctx context.Context, pod *corev1.Pod, c *corev1.Container) ([]*runtimeapi.KeyValue, error) {
 	ips := m.o.HostIPs()
-	return crispec.Env(ctx, pod, c, objects{m.o.Client}, crispec.Facts{
+	return crispec.Env(ctx, pod, c, m.o.Objects, crispec.Facts{
 		PodIPs: ips, HostIPs: ips, Allocatable: m.o.Node().Status.Allocatable,
 	})
 }

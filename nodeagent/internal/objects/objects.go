@@ -1,0 +1,25 @@
+// Package objects reads the ConfigMaps and Secrets that pods mention, one by one:
+// a node may read those of its own pods, and list none (Node authorizer).
+package objects
+
+import (
+	"context"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+)
+
+// Reader reads from the target. Its errors are the API's, so that callers can tell
+// what is not there from what can't be read.
+type Reader struct{ Client kubernetes.Interface }
+
+// ConfigMap reads one ConfigMap.
+func (r Reader) ConfigMap(ctx context.Context, namespace, name string) (*corev1.ConfigMap, error) {
+	return r.Client.CoreV1().ConfigMaps(namespace).Get(ctx, name, metav1.GetOptions{})
+}
+
+// Secret reads one Secret.
+func (r Reader) Secret(ctx context.Context, namespace, name string) (*corev1.Secret, error) {
+	return r.Client.CoreV1().Secrets(namespace).Get(ctx, name, metav1.GetOptions{})
+}
