@@ -64,7 +64,8 @@ var Table = []Row{
 	{
 		Feature: "tolerations", Seed: "the node brings its own taint",
 		Default: Inject, Agent: Inject,
-		Text:   "The toleration of the AI nodes' taint is added unless an existing one tolerates the taint by Kubernetes' own rule; wider ones count.",
+		Text: "The toleration of the AI nodes' taint is added unless an existing one tolerates the taint by Kubernetes' own rule; wider ones count. " +
+			"With the chart value admission.unreachableSeconds, the API server's 300 s for nodes that are not ready or unreachable become longer; off.",
 		Claims: []string{"PodSpec.Tolerations"},
 		places: true, rule: tolerations,
 	},
