@@ -69,17 +69,18 @@ $(BUILD)/golangci-lint-$(GOLANGCI_LINT_VERSION):
 	@GOBIN=$(abspath $(BUILD)) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
 	@mv $(BUILD)/golangci-lint $@
 
-# The story needs root and takes minutes; everything else runs before it, so that
-# a small mistake is told soon.
+# The story and admission bring up clusters: they need root and take minutes;
+# everything else runs before them, so that a small mistake is told soon.
 .PHONY: test
-test: needs ## every test: units, the rules of the house, and the story on real parts (needs root)
-	$(GO) test $$($(GO) list ./... | grep -v /e2e/story)
+test: needs ## every test: units, the rules of the house, the story and admission on real parts (needs root)
+	$(GO) test $$($(GO) list ./... | grep -vE '/e2e/(story|admission)$$')
 	cd e2e/devcluster && $(GO) test ./internal/...
 	$(GO) test -v -count=1 -timeout 35m ./e2e/story
+	$(GO) test -v -count=1 -timeout 35m ./e2e/admission
 
 .PHONY: unit
 unit: ## the tests that need no cluster
-	$(GO) test $$($(GO) list ./... | grep -v /e2e/story)
+	$(GO) test $$($(GO) list ./... | grep -vE '/e2e/(story|admission)$$')
 
 # A bare machine: the Go toolchain is asked for, the distribution's packages are
 # installed where they are missing.

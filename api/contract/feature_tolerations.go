@@ -1,10 +1,24 @@
 package contract
 
-import corev1 "k8s.io/api/core/v1"
+import (
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// apiServerSeconds is how long the API server lets every pod tolerate a node that
+// is not ready or unreachable (admission plugin DefaultTolerationSeconds).
+const apiServerSeconds = 300
 
 // tolerations, contract §6: the taint's toleration is added unless the pod
-// tolerates the taint already, by Kubernetes' own rule.
+// tolerates the taint already, by Kubernetes' own rule; where the policy says so,
+// the API server's tolerations of unreachable nodes are made longer.
 func tolerations(r *review) {
+	tolerateTaint(r)
+	tolerateUnreachable(r)
+}
+
+func tolerateTaint(r *review) {
 	for _, t := range r.pod.Spec.Tolerations {
 		if Tolerates(t) {
 			return
@@ -18,6 +32,32 @@ func tolerations(r *review) {
 		Field: "spec.tolerations", Action: Inject, Routine: true,
 		Detail: "toleration of " + TaintKey + " added",
 	}, add)
+}
+
+// tolerateUnreachable touches what the API server added to the pod and nothing
+// else: another number is somebody's own. That was when the pod was made; a
+// template has none yet, and later it is too late.
+func tolerateUnreachable(r *review) {
+	seconds := r.Policy.UnreachableSeconds
+	if seconds == 0 || seconds == apiServerSeconds || r.Moment != OnCreate {
+		return
+	}
+	for i, t := range r.pod.Spec.Tolerations {
+		if !ofAPIServer(t) {
+			continue
+		}
+		field := fmt.Sprintf("spec.tolerations[%d].tolerationSeconds", i)
+		r.find(Finding{
+			Field: field, Action: Normalise, Routine: true, Old: raw(apiServerSeconds),
+			Detail: fmt.Sprintf("stays %d s on a node that is not ready or unreachable, not %d s", seconds, apiServerSeconds),
+		}, set(fmt.Sprintf("/spec/tolerations/%d/tolerationSeconds", i), seconds))
+	}
+}
+
+func ofAPIServer(t corev1.Toleration) bool {
+	return (t.Key == corev1.TaintNodeNotReady || t.Key == corev1.TaintNodeUnreachable) &&
+		t.Operator == corev1.TolerationOpExists && t.Effect == corev1.TaintEffectNoExecute &&
+		t.TolerationSeconds != nil && *t.TolerationSeconds == apiServerSeconds
 }
 
 // Tolerates reports whether t tolerates the AI nodes' taint. It is the rule of

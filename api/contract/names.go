@@ -50,6 +50,10 @@ const (
 	// BindEpochAnnotation is, on a Node and on all that bind makes in a target,
 	// the bind epoch it belongs to.
 	BindEpochAnnotation = Group + "/bind-epoch"
+	// AddressAnnotation is, on the ClusterRole that stands for a binding in a target,
+	// the address that the AI node had when it was bound. Serving certificates are
+	// approved for it alone; a node may not change it.
+	AddressAnnotation = Group + "/address"
 	// NodeNameLabel is, on all that add and bind make, the AI node they belong to.
 	NodeNameLabel = Group + "/node"
 

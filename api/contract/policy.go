@@ -25,12 +25,19 @@ type Policy struct {
 	// Nameservers are given to pods that asked for the cluster's DNS; none: such
 	// pods use the machine's.
 	Nameservers []string
+	// UnreachableSeconds is how long a pod stays bound to a node that is not ready or
+	// unreachable, in place of the API server's 300 s; 0 leaves those. A blip of the
+	// network must not end a training run.
+	UnreachableSeconds int64
 }
 
 // Validate names the first setting that the table does not know.
 func (p Policy) Validate() error {
 	if !slices.Contains([]Profile{"", ProfileAliclouddb, ProfileAgent}, p.Profile) {
 		return fmt.Errorf("profile %q is not known: it is %q or %q", p.Profile, ProfileAliclouddb, ProfileAgent)
+	}
+	if p.UnreachableSeconds < 0 {
+		return fmt.Errorf("toleration of unreachable nodes of %d s: it is a number of seconds, 0 leaves the API server's", p.UnreachableSeconds)
 	}
 	for feature, mode := range p.Overrides {
 		row, ok := Lookup(feature)

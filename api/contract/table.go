@@ -43,6 +43,9 @@ type Row struct {
 	Text string
 	// Fix says what to write instead; there where a pod may be changed, told or refused.
 	Fix string
+	// NotYet is what of the promise our node agent does not keep yet, for
+	// SUPPORT.md and explain; empty where all of it is there.
+	NotYet string
 	// Claims are the fields that the row speaks for, as Type.Field of the core API.
 	Claims []string
 
@@ -72,7 +75,8 @@ var Table = []Row{
 	{
 		Feature: "tolerations", Seed: "the node brings its own taint",
 		Default: Inject, Agent: Inject,
-		Text:   "The toleration of the AI nodes' taint is added unless an existing one tolerates the taint by Kubernetes' own rule; wider ones count.",
+		Text: "The toleration of the AI nodes' taint is added unless an existing one tolerates the taint by Kubernetes' own rule; wider ones count. " +
+			"With the chart value admission.unreachableSeconds, the API server's 300 s for nodes that are not ready or unreachable become longer; off.",
 		Fix:    "nothing needs to be written",
 		Claims: []string{"PodSpec.Tolerations"},
 		places: true, rule: tolerations,
@@ -261,17 +265,22 @@ var Table = []Row{
 	allowed("service-endpoint", "A pod can be the endpoint of a Service and is called through it."),
 	allowed("config-map", "As volume and as environment.", "Container.EnvFrom", "EphemeralContainerCommon.EnvFrom", "VolumeSource.ConfigMap", "VolumeProjection.ConfigMap"),
 	allowed("secret", "As volume and as environment; as pull secret.", "PodSpec.ImagePullSecrets", "VolumeSource.Secret", "VolumeProjection.Secret"),
-	allowed("persistent-volume-claim", "Claims bound to a volume that AI nodes can mount.", "VolumeSource.PersistentVolumeClaim"),
+	allowed("persistent-volume-claim", "Claims bound to a volume that AI nodes can mount.", "VolumeSource.PersistentVolumeClaim").notYet("no claim is mounted; the pod waits and says so"),
 	allowed("logs-exec", "kubectl logs, exec, attach, cp and port-forward work."),
 	allowed("metrics-api", "kubectl top and the metrics API work."),
 	allowed("init-containers", "Init containers and sidecars (restartPolicy: Always) work.", "PodSpec.InitContainers"),
 	allowed("probes", "Liveness, readiness and startup probes work.",
 		"Container.LivenessProbe", "Container.ReadinessProbe", "Container.StartupProbe",
-		"EphemeralContainerCommon.LivenessProbe", "EphemeralContainerCommon.ReadinessProbe", "EphemeralContainerCommon.StartupProbe"),
+		"EphemeralContainerCommon.LivenessProbe", "EphemeralContainerCommon.ReadinessProbe", "EphemeralContainerCommon.StartupProbe").notYet("no probe is run; a running container counts as ready"),
 }
 
 func allowed(feature Feature, text string, claims ...string) Row {
 	return Row{Feature: feature, Seed: "supported", Default: Allow, Agent: Allow, Text: text, Claims: claims}
+}
+
+func (r Row) notYet(what string) Row {
+	r.NotYet = what
+	return r
 }
 
 // Lookup finds the row of a feature.

@@ -10,16 +10,39 @@ import (
 	"time"
 )
 
+// programs are what one go build makes.
+type programs struct {
+	dir, cgo string
+	packages []string
+}
+
+var devclusterPrograms = programs{"e2e/devcluster", "0", []string{"."}}
+
 // Build makes every program of the project, and devcluster.
 func (s *Story) Build(ctx context.Context) error {
-	for _, b := range []struct {
-		dir, cgo string
-		packages []string
-	}{
-		{".", "0", []string{"./plugin/cmd/kubectl-ainode", "./webhook/cmd/ainode-webhook", "./nodeagent/cmd/nvidia-smi-simulated"}},
-		{".", "1", []string{"./nodeagent/cmd/ainode-agent"}}, // cgo: NVML is a C library
-		{"e2e/devcluster", "0", []string{"."}},
-	} {
+	return s.build(ctx,
+		programs{".", "0", []string{"./plugin/cmd/kubectl-ainode", "./webhook/cmd/ainode-webhook", "./nodeagent/cmd/nvidia-smi-simulated"}},
+		programs{".", "1", []string{"./nodeagent/cmd/ainode-agent"}}, // cgo: NVML is a C library
+		devclusterPrograms)
+}
+
+// BuildWebhook makes the webhook and devcluster, for those who need no AI node.
+// Kubernetes and containerd are taken from another story's directory, where one
+// has built them already.
+func (s *Story) BuildWebhook(ctx context.Context, other string) error {
+	if from := filepath.Join(other, "bin"); !exists(s.bin("kube")) && exists(filepath.Join(from, "kube")) {
+		if _, err := s.quiet(ctx, "mkdir", "-p", s.Dir); err != nil {
+			return err
+		}
+		if _, err := s.quiet(ctx, "cp", "-a", from, s.Dir+"/"); err != nil {
+			return err
+		}
+	}
+	return s.build(ctx, programs{".", "0", []string{"./webhook/cmd/ainode-webhook"}}, devclusterPrograms)
+}
+
+func (s *Story) build(ctx context.Context, all ...programs) error {
+	for _, b := range all {
 		if _, err := s.quiet(ctx, "mkdir", "-p", s.bin("")); err != nil {
 			return err
 		}
@@ -41,15 +64,37 @@ func (s *Story) ClusterUp(ctx context.Context) error {
 	return s.readCluster(ctx)
 }
 
+// ClusterDown takes the cluster away and leaves the programs.
+func (s *Story) ClusterDown(ctx context.Context) error {
+	_, err := s.devcluster(ctx, true, "down")
+	return err
+}
+
+// Kubeconfig is the path of the cluster's kubeconfig, once it is up.
+func (s *Story) Kubeconfig() string { return s.cluster.Kubeconfig }
+
 // LoadImages puts the webhook's image on the ordinary node, the demo's image on
 // the GPU machine and into the authenticated registry.
 func (s *Story) LoadImages(ctx context.Context) error {
-	for _, args := range [][]string{
-		{webhookImage, "--add", s.bin("ainode-webhook") + ":/ainode-webhook:0755", "--entrypoint", "/ainode-webhook", "--user", "65532", "--to", "node"},
-		{toolsImage, "--demo", "--to", "node"},
+	if err := s.LoadNodeImages(ctx); err != nil {
+		return err
+	}
+	return s.loadImages(ctx, [][]string{
 		{toolsImage, "--demo", "--to", "machine"},
 		{registryTools, "--demo", "--to", "registry"},
-	} {
+	})
+}
+
+// LoadNodeImages puts the images on the ordinary node alone.
+func (s *Story) LoadNodeImages(ctx context.Context) error {
+	return s.loadImages(ctx, [][]string{
+		{webhookImage, "--add", s.bin("ainode-webhook") + ":/ainode-webhook:0755", "--entrypoint", "/ainode-webhook", "--user", "65532", "--to", "node"},
+		{toolsImage, "--demo", "--to", "node"},
+	})
+}
+
+func (s *Story) loadImages(ctx context.Context, images [][]string) error {
+	for _, args := range images {
 		if _, err := s.devcluster(ctx, true, "load-image", args...); err != nil {
 			return err
 		}
@@ -58,11 +103,20 @@ func (s *Story) LoadImages(ctx context.Context) error {
 }
 
 // InstallChart installs the one chart, hub and target in the same cluster.
-func (s *Story) InstallChart(ctx context.Context) error {
+func (s *Story) InstallChart(ctx context.Context) error { return s.UpgradeChart(ctx) }
+
+// UpgradeChart installs the chart or changes its values: each of set is NAME=VALUE.
+func (s *Story) UpgradeChart(ctx context.Context, set ...string) error {
 	repository, tag, _ := strings.Cut(webhookImage, ":")
-	_, err := s.typed(ctx, "helm", "upgrade", "--install", "ainode", "charts/ainode",
+	args := []string{
+		"upgrade", "--install", "ainode", "charts/ainode",
 		"--namespace", "ainode-system", "--create-namespace", "--wait", "--timeout", "3m",
-		"--set", "image.repository="+repository, "--set", "image.tag="+tag, "--set", "image.pullPolicy=IfNotPresent")
+		"--set", "image.repository=" + repository, "--set", "image.tag=" + tag, "--set", "image.pullPolicy=IfNotPresent",
+	}
+	for _, value := range set {
+		args = append(args, "--set", value)
+	}
+	_, err := s.typed(ctx, "helm", args...)
 	return err
 }
 

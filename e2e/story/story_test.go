@@ -3,6 +3,7 @@ package story
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -95,7 +96,11 @@ func TestStory(t *testing.T) {
 		}
 		_, err := s.devcluster(ctx, true, "down")
 		require.NoError(t, err)
-		require.Empty(t, s.traces(t, id))
+		// The kernel may take a moment to bury what was killed.
+		eventually(t, 10*time.Second, "nothing is left", func() (bool, string) {
+			left := s.traces(t, id)
+			return len(left) == 0, fmt.Sprint(left)
+		})
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"strconv"
 	"strings"
 
 	"sigs.k8s.io/yaml"
@@ -102,6 +103,12 @@ func (f *Fixture) circumstance(with string) error {
 		f.Policy.Profile = contract.Profile(value)
 	case "nameserver":
 		f.Policy.Nameservers = append(f.Policy.Nameservers, value)
+	case "unreachable-seconds":
+		seconds, err := strconv.ParseInt(value, 10, 64)
+		if err != nil {
+			return fmt.Errorf("circumstance %q: %w", with, err)
+		}
+		f.Policy.UnreachableSeconds = seconds
 	case "feature":
 		feature, mode, _ := strings.Cut(value, "=")
 		f.Policy.Overrides[contract.Feature(feature)] = contract.Action(mode)

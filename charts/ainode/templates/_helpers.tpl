@@ -26,7 +26,9 @@ app.kubernetes.io/component: webhook
 {{- end }}
 
 {{/* The four entries of a webhook: one for each pair of facts about a namespace,
-each with its own path, so that the handler needs no look-up.
+each with its own path, so that the handler needs no look-up. While no webhook runs, an
+entry's name is all that the user is shown of us: "failed calling webhook NAME".
+Those that fail closed are named after what to look at.
 dict: ctx, name (of the first), path, conditions (by opted-in), and more (a string of further fields). */}}
 {{- define "ainode.entries" -}}
 {{- $contract := include "ainode.contract" .ctx | fromYaml }}

@@ -95,12 +95,15 @@ func measure(cfg config.Run, cards gpu.Inventory) (measured, error) {
 	if err != nil {
 		return measured{}, err
 	}
-	for text, to := range map[string]*resource.Quantity{cfg.SimulateCPU: &size.CPU, cfg.SimulateMemory: &size.Memory} {
-		if text == "" {
+	for _, claimed := range []struct {
+		text string
+		to   *resource.Quantity
+	}{{cfg.SimulateCPU, &size.CPU}, {cfg.SimulateMemory, &size.Memory}} {
+		if claimed.text == "" {
 			continue
 		}
-		if *to, err = resource.ParseQuantity(text); err != nil {
-			return measured{}, fmt.Errorf("read the simulated amount %q: %w", text, err)
+		if *claimed.to, err = resource.ParseQuantity(claimed.text); err != nil {
+			return measured{}, fmt.Errorf("read the simulated amount %q: %w", claimed.text, err)
 		}
 	}
 	capacity := corev1.ResourceList{

@@ -222,7 +222,7 @@ func (b *Binder) do(ctx context.Context, step Step, record *v1alpha1.AINode) err
 		b.serve(ctx)
 		fresh, err := b.obtain.obtain(ctx, record.Spec.BindEpoch, record.Spec.NodeLabels)
 		if fresh != nil {
-			moved := fresh.Server != b.credential.Server || !bytes.Equal(fresh.CertificateAuthorityData, b.credential.CertificateAuthorityData) ||
+			moved := fresh.Server != b.credential.Server || fresh.TLSServerName != b.credential.TLSServerName || !bytes.Equal(fresh.CertificateAuthorityData, b.credential.CertificateAuthorityData) ||
 				!bytes.Equal(fresh.ClientCAData, b.credential.ClientCAData) || fresh.ServiceAccount != b.credential.ServiceAccount
 			b.credential = fresh
 			b.serving.token.Set(fresh.Token)
@@ -241,6 +241,11 @@ func (b *Binder) do(ctx context.Context, step Step, record *v1alpha1.AINode) err
 		}
 		return err
 	case Release:
+		if still, err := b.confirmed(ctx, record); err != nil || !still {
+			return err
+		}
+		klog.FromContext(ctx).Info("Releasing: every pod is stopped and the credential wiped", "node", b.o.Joined.Node,
+			"recordEpoch", record.Spec.BindEpoch, "recordConfig", record.Spec.ClusterConfigName, "servedEpoch", b.servedEpoch())
 		b.stopServing()
 		if err := b.o.Tenant.StopAll(ctx); err != nil {
 			return fmt.Errorf("stop the pods of the binding: %w", err)
@@ -254,6 +259,31 @@ func (b *Binder) do(ctx context.Context, step Step, record *v1alpha1.AINode) err
 	case Wait, Rest:
 	}
 	return nil
+}
+
+// servedEpoch is the epoch of the stored credential, 0 without one.
+func (b *Binder) servedEpoch() int64 {
+	if b.credential == nil {
+		return 0
+	}
+	return b.credential.Epoch
+}
+
+// confirmed reads the record once more, from the hub's store and not from a watch's
+// memory, before anything is taken away by it: a start against a hub that lags
+// behind may show a binding before this one.
+func (b *Binder) confirmed(ctx context.Context, record *v1alpha1.AINode) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	var now v1alpha1.AINode
+	if err := b.records.Get().Resource("ainodes").Name(b.o.Joined.Node).Do(ctx).Into(&now); err != nil {
+		return false, fmt.Errorf("read the record of %q once more before releasing: %w", b.o.Joined.Node, err)
+	}
+	if now.Spec.ClusterConfigName == record.Spec.ClusterConfigName && now.Spec.BindEpoch == record.Spec.BindEpoch {
+		return true, nil
+	}
+	b.sawRecord(&now)
+	return false, nil
 }
 
 // serve has the tenant run, again after an error.
@@ -377,9 +407,7 @@ func (b *Binder) situation() (Situation, *v1alpha1.AINode) {
 		HubSilent: b.o.Clock.Since(b.began) >= silence,
 		Refused:   b.serving != nil && b.serving.token.Refused(),
 	}
-	if b.credential != nil {
-		s.Credential = b.credential.Epoch
-	}
+	s.Credential = b.servedEpoch()
 	if b.record != nil {
 		s.Record = &Record{
 			ClusterConfigName: b.record.Spec.ClusterConfigName, Epoch: b.record.Spec.BindEpoch, Draining: b.record.Spec.Draining,

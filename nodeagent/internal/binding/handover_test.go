@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
@@ -84,7 +85,9 @@ func TestObtain(t *testing.T) {
 func TestOneMachineHoldsTheLease(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	hub, clock := fake.NewClientset(), testclock.NewFakeClock(start)
+	// add makes the Lease, so that the agent's account need not be able to.
+	hub := fake.NewClientset(&coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: contract.SystemNamespace, Name: identity.HubLease("ai-1")}})
+	clock := testclock.NewFakeClock(start)
 	first := &claimer{hub: hub, node: "ai-1", holder: "one", clock: clock}
 	second := &claimer{hub: hub, node: "ai-1", holder: "two", clock: clock}
 	claim := func(c *claimer) Claim {

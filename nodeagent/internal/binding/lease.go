@@ -6,7 +6,6 @@ import (
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/utils/clock"
@@ -39,17 +38,6 @@ type claimer struct {
 func (c *claimer) claim(ctx context.Context) (state Claim, other string, err error) {
 	leases := c.hub.CoordinationV1().Leases(contract.SystemNamespace)
 	lease, err := leases.Get(ctx, identity.HubLease(c.node), metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		lease = &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{
-			Name: identity.HubLease(c.node), Namespace: contract.SystemNamespace,
-			Labels: map[string]string{contract.NodeNameLabel: c.node},
-		}}
-		c.take(lease)
-		if _, err := leases.Create(ctx, lease, metav1.CreateOptions{}); err != nil {
-			return Unclaimed, "", fmt.Errorf("create the lease of %q: %w", c.node, err)
-		}
-		return Ours, "", nil
-	}
 	if err != nil {
 		return Unclaimed, "", fmt.Errorf("read the lease of %q: %w", c.node, err)
 	}

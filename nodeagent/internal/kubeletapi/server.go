@@ -117,9 +117,6 @@ func (s *Server) handler() http.Handler {
 		mux.HandleFunc(method+" /portForward/{namespace}/{pod}", s.portForward)
 		mux.HandleFunc(method+" /portForward/{namespace}/{pod}/{uid}", s.portForward)
 	}
-	for _, path := range []string{"{namespace}/{pod}/{container}", "{namespace}/{pod}/{uid}/{container}"} {
-		mux.HandleFunc("POST /run/"+path, s.run)
-	}
 	s.handleStats(mux)
 	return s.guarded(mux)
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"time"
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
@@ -12,9 +11,6 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 )
-
-// runTimeout bounds a command of /run, which has no other end than its own.
-const runTimeout = 5 * time.Minute
 
 func (s *Server) exec(w http.ResponseWriter, r *http.Request) {
 	ref := refOf(r)
@@ -81,25 +77,6 @@ func (s *Server) portForward(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	stream(w, r, answer.GetUrl())
-}
-
-// run executes a command without streams, as the kubelet's /run.
-func (s *Server) run(w http.ResponseWriter, r *http.Request) {
-	ref := refOf(r)
-	if pod, _ := s.container(w, ref); pod == nil {
-		return
-	}
-	id, err := s.o.Pods.ContainerID(ref.namespace, ref.name, ref.uid, ref.container)
-	if err != nil {
-		refuse(w, err)
-		return
-	}
-	stdout, stderr, err := s.o.Runtime.ExecSync(r.Context(), id, r.URL.Query()["cmd"], runTimeout)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
-	}
-	_, _ = w.Write(append(stdout, stderr...))
 }
 
 // stream hands the connection to the runtime's streaming server, SPDY and WebSocket

@@ -156,11 +156,12 @@ func (r *Registrar) Run(ctx context.Context) error {
 	})
 	leases := lease.NewController(r.Clock, r.Client, r.Facts.Name, leaseSeconds, nil, leaseRenewal,
 		r.Facts.Name, corev1.NamespaceNodeLease, r.own)
+	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan struct{}, 2)
 	for _, run := range []func(context.Context){informer.RunWithContext, leases.Run} {
 		go func() { run(ctx); ended <- struct{}{} }()
 	}
-	defer func() { <-ended; <-ended }()
+	defer func() { cancel(); <-ended; <-ended }()
 
 	for {
 		timer := r.Clock.NewTimer(checkPeriod)
@@ -177,6 +178,9 @@ func (r *Registrar) Run(ctx context.Context) error {
 			err = r.sync(ctx)
 		}
 		timer.Stop()
+		if errors.Is(err, ErrForeign) {
+			return err
+		}
 		if err != nil && ctx.Err() == nil {
 			klog.FromContext(ctx).Error(err, "Node status not written")
 		}
@@ -184,7 +188,8 @@ func (r *Registrar) Run(ctx context.Context) error {
 }
 
 func (r *Registrar) saw(object any) {
-	if n, ok := object.(*corev1.Node); ok {
+	// Somebody else's Node of our name is none that we look after.
+	if n, ok := object.(*corev1.Node); ok && !foreign(n) {
 		r.current.Store(n)
 	}
 }

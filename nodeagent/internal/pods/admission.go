@@ -30,8 +30,8 @@ const (
 // order: what cannot be helped first, then room. others are the pods that are
 // admitted and whose processes may still live. It returns nil if the pod may run.
 func admit(pod *corev1.Pod, node *corev1.Node, others []*corev1.Pod, reserved []int32) *podstatus.Verdict {
-	if field, why := hostAccess(pod); field != "" {
-		return refuse(reasonNotSupported, fmt.Sprintf("%s: %s", field, why))
+	if verdict := defend(pod); verdict != nil {
+		return verdict
 	}
 	if pod.Spec.OS != nil && pod.Spec.OS.Name != corev1.Linux {
 		return refuse(reasonPodOS, "Failed to admit pod as the OS field doesn't match node OS")

@@ -46,6 +46,12 @@ func (m *Manager) adopt(ctx context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for uid, point := range points {
+		if point.Epoch != m.o.Epoch {
+			if err := m.checkpoints.remove(uid); err != nil {
+				return err
+			}
+			continue
+		}
 		w := newWorker(m, uid)
 		w.pod = point.Pod
 		w.saved = saved{generation: point.Pod.Generation, deleting: point.Pod.DeletionTimestamp != nil, started: true}

@@ -18,6 +18,8 @@ import (
 type checkpoint struct {
 	Pod   *corev1.Pod `json:"pod"`
 	Cards assignment  `json:"cards,omitempty"`
+	// Epoch of the binding that admitted it.
+	Epoch int64 `json:"epoch"`
 }
 
 // checkpoints keeps one file per pod, DIR/UID.json. The object may hold secrets in
@@ -36,11 +38,30 @@ func (c checkpoints) save(uid types.UID, point checkpoint) error {
 		return fmt.Errorf("encode pod %q: %w", uid, err)
 	}
 	temporary := c.path(uid) + ".new"
-	if err := os.WriteFile(temporary, data, 0o600); err != nil {
+	if err := writeSynced(temporary, data); err != nil {
 		return fmt.Errorf("remember pod %q: %w", uid, err)
 	}
 	if err := os.Rename(temporary, c.path(uid)); err != nil {
 		return fmt.Errorf("remember pod %q: %w", uid, err)
+	}
+	return nil
+}
+
+// writeSynced writes a file that is on the disk when it returns, so that a power
+// loss after the rename leaves no empty one.
+func writeSynced(path string, data []byte) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+// clear forgets every pod, readable or not.
+func (c checkpoints) clear() error {
+	if err := os.RemoveAll(c.dir); err != nil {
+		return fmt.Errorf("forget all pods: %w", err)
 	}
 	return nil
 }

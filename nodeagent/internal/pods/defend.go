@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/ainode/ainode/api/contract"
+	"github.com/ainode/ainode/nodeagent/internal/podstatus"
 )
 
 // defended are the rows of the support table that keep pods off the machine, and
@@ -24,6 +25,14 @@ var defended = []contract.Feature{
 // The pod's API object may say anything; nothing turns this off.
 func hostAccess(pod *corev1.Pod) (field, why string) {
 	return firstDefended(pod, func(string) bool { return true })
+}
+
+// defend refuses a pod by hostAccess; nil if there is nothing to refuse.
+func defend(pod *corev1.Pod) *podstatus.Verdict {
+	if field, why := hostAccess(pod); field != "" {
+		return refuse(reasonNotSupported, fmt.Sprintf("%s: %s", field, why))
+	}
+	return nil
 }
 
 // debugAccess is hostAccess for the ephemeral containers alone: they come after

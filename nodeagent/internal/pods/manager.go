@@ -151,7 +151,10 @@ func (m *Manager) judge(w *worker, pod *corev1.Pod) {
 	if pod.DeletionTimestamp != nil {
 		return
 	}
-	if pod.Status.StartTime == nil {
+	if pod.Status.StartTime != nil {
+		// Whoever may write a pod's status could make it look admitted.
+		w.verdict = defend(pod)
+	} else {
 		w.fresh = true // else its sandbox or checkpoint had been found at the start
 		w.verdict = admit(pod, m.o.Node(), m.others(pod.UID), m.o.ReservedPorts)
 	}

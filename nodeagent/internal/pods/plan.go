@@ -289,6 +289,10 @@ func (p *planner) restart(c *corev1.Container, last *runtimeapi.ContainerStatus)
 		p.plan.start = append(p.plan.start, starting{name: c.Name})
 		return
 	}
+	if live(last) {
+		p.killUnknown(last) // never a second one beside it
+		return
+	}
 	attempt := last.GetMetadata().GetAttempt()
 	if last.State == runtimeapi.ContainerState_CONTAINER_CREATED && p.lastInSandbox(c.Name) != nil {
 		p.plan.start = append(p.plan.start, starting{name: c.Name, attempt: attempt, resume: last.Id})

@@ -3,6 +3,7 @@ package pods
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -37,6 +38,9 @@ func (w *worker) sandboxConfig(pod *corev1.Pod, attempt uint32) (*runtimeapi.Pod
 
 func (w *worker) containerConfig(ctx context.Context, pod *corev1.Pod, c *corev1.Container, attempt uint32, p prepared, mounts []*runtimeapi.Mount) (*runtimeapi.ContainerConfig, error) {
 	cards := w.cards[c.Name]
+	if asked := gpusOf(c); len(cards) != asked {
+		return nil, fmt.Errorf("the container asks for %d cards and %d are known to be its own: delete the pod to have it placed anew", asked, len(cards))
+	}
 	var devices []string
 	for _, card := range cards {
 		devices = append(devices, w.m.o.Cards.CDIDevice(card))

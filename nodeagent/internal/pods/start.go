@@ -176,7 +176,7 @@ func (w *worker) ensureSandbox(ctx context.Context, t *task) (id string, err err
 	if t.plan.attempt > 0 {
 		w.event(podRef(t.pod), corev1.EventTypeNormal, eventSandboxChanged, "Pod sandbox changed, it will be killed and re-created.")
 	}
-	return w.m.o.Runtime.RunPodSandbox(ctx, config, "")
+	return w.m.o.Runtime.RunPodSandbox(context.WithoutCancel(ctx), config, "")
 }
 
 // prepare brings the image and makes the environment, which may need objects of
@@ -230,7 +230,9 @@ func (w *worker) startContainer(ctx context.Context, t *task, c *corev1.Containe
 		}
 		w.event(containerRef(t.pod, c.Name), corev1.EventTypeNormal, eventCreated, "Container created")
 	}
-	if err := w.m.o.Runtime.StartContainer(ctx, id); err != nil {
+	// Not to be cut off half-way, by a deletion or by the agent's end: a call that is
+	// cancelled may come about all the same, or leave a container that never ran.
+	if err := w.m.o.Runtime.StartContainer(context.WithoutCancel(ctx), id); err != nil {
 		return stepFailed(podstatus.RunContainerError, err)
 	}
 	w.event(containerRef(t.pod, c.Name), corev1.EventTypeNormal, eventStarted, "Container started")
@@ -275,7 +277,7 @@ func (w *worker) createContainer(ctx context.Context, t *task, c *corev1.Contain
 	if err := os.MkdirAll(logs, 0o755); err != nil { //nolint:gosec // log readers of the machine
 		return "", stepFailed(podstatus.CreateContainerError, err)
 	}
-	id, err := w.m.o.Runtime.CreateContainer(ctx, sandbox, config, sandboxConfig)
+	id, err := w.m.o.Runtime.CreateContainer(context.WithoutCancel(ctx), sandbox, config, sandboxConfig)
 	if err != nil {
 		return "", stepFailed(podstatus.CreateContainerError, err)
 	}

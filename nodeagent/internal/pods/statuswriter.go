@@ -143,8 +143,8 @@ func (s *statusWriter) writeLatest(ctx context.Context) error {
 	answer, err := s.client.CoreV1().Pods(base.Namespace).Patch(ctx, base.Name, types.StrategicMergePatchType, patch,
 		metav1.PatchOptions{}, "status")
 	switch {
-	case apierrors.IsNotFound(err), apierrors.IsConflict(err):
-		s.done(want, nil, true) // gone, or the name has another UID now
+	case apierrors.IsNotFound(err):
+		s.done(want, nil, true)
 		return nil
 	case err != nil:
 		return fmt.Errorf("write the status of pod %s/%s: %w", base.Namespace, base.Name, err)

@@ -97,11 +97,11 @@ func (w *worker) release() {
 // settle frees what a pod holds that has ended and stays in the API. Its dead
 // containers stay, so that their logs can be read.
 func (w *worker) settle(ctx context.Context, t *task) error {
-	w.release()
 	if !w.settled {
 		if err := w.dismantle(ctx, t); err != nil {
 			return err
 		}
+		w.release() // not before: a start that was cut off may still have come about
 		if actual, err := w.m.lister.Pod(ctx, w.uid); err == nil {
 			t.actual = actual
 		}
@@ -145,13 +145,13 @@ func (m *Manager) removeCgroup(uid types.UID) error {
 // takeAway ends a deleted pod of which nothing runs: last status, volumes and
 // sandbox gone, then the API object, then what is left on the machine.
 func (w *worker) takeAway(ctx context.Context, t *task) (result, error) {
-	w.release()
 	if !t.absent && !neverRan(t) {
 		w.publish(t, true)
 	}
 	if err := w.dismantle(ctx, t); err != nil {
 		return result{}, err
 	}
+	w.release()
 	if !t.absent {
 		inner, done := w.interruptible(ctx, t.seen)
 		err := w.writer.flush(inner)

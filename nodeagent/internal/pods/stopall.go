@@ -8,32 +8,22 @@ import (
 	"sync"
 	"time"
 
-	"k8s.io/klog/v2"
-
 	"github.com/ainode/ainode/nodeagent/internal/cri"
 )
 
 // StopAll ends every pod of this agent, whatever its epoch, each within grace, and
 // removes sandboxes, volumes and remembered state. It returns when the last process
-// has ended, or, when ctx is done, an error that says what is left. It needs no
+// has ended, or an error that says what is left: call it again then. It needs no
 // API. Call it when Run has returned.
 func (m *Manager) StopAll(ctx context.Context, grace time.Duration) error {
-	for failures := 1; ; failures++ {
-		err := m.stopAllOnce(ctx, grace)
-		if err == nil {
-			m.gpus = newAllocator()
-			m.mu.Lock()
-			clear(m.workers)
-			m.mu.Unlock()
-			return nil
-		}
-		klog.FromContext(ctx).Error(err, "stopping all pods is tried again")
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("stop all pods: %w", errors.Join(ctx.Err(), err))
-		case <-m.o.Clock.After(retryAfter(failures)):
-		}
+	if err := m.stopAllOnce(ctx, grace); err != nil {
+		return fmt.Errorf("stop all pods: %w", err)
 	}
+	m.gpus = newAllocator()
+	m.mu.Lock()
+	clear(m.workers)
+	m.mu.Unlock()
+	return nil
 }
 
 func (m *Manager) stopAllOnce(ctx context.Context, grace time.Duration) error {
@@ -58,12 +48,8 @@ func (m *Manager) stopAllOnce(ctx context.Context, grace time.Duration) error {
 	for _, uid := range uids {
 		errs = append(errs, m.o.Volumes.Teardown(ctx, uid))
 	}
-	points, err := m.checkpoints.load()
-	errs = append(errs, err)
-	for uid := range points {
-		errs = append(errs, m.checkpoints.remove(uid))
-	}
-	return errors.Join(errs...)
+	// What can't be read is forgotten like the rest: nothing of it lives.
+	return errors.Join(append(errs, m.checkpoints.clear())...)
 }
 
 // endPods ends pods by what the runtime knows of them alone, all at once, and

@@ -118,7 +118,7 @@ func (w *worker) remember(ctx context.Context, t *task) {
 	if w.saved == now {
 		return
 	}
-	point := checkpoint{Pod: t.pod.DeepCopy(), Cards: w.cards}
+	point := checkpoint{Pod: t.pod.DeepCopy(), Cards: w.cards, Epoch: w.m.o.Epoch}
 	point.Pod.ManagedFields = nil
 	if point.Pod.Status.StartTime == nil {
 		started := metav1.NewTime(w.m.o.Clock.Now())

@@ -111,6 +111,23 @@ func TestPhase(t *testing.T) {
 	}
 }
 
+// Whoever reads a terminal phase gives the pod's cards away.
+func TestNoTerminalPhaseOverALivingProcess(t *testing.T) {
+	t.Parallel()
+	in := Input{
+		Pod: pod(corev1.RestartPolicyAlways, "a"), Sandbox: ready, Containers: []*runtimeapi.ContainerStatus{running("a")},
+		Verdict: &Verdict{Reason: "DeadlineExceeded", Message: "over"}, Runtime: "containerd", Now: now,
+	}
+	got := Compute(in)
+	require.Equal(t, corev1.PodPending, got.Phase)
+	require.Empty(t, got.Reason)
+
+	in.Containers, in.Ended = []*runtimeapi.ContainerStatus{dead("a", 0, 137, "Error")}, true
+	got = Compute(in)
+	require.Equal(t, corev1.PodFailed, got.Phase)
+	require.Equal(t, "DeadlineExceeded", got.Reason)
+}
+
 func TestRunningPod(t *testing.T) {
 	t.Parallel()
 	p := pod(corev1.RestartPolicyAlways, "a")

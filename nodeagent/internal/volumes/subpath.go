@@ -106,7 +106,8 @@ func (m *Manager) clearTarget(target string, wanted fs.FileInfo) (done bool, err
 
 // makeTarget makes what a mount needs below it: a directory or an empty file.
 func makeTarget(target string, directory bool) error {
-	if err := os.RemoveAll(target); err != nil {
+	// Not RemoveAll: were something still mounted here, it would be the user's data.
+	if err := os.Remove(target); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("clear %q: %w", target, err)
 	}
 	parent := target

@@ -78,7 +78,7 @@ func (w *Walk) want(ctx context.Context, p *Plan) (*v1alpha1.AINode, error) {
 // admit makes the identity of the epoch on the target, proves what it may and may
 // not do, and returns a token of it that is good for ten minutes.
 func (w *Walk) admit(ctx context.Context, p *Plan, epoch int64) (string, error) {
-	if err := w.makeIdentity(ctx, newTargetIdentity(p.Node, epoch)); err != nil || w.DryRun {
+	if err := w.makeIdentity(ctx, newTargetIdentity(p.Node, epoch, p.address)); err != nil || w.DryRun {
 		return "", err
 	}
 	token, err := w.requestToken(ctx, identity.Target(p.Node, epoch))
@@ -111,6 +111,10 @@ func (w *Walk) makeIdentity(ctx context.Context, t targetIdentity) error {
 		role, err = rbac.ClusterRoles().Get(ctx, name, metav1.GetOptions{})
 		if err == nil && role.Annotations[contract.BindEpochAnnotation] != t.clusterRole.Annotations[contract.BindEpochAnnotation] {
 			err = errors.New("there is another one of that name, which is not ours")
+		}
+		if address := t.clusterRole.Annotations[contract.AddressAnnotation]; err == nil && role.Annotations[contract.AddressAnnotation] != address {
+			role.Annotations[contract.AddressAnnotation] = address // it has moved since it was bound
+			role, err = rbac.ClusterRoles().Update(ctx, role, metav1.UpdateOptions{DryRun: w.dryRun()})
 		}
 	}
 	if err != nil {
@@ -153,16 +157,19 @@ func (w *Walk) takeBack(ctx context.Context, p *Plan, epoch int64, because error
 
 func (w *Walk) undo(ctx context.Context, p *Plan, epoch int64) error {
 	if epoch > 0 {
-		if err := w.removeIdentities(ctx, p.Node, epoch); err != nil {
-			return err
-		}
+		mine := false
 		if _, err := w.edit(ctx, p.Node, func(r *v1alpha1.AINode) (bool, error) {
-			mine := r.Spec.ClusterConfigName == p.Config && r.Spec.BindEpoch == epoch
+			// Another bind of the same epoch may have got through meanwhile: a machine
+			// that has its credential keeps it.
+			mine = r.Spec.ClusterConfigName == p.Config && r.Spec.BindEpoch == epoch && !taken(r)
 			if mine {
 				r.Spec.ClusterConfigName, r.Spec.Draining, r.Spec.NodeLabels = "", false, nil
 			}
 			return mine, nil
-		}); err != nil {
+		}); err != nil || !mine {
+			return err
+		}
+		if err := w.removeIdentities(ctx, p.Node, epoch); err != nil {
 			return err
 		}
 	} else {

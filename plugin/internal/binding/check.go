@@ -41,6 +41,8 @@ type Plan struct {
 
 	config   *v1alpha1.ClusterConfig
 	clientCA []byte
+	// address is the machine's, as its agent says.
+	address string
 }
 
 // Check reads everything that speaks against a binding, and changes nothing. The
@@ -57,7 +59,7 @@ func (w *Walk) Check(ctx context.Context, r Request) (*Plan, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read config %q: %w", r.Config, err)
 	}
-	p := &Plan{Request: r, config: config}
+	p := &Plan{Request: r, config: config, address: record.Status.Address}
 	if err := w.checkRecord(ctx, p, record); err != nil {
 		return nil, err
 	}

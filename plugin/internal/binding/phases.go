@@ -2,14 +2,18 @@ package binding
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/retry"
 
 	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/api/v1alpha1"
@@ -37,9 +41,9 @@ func (w *Walk) Wait(ctx context.Context, p *Plan, epoch int64) error {
 		{"node registered", "the node is not registered", func(ctx context.Context) error {
 			return w.waitNode(ctx, p.Node, func(n *corev1.Node) bool {
 				return n.Annotations[contract.BindEpochAnnotation] == strconv.FormatInt(epoch, 10)
-			})
+			}, func() error { return w.restore(ctx, p.Node) })
 		}, onMachine},
-		{"node Ready", "the node is not Ready", func(ctx context.Context) error { return w.waitNode(ctx, p.Node, ready) },
+		{"node Ready", "the node is not Ready", func(ctx context.Context) error { return w.waitNode(ctx, p.Node, ready, nil) },
 			func(node string) (string, string) { return "See why", "kubectl describe node " + node }},
 		{"logs and exec answer through the API server", "the node does not answer the API server on port 10250 (is its serving certificate approved, can the API server reach its address?)",
 			func(ctx context.Context) error { return w.waitHealthz(ctx, p.Node) },
@@ -111,11 +115,46 @@ func (w *Walk) waitTaken(ctx context.Context, p *Plan, epoch int64) error {
 	return err
 }
 
-func (w *Walk) waitNode(ctx context.Context, name string, done func(*corev1.Node) bool) error {
+func (w *Walk) waitNode(ctx context.Context, name string, done func(*corev1.Node) bool, then func() error) error {
 	_, err := kube.Until(ctx, kube.WatchedNode(w.Target.Core, name), func(n *corev1.Node) (bool, error) {
 		return n != nil && done(n), nil
 	})
+	if err == nil && then != nil {
+		err = then()
+	}
 	return err
+}
+
+// restore puts back the contract's label and taint where somebody has taken them
+// away: ordinary pods would come, and the node itself may change neither.
+func (w *Walk) restore(ctx context.Context, name string) error {
+	nodes := w.Target.Core.CoreV1().Nodes()
+	return retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		node, err := nodes.Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return fmt.Errorf("read node %q: %w", name, err)
+		}
+		labels := map[string]string{contract.NodeLabel: contract.NodeLabelValue, contract.TypeLabel: contract.TypeLabelValue}
+		tainted := slices.ContainsFunc(node.Spec.Taints, func(t corev1.Taint) bool { taint := contract.Taint(); return t.MatchTaint(&taint) })
+		labelled := true
+		for key, value := range labels {
+			labelled = labelled && node.Labels[key] == value
+		}
+		if tainted && labelled {
+			return nil
+		}
+		patch := map[string]any{"metadata": map[string]any{"labels": labels, "resourceVersion": node.ResourceVersion}}
+		if !tainted {
+			patch["spec"] = map[string]any{"taints": append(node.Spec.Taints, contract.Taint())}
+		}
+		raw, err := json.Marshal(patch)
+		if err != nil {
+			return fmt.Errorf("encode a patch: %w", err)
+		}
+		w.Progress.Warn(name, "its label or taint was gone and is put back")
+		_, err = nodes.Patch(ctx, name, types.MergePatchType, raw, metav1.PatchOptions{})
+		return err
+	})
 }
 
 // waitHealthz asks the node through the API server, as kubectl logs does. There is

@@ -25,13 +25,15 @@ type targetIdentity struct {
 }
 
 // newTargetIdentity makes the identity: it may act as the node, and renew its own
-// token, nothing else.
-func newTargetIdentity(node string, epoch int64) targetIdentity {
+// token, nothing else. address is what serving certificates are approved for.
+func newTargetIdentity(node string, epoch int64, address string) targetIdentity {
 	name := identity.Target(node, epoch)
 	meta := metav1.ObjectMeta{
-		Name:        name,
-		Labels:      map[string]string{contract.NodeNameLabel: node},
-		Annotations: map[string]string{contract.BindEpochAnnotation: strconv.FormatInt(epoch, 10)},
+		Name:   name,
+		Labels: map[string]string{contract.NodeNameLabel: node},
+		Annotations: map[string]string{
+			contract.BindEpochAnnotation: strconv.FormatInt(epoch, 10), contract.AddressAnnotation: address,
+		},
 	}
 	inside := *meta.DeepCopy()
 	inside.Namespace = contract.SystemNamespace
@@ -79,9 +81,11 @@ func BindRights(node, config string) (hub, target []preflight.Right) {
 		{Verb: "get", Resource: "namespaces", Name: metav1.NamespaceSystem},
 		{Verb: "get", Resource: "nodes", Name: node},
 		{Verb: "watch", Resource: "nodes", Name: node},
+		{Verb: "patch", Resource: "nodes", Name: node},
 		{Verb: "get", Resource: "nodes", Subresource: "proxy", Name: node},
 		{Verb: "get", Resource: "configmaps", Namespace: metav1.NamespaceSystem, Name: clientCAConfigMap},
 		{Verb: "create", Group: rbac, Resource: "clusterroles"},
+		{Verb: "update", Group: rbac, Resource: "clusterroles", Name: identity.Target(node, 1)},
 		{Verb: "delete", Group: rbac, Resource: "clusterroles", Name: identity.Target(node, 1)},
 		{Verb: "create", Group: rbac, Resource: "clusterrolebindings"},
 		{Verb: "delete", Group: rbac, Resource: "clusterrolebindings", Name: identity.Target(node, 1)},

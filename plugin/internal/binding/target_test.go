@@ -18,7 +18,7 @@ import (
 // The whole might of a machine's identity on the target, word for word.
 func TestTargetIdentityMayActAsItsNodeAndNothingElse(t *testing.T) {
 	t.Parallel()
-	id := newTargetIdentity("ai-1", 7)
+	id := newTargetIdentity("ai-1", 7, "10.0.0.5")
 	require.Equal(t, []rbacv1.PolicyRule{
 		{APIGroups: []string{""}, Resources: []string{"users"}, ResourceNames: []string{"system:node:ai-1"}, Verbs: []string{"impersonate"}},
 		{APIGroups: []string{""}, Resources: []string{"groups"}, ResourceNames: []string{"system:nodes"}, Verbs: []string{"impersonate"}},

@@ -114,10 +114,15 @@ func (w *Walk) Unbind(ctx context.Context, l *Leaving, o UnbindOptions) error {
 			return err
 		}
 		w.Progress.Line(l.Node, "[1/4] cordoned")
-		if err := w.drain(waiting, l.Node, o); err != nil {
-			return err
+		if serves(l.record, l.epoch) {
+			if err := w.drain(waiting, l.Node, o); err != nil {
+				return err
+			}
+			w.Progress.Line(l.Node, "[2/4] drained")
+		} else {
+			// Nobody there would notice an eviction: the release ends the pods, in their grace.
+			w.Progress.Warn(l.Node, "its agent does not serve this binding; its pods are not evicted, they end with the release")
 		}
-		w.Progress.Line(l.Node, "[2/4] drained")
 		if err := w.letGo(ctx, l.Node); err != nil {
 			return err
 		}
@@ -131,6 +136,12 @@ func (w *Walk) Unbind(ctx context.Context, l *Leaving, o UnbindOptions) error {
 	}
 	w.Progress.Line(l.Node, "[4/4] node and identity removed from %q", l.Config)
 	return nil
+}
+
+// serves reports whether the agent looks after the pods of this epoch.
+func serves(record *v1alpha1.AINode, epoch int64) bool {
+	at := record.Status.BindStatus == v1alpha1.Bound || record.Status.BindStatus == v1alpha1.Draining
+	return at && record.Status.ObservedEpoch == epoch && !refused(record)
 }
 
 // letGo is the release: with it the agent stops every pod and wipes the credential.

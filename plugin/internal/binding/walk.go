@@ -171,7 +171,7 @@ func configsOf(configs []v1alpha1.ClusterConfig, node string) []string {
 // and of which epoch it is.
 func ours(node *corev1.Node, newest int64) (epoch int64, ok bool) {
 	epoch, err := strconv.ParseInt(node.Annotations[contract.BindEpochAnnotation], 10, 64)
-	return epoch, err == nil && epoch <= newest && node.Labels[contract.NodeLabel] == contract.NodeLabelValue
+	return epoch, err == nil && epoch <= newest
 }
 
 // patience limits ctx to the walk's timeout.

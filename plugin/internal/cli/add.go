@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -83,6 +84,15 @@ func (o *addOptions) run(ctx context.Context) error {
 	}
 	if err := preflight.Check(ctx, "add AI nodes", preflight.Needs{Cluster: hub, Rights: bootstrap.AddRights(o.node)}); err != nil {
 		return err
+	}
+	if o.joinFile != "" {
+		// Now, and not when everything is made and an earlier join file void.
+		probe, err := os.CreateTemp(dirOf(o.joinFile), ".ainode-*")
+		if err != nil {
+			return fmt.Errorf("write the join file: %w", err)
+		}
+		probe.Close()
+		os.Remove(probe.Name())
 	}
 	added, err := bootstrap.Add(ctx, hub, o.node, at, o.ttl)
 	if err != nil {

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	admissionv1 "k8s.io/api/admission/v1"
@@ -127,7 +129,7 @@ func (h *Handler) endpoint(name string, ns contract.Namespace, judge judge) http
 
 // respond turns a verdict into the API server's terms.
 func respond(in *request, verdict contract.Verdict, err error) *admissionv1.AdmissionResponse {
-	answer := &admissionv1.AdmissionResponse{Allowed: true}
+	answer := &admissionv1.AdmissionResponse{Allowed: true, AuditAnnotations: audit(verdict)}
 	if err == nil && verdict.Denied() {
 		answer.Allowed = false
 		answer.Result = &metav1.Status{Code: http.StatusForbidden, Reason: metav1.StatusReasonForbidden, Message: verdict.Refusal()}
@@ -146,6 +148,23 @@ func respond(in *request, verdict contract.Verdict, err error) *admissionv1.Admi
 	}
 	answer.Warnings = verdict.Warnings()
 	return answer
+}
+
+// audit is what the API server writes into its audit log beside the request: each
+// feature with what was done by it, once, and nothing of the pod.
+//
+//	findings: host-network=strip tolerations=inject
+func audit(verdict contract.Verdict) map[string]string {
+	var said []string
+	for _, f := range verdict.Findings {
+		if entry := fmt.Sprintf("%s=%s", f.Feature, f.Action); !slices.Contains(said, entry) {
+			said = append(said, entry)
+		}
+	}
+	if len(said) == 0 {
+		return nil
+	}
+	return map[string]string{"findings": strings.Join(said, " ")}
 }
 
 func write(w http.ResponseWriter, in review, answer *admissionv1.AdmissionResponse) {

@@ -85,6 +85,7 @@ func TestPodIsChanged(t *testing.T) {
 	require.Contains(t, string(answer.Patch), `{"op":"remove","path":"/spec/hostNetwork"}`)
 	require.Contains(t, strings.Join(answer.Warnings, "\n"), "host-network: spec.hostNetwork was removed")
 	require.NotEmpty(t, observer.findings)
+	require.Equal(t, map[string]string{"findings": "placement=inject tolerations=inject host-network=strip dns=normalise"}, answer.AuditAnnotations)
 }
 
 func TestOtherPodsAreLeftAlone(t *testing.T) {
@@ -129,6 +130,7 @@ spec:
 	require.EqualValues(t, http.StatusForbidden, answer.Result.Code)
 	require.Contains(t, answer.Result.Message, "- gpu: ")
 	require.Contains(t, answer.Result.Message, "- host-path: ")
+	require.Contains(t, answer.AuditAnnotations["findings"], "gpu=deny")
 }
 
 func TestUngatingAddsTheTolerationAlone(t *testing.T) {

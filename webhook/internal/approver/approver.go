@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
@@ -17,6 +18,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/ainode/ainode/api/contract"
+	"github.com/ainode/ainode/api/identity"
 )
 
 const (
@@ -72,20 +76,20 @@ func (a *Approver) Reconcile(ctx context.Context, in reconcile.Request) (reconci
 	if err != nil || decided(csr) {
 		return reconcile.Result{}, nil
 	}
-	node, err := a.client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		return a.leave(ctx, csr, notYet("node %q is not there", name))
-	}
+	address, err := a.boundAt(ctx, name)
 	if err != nil {
-		return reconcile.Result{}, fmt.Errorf("read node %q: %w", name, err)
+		return reconcile.Result{}, err
 	}
-	if err := judge(csr, node); err != nil {
+	if address == "" {
+		return a.leave(ctx, csr, notYet("node %q is not bound here", name))
+	}
+	if err := judge(csr, name, address); err != nil {
 		return a.leave(ctx, csr, err)
 	}
 	approved := csr.DeepCopy()
 	approved.Status.Conditions = append(approved.Status.Conditions, certificatesv1.CertificateSigningRequestCondition{
 		Type: certificatesv1.CertificateApproved, Status: corev1.ConditionTrue, Reason: reason,
-		Message: "every name and address is one of node " + name,
+		Message: "name and address are those that node " + name + " is bound with",
 	})
 	_, err = a.client.CertificatesV1().CertificateSigningRequests().UpdateApproval(ctx, csr.Name, approved, metav1.UpdateOptions{})
 	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
@@ -96,6 +100,24 @@ func (a *Approver) Reconcile(ctx context.Context, in reconcile.Request) (reconci
 	}
 	log.FromContext(ctx).Info("Serving certificate approved", "csr", csr.Name, "node", name)
 	return reconcile.Result{}, nil
+}
+
+// boundAt is the address that bind has recorded for the node's newest epoch, or "".
+// Not the Node's own status: what a node says of itself would get a stolen one a
+// certificate for any name.
+func (a *Approver) boundAt(ctx context.Context, node string) (string, error) {
+	roles, err := a.client.RbacV1().ClusterRoles().List(ctx, metav1.ListOptions{LabelSelector: contract.NodeNameLabel + "=" + node})
+	if err != nil {
+		return "", fmt.Errorf("list the bindings of node %q: %w", node, err)
+	}
+	newest, address := int64(-1), ""
+	for _, role := range roles.Items {
+		epoch, err := strconv.ParseInt(role.Annotations[contract.BindEpochAnnotation], 10, 64)
+		if err == nil && epoch > newest && role.Name == identity.Target(node, epoch) {
+			newest, address = epoch, role.Annotations[contract.AddressAnnotation]
+		}
+	}
+	return address, nil
 }
 
 // leave leaves the request alone and says why. What the Node may still come to

@@ -13,7 +13,6 @@ import (
 	"strings"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
-	corev1 "k8s.io/api/core/v1"
 
 	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/api/identity"
@@ -40,15 +39,11 @@ func nodeOf(csr *certificatesv1.CertificateSigningRequest) (string, error) {
 	return name, nil
 }
 
-// judge says what is wrong with the request of an AI node, or nil. Every name
-// and address that the certificate is to hold must be one that the API has for
-// that Node.
-func judge(csr *certificatesv1.CertificateSigningRequest, node *corev1.Node) error {
+// judge says what is wrong with the request of an AI node, or nil. The certificate
+// may hold the node's name and the address it is bound with, nothing else.
+func judge(csr *certificatesv1.CertificateSigningRequest, node, address string) error {
 	if !slices.Contains(csr.Spec.Groups, identity.NodesGroup) {
 		return fmt.Errorf("the requestor is not in group %s", identity.NodesGroup)
-	}
-	if node.Labels[contract.NodeLabel] != contract.NodeLabelValue {
-		return notYet("node %q has no label %s: it is no AI node", node.Name, contract.NodeLabel)
 	}
 	block, _ := pem.Decode(csr.Spec.Request)
 	if block == nil || block.Type != "CERTIFICATE REQUEST" {
@@ -70,7 +65,7 @@ func judge(csr *certificatesv1.CertificateSigningRequest, node *corev1.Node) err
 	if err := judgeUsages(csr.Spec.Usages); err != nil {
 		return err
 	}
-	return judgeNames(request, node)
+	return judgeNames(request, node, address)
 }
 
 // judgeUsages wants what the signer wants: server auth and digital signature,
@@ -91,7 +86,7 @@ func judgeUsages(usages []certificatesv1.KeyUsage) error {
 	return nil
 }
 
-func judgeNames(request *x509.CertificateRequest, node *corev1.Node) error {
+func judgeNames(request *x509.CertificateRequest, node, address string) error {
 	if len(request.URIs) > 0 || len(request.EmailAddresses) > 0 {
 		return errors.New("URIs and email addresses have no place in a serving certificate")
 	}
@@ -99,19 +94,13 @@ func judgeNames(request *x509.CertificateRequest, node *corev1.Node) error {
 		return errors.New("it names no address")
 	}
 	for _, name := range request.DNSNames {
-		if !slices.ContainsFunc(node.Status.Addresses, func(a corev1.NodeAddress) bool {
-			dns := a.Type == corev1.NodeHostName || a.Type == corev1.NodeInternalDNS || a.Type == corev1.NodeExternalDNS
-			return dns && a.Address == name
-		}) {
-			return notYet("name %q is none of node %q", name, node.Name)
+		if name != node {
+			return fmt.Errorf("name %q is not that of node %q", name, node)
 		}
 	}
 	for _, ip := range request.IPAddresses {
-		if !slices.ContainsFunc(node.Status.Addresses, func(a corev1.NodeAddress) bool {
-			address := a.Type == corev1.NodeInternalIP || a.Type == corev1.NodeExternalIP
-			return address && ip.Equal(net.ParseIP(a.Address))
-		}) {
-			return notYet("address %s is none of node %q", ip, node.Name)
+		if !ip.Equal(net.ParseIP(address)) {
+			return fmt.Errorf("address %s is not %s, which node %q is bound with (moved? bind it again)", ip, address, node)
 		}
 	}
 	return nil

@@ -42,14 +42,15 @@ const (
 )
 
 // Renew looks at the Secret's data and returns what should be there instead, and
-// whether that differs. Data that can't be read counts as absent.
+// whether that differs. Data that can't be read counts as absent. Without the CA's
+// key a new CA is made: taking ca.key out of the Secret is how to ask for one.
 func Renew(data map[string][]byte, names []string, now time.Time) (map[string][]byte, bool, error) {
 	cas := valid(parse(data[keyCACert]), now)
 	key, err := parseKey(data[keyCAKey])
 	if len(cas) == 0 || err != nil || !cas[0].PublicKey.(interface{ Equal(crypto.PublicKey) bool }).Equal(key.Public()) {
-		cas = nil // a bundle without its key can sign nothing
+		key = nil // a bundle without its key signs nothing, but is trusted on: what it signed is being shown
 	}
-	if len(cas) == 0 || due(cas[0], now) {
+	if key == nil || due(cas[0], now) {
 		ca, caKey, err := newCA(now)
 		if err != nil {
 			return nil, false, err

@@ -68,6 +68,25 @@ func TestDamageIsRepaired(t *testing.T) {
 	require.Equal(t, sound[keyCACert], other[keyCACert])
 }
 
+// Whoever takes the CA's key out of the Secret gets a new CA, and no handshake
+// fails for it: the old one is trusted on until the new one is known.
+func TestCAWithoutItsKeyIsFollowed(t *testing.T) {
+	t.Parallel()
+	data, _ := renew(t, nil, start)
+	asked := maps.Clone(data)
+	delete(asked, keyCAKey)
+	renewed, changed := renew(t, asked, start)
+	require.True(t, changed)
+	require.True(t, bytes.HasSuffix(renewed[keyCACert], data[keyCACert]))
+	require.Equal(t, data[keyCert], renewed[keyCert])
+	require.True(t, trusts(t, data[keyCACert], renewed, start), "shown before it is known")
+
+	settled, changed := renew(t, renewed, start.Add(settle+skew+time.Minute))
+	require.True(t, changed)
+	require.NotEqual(t, data[keyCert], settled[keyCert])
+	require.True(t, trusts(t, renewed[keyCACert], settled, start.Add(2*time.Hour)))
+}
+
 // Over thirty years, looked at again and again: every handshake succeeds, also against
 // API servers that learn of a new bundle half an hour late.
 func TestRotationDropsNoHandshake(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strconv"
 	"strings"
 
 	"k8s.io/component-base/version"
@@ -54,6 +55,12 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		}
 		o.policy.Nameservers = append(o.policy.Nameservers, s)
 		return nil
+	})
+	f.Func("unreachable-seconds", "seconds that a pod stays bound to a node that is not ready or unreachable, in place of the API server's 300; 0 (default) leaves those", func(s string) (err error) {
+		if o.policy.UnreachableSeconds, err = strconv.ParseInt(s, 10, 64); err != nil {
+			return errors.New("write a number of seconds")
+		}
+		return o.policy.Validate()
 	})
 	f.BoolVar(&o.assumeRestricted, "assume-restricted", false, "treat every namespace as one that enforces Pod Security restricted (clusters whose default level that is)")
 	show := f.Bool("version", false, "print the version")
