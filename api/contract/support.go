@@ -17,13 +17,11 @@ The webhook judges every pod of an AI node by this table, and no other pod. A po
 
 | mode | what it means |
 |---|---|
-| allow | left alone |
-| warn | left alone and told |
-| inject | added, and told |
-| normalise | turned into what AI nodes have, and told |
-| strip | removed, and told |
-| deny | refused |
-
+`)
+	for _, mode := range []Action{Allow, Warn, Inject, Normalise, Strip, Deny} {
+		fmt.Fprintf(&b, "| %s | %s |\n", mode, mode.Meaning())
+	}
+	b.WriteString(`
 The mode of a row is what it mostly does; its text says the rest. ` + "`aliclouddb`" + ` is the default profile and keeps the vendor's
 promises; ` + "`agent`" + ` allows besides what our own node agent honours. An override sets another mode for one feature
 (chart value ` + "`admission.features`" + `).

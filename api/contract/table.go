@@ -44,11 +44,21 @@ type Row struct {
 	// NotYet is what of the promise our node agent does not keep yet, for
 	// SUPPORT.md and explain; empty where all of it is there.
 	NotYet string
+	// Fix says what to write instead; there where a pod may be changed, told or refused.
+	Fix string
 	// Claims are the fields that the row speaks for, as Type.Field of the core API.
 	Claims []string
 
 	places bool          // part of Place; else part of Strip
 	rule   func(*review) // nil where there is nothing in a pod to look at
+}
+
+// Meaning says what a mode does.
+func (a Action) Meaning() string { return meanings[a] }
+
+var meanings = map[Action]string{
+	Allow: "left alone", Warn: "left alone and told", Inject: "added, and told",
+	Normalise: "turned into what AI nodes have, and told", Strip: "removed, and told", Deny: "refused",
 }
 
 // Table is the support table, in the order in which its rules look at a pod: a
@@ -58,6 +68,7 @@ var Table = []Row{
 		Feature: "placement", Seed: "by nodeSelector or nodeName",
 		Default: Inject, Agent: Inject, Overrides: []Action{Warn},
 		Text:   "A pod that opts in by label gets the AI nodes' nodeSelector. The others already say where they go.",
+		Fix:    "nothing needs to be written; to be exact, write the nodeSelector yourself",
 		Claims: []string{"PodSpec.NodeSelector", "PodSpec.NodeName"},
 		places: true, rule: placement,
 	},
@@ -66,6 +77,7 @@ var Table = []Row{
 		Default: Inject, Agent: Inject,
 		Text: "The toleration of the AI nodes' taint is added unless an existing one tolerates the taint by Kubernetes' own rule; wider ones count. " +
 			"With the chart value admission.unreachableSeconds, the API server's 300 s for nodes that are not ready or unreachable become longer; off.",
+		Fix:    "nothing needs to be written",
 		Claims: []string{"PodSpec.Tolerations"},
 		places: true, rule: tolerations,
 	},
@@ -75,6 +87,7 @@ var Table = []Row{
 		Text: "Whole cards, the same in limits and requests. A side that is missing is copied from the other; " +
 			"both set and unequal, fractions, negatives and what is no number: refused. MIG slices are counted alike. " +
 			"The label " + GPUsLabel + ": \"N\" puts N cards into the first container where no container asks for any.",
+		Fix:    "write the same whole number of cards in resources.limits and resources.requests",
 		Claims: []string{"Container.Resources", "EphemeralContainerCommon.Resources"},
 		places: true, rule: gpu,
 	},
@@ -83,12 +96,14 @@ var Table = []Row{
 		Default: Deny, Agent: Deny, Overrides: []Action{Allow, Warn},
 		Text: "A DaemonSet that selects AI nodes is refused. One that only tolerates everything is none of the webhook's business: " +
 			"check and doctor tell of it, and the agent leaves its pods Pending, quietly.",
+		Fix:  "use a Deployment or StatefulSet, or keep the DaemonSet off AI nodes by a node affinity",
 		rule: daemonSet,
 	},
 	{
 		Feature: "host-network", Seed: "unsupported",
 		Default: Strip, Agent: Strip, Overrides: []Action{Deny},
 		Text:   "Removed, with the hostPorts that the API server filled in because of it: the AI node's network is not the cluster's.",
+		Fix:    "remove it; the pod is reached at its own address",
 		Claims: []string{"PodSpec.HostNetwork"},
 		rule:   hostNetwork,
 	},
@@ -96,6 +111,7 @@ var Table = []Row{
 		Feature: "host-port", Seed: "no real port mapping on the node",
 		Default: Strip, Agent: Strip, Overrides: []Action{Deny},
 		Text:   "hostPort and hostIP are removed; the containerPort answers at the pod's own address.",
+		Fix:    "remove it and call the containerPort at the pod's address",
 		Claims: []string{"Container.Ports", "EphemeralContainerCommon.Ports"},
 		rule:   hostPort,
 	},
@@ -103,6 +119,7 @@ var Table = []Row{
 		Feature: "host-pid", Seed: "unsupported",
 		Default: Strip, Agent: Strip, Overrides: []Action{Deny},
 		Text:   "Removed: a pod sees its own processes only.",
+		Fix:    "remove it",
 		Claims: []string{"PodSpec.HostPID"},
 		rule:   hostPID,
 	},
@@ -110,6 +127,7 @@ var Table = []Row{
 		Feature: "host-ipc", Seed: "unsupported",
 		Default: Strip, Agent: Strip, Overrides: []Action{Deny},
 		Text:   "Removed: a pod has its own IPC namespace.",
+		Fix:    "remove it; share memory between containers by an emptyDir with medium: Memory",
 		Claims: []string{"PodSpec.HostIPC"},
 		rule:   hostIPC,
 	},
@@ -119,6 +137,7 @@ var Table = []Row{
 		Text: "Removed from the pod and its containers; where that takes away a protection, the warning says which. " +
 			"Kept in a namespace that enforces Pod Security restricted: the pod would be refused without it, and the agent honours it. " +
 			"The profile agent removes only what raises privilege. hostUsers: false is never touched.",
+		Fix: "remove it, and let the image name the user it runs as",
 		Claims: []string{"PodSpec.SecurityContext", "Container.SecurityContext", "EphemeralContainerCommon.SecurityContext",
 			"PodSpec.HostUsers", "SecurityContext.*", "PodSecurityContext.*"},
 		rule: securityContext,
@@ -128,6 +147,7 @@ var Table = []Row{
 		Default: Strip, Agent: Strip, Overrides: []Action{Allow, Warn, Deny},
 		Text: "The automounted token volume and its mounts go, and automountServiceAccountToken: false is set. " +
 			"Of a user's projected volume only the token goes, the other sources stay. A Secret volume counts as a token only where it is mounted at the service-account path.",
+		Fix:    "set automountServiceAccountToken: false; bring a credential of your own in a Secret where one is needed",
 		Claims: []string{"PodSpec.AutomountServiceAccountToken", "VolumeProjection.ServiceAccountToken"},
 		rule:   serviceAccountToken,
 	},
@@ -136,6 +156,7 @@ var Table = []Row{
 		Default: Deny, Agent: Deny,
 		Text: "The host's /dev/shm or a folder below it becomes a memory emptyDir, which is what it was used for. Any other path is refused: " +
 			"no pod reaches the machine's files.",
+		Fix:    "use a PersistentVolumeClaim, a ConfigMap or the image; for shared memory an emptyDir with medium: Memory",
 		Claims: []string{"VolumeSource.HostPath"},
 		rule:   hostPath,
 	},
@@ -145,6 +166,7 @@ var Table = []Row{
 		Text: "Memory stays. On disk: removed where one container mounts it (the path is then the container's own layer, " +
 			"it must exist in the image and be writable); turned into memory where several share it, at or below /dev/shm, and in namespaces " +
 			"that enforce Pod Security restricted. Huge pages are refused. The profile agent keeps emptyDirs on disk.",
+		Fix:    "set medium: Memory with a sizeLimit, or use a PersistentVolumeClaim",
 		Claims: []string{"VolumeSource.EmptyDir"},
 		rule:   emptyDir,
 	},
@@ -152,6 +174,7 @@ var Table = []Row{
 		Feature: "volume-types", Seed: "part of the storage resources",
 		Default: Deny, Agent: Deny,
 		Text: "ConfigMap, Secret, PersistentVolumeClaim, projected (source by source) and downwardAPI are there. Every other type is refused, raw block devices too.",
+		Fix:  "use a PersistentVolumeClaim with volumeMode: Filesystem, or take the data into the image",
 		Claims: []string{"PodSpec.Volumes", "Container.VolumeMounts", "Container.VolumeDevices",
 			"EphemeralContainerCommon.VolumeMounts", "EphemeralContainerCommon.VolumeDevices",
 			"VolumeSource.*", "VolumeProjection.*"},
@@ -161,6 +184,7 @@ var Table = []Row{
 		Feature: "resource-claims", Seed: "not mentioned",
 		Default: Deny, Agent: Deny,
 		Text:   "Dynamic resource allocation is refused: ask for GPUs in limits.",
+		Fix:    "ask for GPUs in resources.limits",
 		Claims: []string{"PodSpec.ResourceClaims", "ResourceRequirements.Claims"},
 		rule:   resourceClaims,
 	},
@@ -169,6 +193,7 @@ var Table = []Row{
 		Default: Strip, Agent: Strip, Overrides: []Action{Deny},
 		Text: "nvidia, nvidia-cdi and nvidia-legacy are removed with the overhead that came with them: AI nodes give GPUs without a runtime class. " +
 			"Others are refused.",
+		Fix:    "remove runtimeClassName",
 		Claims: []string{"PodSpec.RuntimeClassName", "PodSpec.Overhead"},
 		rule:   runtimeClass,
 	},
@@ -177,6 +202,7 @@ var Table = []Row{
 		Default: Normalise, Agent: Normalise, Overrides: []Action{Allow, Warn},
 		Text: "ClusterFirst, ClusterFirstWithHostNet and no dnsPolicy become Default, or None with the configured nameservers where the pod names none itself. " +
 			"None, Default and the pod's dnsConfig stay.",
+		Fix:    "set dnsPolicy: Default, or None with a dnsConfig",
 		Claims: []string{"PodSpec.DNSPolicy", "PodSpec.DNSConfig"},
 		rule:   dns,
 	},
@@ -184,6 +210,7 @@ var Table = []Row{
 		Feature: "service-access", Seed: "a pod cannot call Services",
 		Default: Warn, Agent: Warn, Overrides: []Action{Allow},
 		Text: "Told where an env value, an argument or a command holds a .svc host name or $(…_SERVICE_HOST).",
+		Fix:  "use an address that is reached from outside the cluster",
 		Claims: []string{"Container.Env", "Container.Command", "Container.Args", "EphemeralContainerCommon.Env",
 			"EphemeralContainerCommon.Command", "EphemeralContainerCommon.Args", "PodSpec.EnableServiceLinks"},
 		rule: serviceAccess,
@@ -192,6 +219,7 @@ var Table = []Row{
 		Feature: "pod-affinity", Seed: "only the AI node's own topology",
 		Default: Warn, Agent: Warn, Overrides: []Action{Allow},
 		Text:   "Allowed; a topologyKey that AI nodes do not carry is told.",
+		Fix:    "use the topology of the host name, the zone or the region",
 		Claims: []string{"PodSpec.Affinity"},
 		rule:   podAffinity,
 	},
@@ -199,6 +227,7 @@ var Table = []Row{
 		Feature: "topology-spread", Seed: "only the AI node's own topology",
 		Default: Warn, Agent: Warn, Overrides: []Action{Allow},
 		Text:   "Allowed; a topologyKey that AI nodes do not carry is told.",
+		Fix:    "use the topology of the host name, the zone or the region",
 		Claims: []string{"PodSpec.TopologySpreadConstraints"},
 		rule:   topologySpread,
 	},
@@ -212,6 +241,7 @@ var Table = []Row{
 		Feature: "network-policy", Seed: "not enforced",
 		Default: Allow, Agent: Allow,
 		Text: "NetworkPolicies do not reach pods on AI nodes. Told by check, doctor and bind's preflight (it takes a look-up, and the webhook makes none).",
+		Fix:  "guard the pods by the network that the AI nodes are in",
 	},
 	{
 		Feature: "pod-disruption-budget", Seed: "does not protect pods on AI nodes",

@@ -23,6 +23,10 @@ func TestTableIsSound(t *testing.T) {
 		require.NotEmpty(t, row.Default, row.Feature)
 		require.NotEmpty(t, row.Agent, row.Feature)
 		require.Regexp(t, `\.$`, row.Text, "%s: the text is sentences", row.Feature)
+		require.NotEmpty(t, row.Default.Meaning(), row.Feature)
+		if row.Default != contract.Allow {
+			require.Regexp(t, `[^.]$`, row.Fix, "%s: what to write instead, without a full stop", row.Feature)
+		}
 		require.NotContains(t, row.Overrides, row.Default, "%s: an override is another mode", row.Feature)
 		for _, o := range row.Overrides {
 			require.Contains(t, []contract.Action{contract.Allow, contract.Warn, contract.Strip, contract.Deny}, o, row.Feature)

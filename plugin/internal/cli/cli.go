@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/cli-runtime/pkg/printers"
+	"k8s.io/klog/v2"
 	"k8s.io/kubectl/pkg/util/templates"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -33,10 +34,12 @@ type Env struct {
 
 func (e *Env) progress() *output.Progress { return output.NewProgress(e.ErrOut) }
 
-// Main runs one command line and returns the exit code: 0 done or unchanged, 1 error.
+// Main runs one command line and returns the exit code: 0 done or unchanged, 1 error,
+// 2 findings.
 func Main(ctx context.Context, args []string, streams genericiooptions.IOStreams) int {
 	// Libraries of ours log; a person gets errors, not logs.
 	log.SetLogger(logr.Discard())
+	klog.SetLogger(logr.Discard())
 	version := ownVersion()
 	flags := kube.NewFlags("kubectl-ainode/"+version, streams.ErrOut, printers.AllowsColorOutput(streams.ErrOut))
 	return Run(ctx, args, &Env{
@@ -87,6 +90,7 @@ func NewRoot(env *Env) *cobra.Command {
 	}
 	group("nodes", "Nodes:", newList(env), newDescribe(env), newAdd(env), newRemove(env))
 	group("binding", "Binding:", newImport(env), newConfigs(env), newBind(env), newUnbind(env), newDeleteConfig(env))
+	group("checking", "Checking:", newCheck(env), newExplain(env))
 	group("other", "Other:", newCompletion(env), newVersion(env))
 	root.SetHelpCommand(&cobra.Command{Hidden: true})
 	root.SetUsageTemplate(usage)

@@ -16,9 +16,17 @@ import (
 	"github.com/ainode/ainode/plugin/internal/remedy"
 )
 
+// errFindings ends a command that did what it should and found something.
+var errFindings = errors.New("there are findings")
+
+const findingsExitCode = 2
+
 // report prints an error: what, why, and the command to type next. It returns the
 // exit code.
 func report(w io.Writer, err error) int {
+	if errors.Is(err, errFindings) {
+		return findingsExitCode // the findings have been shown
+	}
 	for _, e := range split(err) {
 		lines := append([]string{text(e)}, remedy.Lines(e)...)
 		if apierrors.IsForbidden(e) && len(lines) == 1 {

@@ -22,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/fake"
@@ -40,6 +41,8 @@ import (
 // controller-runtime's fakes; what only a real one does is the story's matter.
 //
 //	ainode ARGS…            runs the command; stdout and stderr can be compared
+//	found ARGS…             the same, where it ends with findings (exit code 2)
+//	exec kubectl-ainode …   the plugin as people have it, in the script's folder, without any cluster
 //	agent NODE              an agent that does what one does with its record
 //	lease NODE AGE          when the agent was seen last ("never" has no Lease)
 //	deny WORD…              rights that the person lacks (any that holds all words)
@@ -56,6 +59,7 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "",
 		Setup: func(env *testscript.Env) error {
+			env.Setenv("KUBECONFIG", filepath.Join(env.WorkDir, "no-kubeconfig"))
 			w, err := newWorld(env.WorkDir)
 			if err != nil {
 				return err
@@ -66,16 +70,9 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"ainode": func(ts *testscript.TestScript, neg bool, args []string) {
-				for i, a := range args {
-					if strings.HasPrefix(a, "@/") { // a file of the script
-						args[i] = ts.MkAbs(a[2:])
-					}
-				}
-				code := world(ts).run(ts.Stdout(), ts.Stderr(), args)
-				if want := map[bool]int{false: 0, true: 1}[neg]; code != want {
-					ts.Fatalf("exit code %d, want %d", code, want)
-				}
+				runs(ts, map[bool]int{false: 0, true: 1}[neg], args)
 			},
+			"found": func(ts *testscript.TestScript, _ bool, args []string) { runs(ts, findingsExitCode, args) },
 			"agent": func(ts *testscript.TestScript, _ bool, args []string) { ts.Check(world(ts).agent(args[0])) },
 			"lease": func(ts *testscript.TestScript, _ bool, args []string) { ts.Check(world(ts).lease(args[0], args[1])) },
 			"deny": func(ts *testscript.TestScript, _ bool, args []string) {
@@ -86,6 +83,24 @@ func TestScripts(t *testing.T) {
 			"target":  func(ts *testscript.TestScript, _ bool, _ []string) { ts.Check(world(ts).printTarget(ts.Stdout())) },
 		},
 	})
+}
+
+func runs(ts *testscript.TestScript, want int, args []string) {
+	for i, a := range args {
+		if strings.HasPrefix(a, "@/") { // a file of the script
+			args[i] = ts.MkAbs(a[2:])
+		}
+	}
+	if code := world(ts).run(ts.Stdout(), ts.Stderr(), args); code != want {
+		ts.Fatalf("exit code %d, want %d", code, want)
+	}
+}
+
+// TestMain makes this test's binary the plugin where a script calls it.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"kubectl-ainode": func() {
+		os.Exit(Main(context.Background(), os.Args[1:], genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr}))
+	}})
 }
 
 type worldKey struct{}
@@ -108,6 +123,7 @@ type fakeWorld struct {
 	target  *fake.Clientset
 	denied  [][]string
 	unheld  string
+	getter  genericclioptions.RESTClientGetter
 
 	ctx  context.Context
 	end  context.CancelFunc
@@ -150,7 +166,8 @@ func newWorld(dir string) (*fakeWorld, error) {
 		WithStatusSubresource(&v1alpha1.AINode{}, &v1alpha1.ClusterConfig{}).
 		WithIndex(&v1alpha1.AINode{}, metav1.ObjectNameField, func(o client.Object) []string { return []string{o.GetName()} }).Build()
 	w.hub, w.target = w.cluster(core), w.cluster(target)
-	return w, nil
+	w.getter, err = w.serve(dir)
+	return w, err
 }
 
 // cluster is a fake that answers what an API server computes.
@@ -243,6 +260,8 @@ func (w *fakeWorld) Target() (*kube.Cluster, error) {
 		Core: w.target, Records: w.records, As: w.as, ContextName: "Prod_Cluster",
 		Probe: func(context.Context, string) error { return nil }}, nil
 }
+
+func (w *fakeWorld) Getter() genericclioptions.RESTClientGetter { return w.getter }
 
 func (w *fakeWorld) run(stdout, stderr io.Writer, args []string) int {
 	return Run(w.ctx, args, &Env{

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -44,6 +45,8 @@ type Clusters interface {
 	Hub() (*Cluster, error)
 	// Target is the cluster that nodes are bound to; mostly the hub itself.
 	Target() (*Cluster, error)
+	// Getter reaches the target as kubectl's own packages want it.
+	Getter() genericclioptions.RESTClientGetter
 }
 
 // Scheme knows AINode and ClusterConfig.

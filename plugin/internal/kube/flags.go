@@ -80,15 +80,26 @@ func (f *Flags) Hub() (*Cluster, error) {
 	return f.connect("hub", flags)
 }
 
+// Getter implements Clusters.
+func (f *Flags) Getter() genericclioptions.RESTClientGetter {
+	f.WrapConfigFn = f.own
+	return f.ConfigFlags
+}
+
+// own makes cfg one of these commands'.
+func (f *Flags) own(cfg *rest.Config) *rest.Config {
+	cfg.UserAgent = f.UserAgent
+	cfg.QPS, cfg.Burst = 50, 100
+	cfg.WarningHandler = rest.NewWarningWriter(f.Warnings, rest.WarningWriterOptions{Deduplicate: true, Color: f.Color})
+	return cfg
+}
+
 func (f *Flags) connect(name string, flags *genericclioptions.ConfigFlags) (*Cluster, error) {
 	cfg, err := flags.ToRESTConfig()
 	if err != nil {
 		return nil, fmt.Errorf("find the %s cluster: %w", name, err)
 	}
-	cfg.UserAgent = f.UserAgent
-	cfg.QPS, cfg.Burst = 50, 100
-	cfg.WarningHandler = rest.NewWarningWriter(f.Warnings, rest.WarningWriterOptions{Deduplicate: true, Color: f.Color})
-	cluster, err := Connect(name, cfg)
+	cluster, err := Connect(name, f.own(cfg))
 	if err != nil {
 		return nil, err
 	}

@@ -101,3 +101,8 @@ func Table(columns []Column, rows [][]string) *metav1.Table {
 	}
 	return table
 }
+
+// PrintTable writes what has no other form than a table.
+func (f Flags) PrintTable(out io.Writer, table *metav1.Table) error {
+	return f.Print(out, table, func() *metav1.Table { return table })
+}
