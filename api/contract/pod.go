@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -227,7 +226,7 @@ func only(m keys, except string) (string, json.RawMessage) {
 type Security struct {
 	securityFields
 	Raw json.RawMessage `json:"-"`
-	set []string        // names of the fields that are set
+	set bool            // any field of it, also one that this program does not know
 }
 
 type securityFields struct {
@@ -245,6 +244,8 @@ type securityFields struct {
 	SeccompProfile           *profileType `json:"seccompProfile"`
 	AppArmorProfile          *profileType `json:"appArmorProfile"`
 	Sysctls                  []struct{}   `json:"sysctls"`
+	SELinuxOptions           *struct{}    `json:"seLinuxOptions"`
+	WindowsOptions           *struct{}    `json:"windowsOptions"`
 }
 
 type profileType struct {
@@ -260,17 +261,17 @@ func (s *Security) UnmarshalJSON(raw []byte) error {
 	if err := utiljson.Unmarshal(raw, &s.securityFields); err != nil {
 		return fmt.Errorf("decode a security context: %w", err)
 	}
+	if s.set = len(s.protections()) > 0; s.set {
+		return nil // no need to look at each key
+	}
 	var all keys
 	if err := utiljson.Unmarshal(raw, &all); err != nil {
 		return fmt.Errorf("decode a security context: %w", err)
 	}
 	for name, value := range all {
 		unset := bytes.Equal(value, []byte("null")) || name == "procMount" && s.ProcMount == string(corev1.DefaultProcMount)
-		if !unset {
-			s.set = append(s.set, name)
-		}
+		s.set = s.set || !unset
 	}
-	slices.Sort(s.set)
 	return nil
 }
 
@@ -293,6 +294,7 @@ func (o *Object) Pod() (*Pod, error) {
 	if o.Metadata != nil {
 		pod.Metadata = *o.Metadata
 	}
+	pod.Spec.Volumes = make([]Volume, 0, len(o.Spec.Volumes))
 	for i, all := range o.Spec.Volumes {
 		v, err := volume(all)
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"time"
 
 	admissionv1 "k8s.io/api/admission/v1"
@@ -133,6 +134,7 @@ func write(w http.ResponseWriter, apiVersion string, answer *admissionv1.Admissi
 		return
 	}
 	w.Header().Set("Content-Type", jsonType)
+	w.Header().Set("Content-Length", strconv.Itoa(len(raw))) // else net/http sends more than 2 KiB in chunks
 	if _, err := w.Write(raw); err != nil {
 		klog.V(1).InfoS("The API server went away before the answer", "err", err)
 	}

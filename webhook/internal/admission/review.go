@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"mime"
 	"net/http"
+	"sync"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -17,8 +18,8 @@ const (
 	// bodyAtMost bounds a review; the API server takes objects up to 3 MiB, and a
 	// review of an update holds two.
 	bodyAtMost = 8 << 20
-	// bodyAtOnce is how much room a review gets before any of it has come.
-	bodyAtOnce = 64 << 10
+	// bodyKept is the room for a review that is kept for the next one.
+	bodyKept = 64 << 10
 
 	reviewKind = "AdmissionReview"
 	jsonType   = "application/json"
@@ -52,6 +53,10 @@ type refusal struct {
 	code int // of HTTP
 }
 
+// bodies are the rooms for reviews as they come. Nothing that is decoded points
+// into them.
+var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
 // read reads a review. What is wrong with its object alone comes back as
 // unreadable: that can be answered, and the object's owner reads the reason.
 func read[Object any](w http.ResponseWriter, r *http.Request) (in review[Object], unreadable error, refused *refusal) {
@@ -60,8 +65,13 @@ func read[Object any](w http.ResponseWriter, r *http.Request) (in review[Object]
 			return in, nil, &refusal{fmt.Errorf("read the admission review: content type %q is not %s", t, jsonType), http.StatusUnsupportedMediaType}
 		}
 	}
-	var body bytes.Buffer
-	body.Grow(int(min(max(r.ContentLength, 0), bodyAtOnce)) + bytes.MinRead)
+	body := bodies.Get().(*bytes.Buffer)
+	defer func() {
+		if body.Cap() <= bodyKept {
+			body.Reset()
+			bodies.Put(body)
+		}
+	}()
 	if _, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, bodyAtMost)); err != nil {
 		return in, nil, &refusal{fmt.Errorf("read the admission review: %w", err), http.StatusBadRequest}
 	}
