@@ -36,7 +36,7 @@ func securityContext(r *review) {
 }
 
 func (r *review) stripSecurity(s *Security, field, path string) {
-	if len(s.set) == 0 {
+	if !s.set {
 		return
 	}
 	f := Finding{Field: field, Action: Strip, Old: s.Raw, Detail: "pods on AI nodes run without one"}
@@ -62,7 +62,7 @@ func (s *Security) protections() []string {
 	add(s.ReadOnlyRootFilesystem, "readOnlyRootFilesystem")
 	add(s.SeccompProfile.confines(), "seccompProfile")
 	add(s.AppArmorProfile.confines(), "appArmorProfile")
-	add(slices.Contains(s.set, "seLinuxOptions"), "seLinuxOptions")
+	add(s.SELinuxOptions != nil, "seLinuxOptions")
 	return all
 }
 
@@ -86,7 +86,7 @@ func (r *review) lowerSecurity(s *Security, field, path string) {
 	raises(s.ProcMount != "" && s.ProcMount != "Default", "procMount", "an unmasked /proc reaches the machine")
 	raises(s.SeccompProfile.unconfined(), "seccompProfile", "an unconfined container reaches the machine")
 	raises(s.AppArmorProfile.unconfined(), "appArmorProfile", "an unconfined container reaches the machine")
-	raises(slices.Contains(s.set, "windowsOptions"), "windowsOptions", "AI nodes run Linux")
+	raises(s.WindowsOptions != nil, "windowsOptions", "AI nodes run Linux")
 	for i, capability := range s.Capabilities.Add {
 		raises(!slices.Contains(harmless, strings.TrimPrefix(capability, "CAP_")), fmt.Sprintf("capabilities.add[%d]", i),
 			fmt.Sprintf("capability %s reaches beyond the container", cut(capability, 40)),

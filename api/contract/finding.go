@@ -1,6 +1,7 @@
 package contract
 
 import (
+	"bytes"
 	"encoding/json"
 	"slices"
 )
@@ -39,9 +40,13 @@ const (
 // annotation is the value of AdmissionAnnotation after findings were applied to a
 // pod that came with before; a value that is no list is replaced.
 func annotation(before string, findings []Finding) (string, error) {
-	var entries []json.RawMessage
-	if json.Unmarshal([]byte(before), &entries) != nil {
-		entries = nil
+	var kept []json.RawMessage
+	if before != "" && json.Unmarshal([]byte(before), &kept) != nil {
+		kept = nil
+	}
+	entries := make([][]byte, 0, len(kept)+len(findings))
+	for _, raw := range kept {
+		entries = append(entries, raw)
 	}
 	size := len(before)
 	for i, f := range findings {
@@ -66,8 +71,7 @@ func annotation(before string, findings []Finding) (string, error) {
 		}
 		entries = append(entries, raw)
 	}
-	raw, err := json.Marshal(entries)
-	return string(raw), err
+	return "[" + string(bytes.Join(entries, []byte(","))) + "]", nil
 }
 
 func changesOf(findings []Finding) []Finding {

@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"slices"
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -125,25 +125,31 @@ type Resources struct {
 // what is no quantity can be told; nil where the list is absent.
 type Amounts map[string]string
 
-// UnmarshalJSON keeps the GPUs of a resource list.
+// UnmarshalJSON keeps the GPUs of a resource list. Most lists name none, and are
+// not decoded a second time.
 func (a *Amounts) UnmarshalJSON(raw []byte) error {
-	var all map[string]json.RawMessage
+	*a = Amounts{}
+	if bytes.HasPrefix(raw, []byte("{")) && !bytes.Contains(raw, []byte("nvidia.com/")) && !bytes.Contains(raw, []byte(`\`)) {
+		return nil
+	}
+	var all keys
 	if err := utiljson.Unmarshal(raw, &all); err != nil {
 		return fmt.Errorf("decode resources: %w", err)
 	}
 	if all == nil {
 		*a = nil
-		return nil
 	}
-	kept := Amounts{}
 	for name, amount := range all {
 		if IsGPUResource(corev1.ResourceName(name)) {
-			kept[name] = text(amount)
+			(*a)[name] = text(amount)
 		}
 	}
-	*a = kept
 	return nil
 }
+
+// keys is an object of which any key may matter, also one that this program does
+// not know.
+type keys map[string]json.RawMessage
 
 // text is a JSON string's text, and any other value as it stands.
 func text(raw json.RawMessage) string {
@@ -179,16 +185,12 @@ type HostPath struct {
 	Type string `json:"type"`
 }
 
-// UnmarshalJSON finds the volume's type.
-func (v *Volume) UnmarshalJSON(raw []byte) error {
-	var all map[string]json.RawMessage
-	if err := utiljson.Unmarshal(raw, &all); err != nil {
-		return fmt.Errorf("decode a volume: %w", err)
-	}
+// volume finds the type of a volume.
+func volume(all keys) (Volume, error) {
 	if all == nil {
-		return errors.New("decode a volume: it is null")
+		return Volume{}, errors.New("it is null")
 	}
-	*v = Volume{Name: text(all["name"])}
+	v := Volume{Name: text(all["name"])}
 	v.Source, v.Raw = only(all, "name")
 	var err error
 	switch v.Source {
@@ -198,7 +200,7 @@ func (v *Volume) UnmarshalJSON(raw []byte) error {
 		err = utiljson.Unmarshal(v.Raw, &v.HostPath)
 	case "projected":
 		var projected struct {
-			Sources []map[string]json.RawMessage `json:"sources"`
+			Sources []keys `json:"sources"`
 		}
 		err = utiljson.Unmarshal(v.Raw, &projected)
 		for _, source := range projected.Sources {
@@ -206,14 +208,11 @@ func (v *Volume) UnmarshalJSON(raw []byte) error {
 			v.Projected = append(v.Projected, name)
 		}
 	}
-	if err != nil {
-		return fmt.Errorf("decode volume %q: %w", v.Name, err)
-	}
-	return nil
+	return v, err
 }
 
 // only is the one key of m besides except that holds something.
-func only(m map[string]json.RawMessage, except string) (string, json.RawMessage) {
+func only(m keys, except string) (string, json.RawMessage) {
 	var found string
 	for key, value := range m {
 		if key != except && !bytes.Equal(value, []byte("null")) && (found == "" || key < found) {
@@ -227,7 +226,7 @@ func only(m map[string]json.RawMessage, except string) (string, json.RawMessage)
 type Security struct {
 	securityFields
 	Raw json.RawMessage `json:"-"`
-	set []string        // names of the fields that are set
+	set bool            // any field of it, also one that this program does not know
 }
 
 type securityFields struct {
@@ -245,6 +244,8 @@ type securityFields struct {
 	SeccompProfile           *profileType `json:"seccompProfile"`
 	AppArmorProfile          *profileType `json:"appArmorProfile"`
 	Sysctls                  []struct{}   `json:"sysctls"`
+	SELinuxOptions           *struct{}    `json:"seLinuxOptions"`
+	WindowsOptions           *struct{}    `json:"windowsOptions"`
 }
 
 type profileType struct {
@@ -254,41 +255,64 @@ type profileType struct {
 // UnmarshalJSON keeps the context's JSON beside its fields.
 func (s *Security) UnmarshalJSON(raw []byte) error {
 	*s = Security{Raw: bytes.Clone(raw)}
+	if string(raw) == "{}" {
+		return nil // the API server's default
+	}
 	if err := utiljson.Unmarshal(raw, &s.securityFields); err != nil {
 		return fmt.Errorf("decode a security context: %w", err)
 	}
-	var all map[string]json.RawMessage
+	if s.set = len(s.protections()) > 0; s.set {
+		return nil // no need to look at each key
+	}
+	var all keys
 	if err := utiljson.Unmarshal(raw, &all); err != nil {
 		return fmt.Errorf("decode a security context: %w", err)
 	}
 	for name, value := range all {
 		unset := bytes.Equal(value, []byte("null")) || name == "procMount" && s.ProcMount == string(corev1.DefaultProcMount)
-		if !unset {
-			s.set = append(s.set, name)
-		}
+		s.set = s.set || !unset
 	}
-	slices.Sort(s.set)
 	return nil
+}
+
+// Object is the JSON of a pod or a pod template. It decodes as a part of whatever
+// holds it (a review, a workload), so that all of it is read in one pass.
+type Object struct {
+	Metadata *Metadata `json:"metadata"`
+	Spec     *struct {
+		Spec
+		Volumes []keys `json:"volumes"` // before their types are known
+	} `json:"spec"`
+}
+
+// Pod is the pod whose JSON o is.
+func (o *Object) Pod() (*Pod, error) {
+	if o == nil || o.Spec == nil {
+		return nil, errors.New("decode pod: it has no spec")
+	}
+	pod := &Pod{Metadata: Metadata{absent: true}, Spec: o.Spec.Spec}
+	if o.Metadata != nil {
+		pod.Metadata = *o.Metadata
+	}
+	pod.Spec.Volumes = make([]Volume, 0, len(o.Spec.Volumes))
+	for i, all := range o.Spec.Volumes {
+		v, err := volume(all)
+		if err != nil {
+			return nil, fmt.Errorf("decode pod: spec.volumes[%d]: %w", i, err)
+		}
+		pod.Spec.Volumes = append(pod.Spec.Volumes, v)
+	}
+	pod.number()
+	return pod, nil
 }
 
 // Decode reads a pod's JSON.
 func Decode(raw []byte) (*Pod, error) {
-	var parts struct {
-		Metadata *Metadata `json:"metadata"`
-		Spec     *Spec     `json:"spec"`
-	}
-	if err := utiljson.Unmarshal(raw, &parts); err != nil {
+	var o Object
+	if err := utiljson.Unmarshal(raw, &o); err != nil {
 		return nil, fmt.Errorf("decode pod: %w", err)
 	}
-	if parts.Spec == nil {
-		return nil, errors.New("decode pod: it has no spec")
-	}
-	if parts.Metadata == nil {
-		parts.Metadata = &Metadata{absent: true}
-	}
-	pod := &Pod{Metadata: *parts.Metadata, Spec: *parts.Spec}
-	pod.number()
-	return pod, nil
+	return o.Pod()
 }
 
 // FromPod is Decode for a pod that is decoded already.
@@ -316,8 +340,8 @@ func (p *Pod) number() {
 	} {
 		for i, c := range kind.list {
 			if c != nil {
-				c.field = fmt.Sprintf("spec.%s[%d]", kind.name, i)
-				c.path = fmt.Sprintf("/spec/%s/%d", kind.name, i)
+				c.field = "spec." + kind.name + "[" + strconv.Itoa(i) + "]"
+				c.path = "/spec/" + kind.name + "/" + strconv.Itoa(i)
 			}
 		}
 	}

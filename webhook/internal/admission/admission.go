@@ -6,9 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -19,10 +19,6 @@ import (
 
 	"github.com/ainode/ainode/api/contract"
 )
-
-// bodyAtMost bounds a review; the API server takes objects up to 3 MiB, and a
-// review of an update holds two.
-const bodyAtMost = 8 << 20
 
 // Observer is told what was found and how long an answer took. It must not block.
 type Observer interface {
@@ -77,59 +73,37 @@ func (h *Handler) Register(mux *http.ServeMux) {
 		factOptedIn + factRestricted: {OptedIn: true, Restricted: true},
 	} {
 		ns.Restricted = ns.Restricted || h.assumeRestricted
-		for path, judge := range map[string]judge{
-			pathMutatePods: h.mutatePod, pathValidatePods: h.validatePod, pathValidateWorkloads: h.validateWorkload,
-		} {
-			mux.Handle("POST "+path+suffix, h.endpoint(path, ns, judge))
-		}
+		mux.Handle("POST "+pathMutatePods+suffix, endpoint(h, pathMutatePods, ns, h.mutatePod))
+		mux.Handle("POST "+pathValidatePods+suffix, endpoint(h, pathValidatePods, ns, h.validatePod))
+		mux.Handle("POST "+pathValidateWorkloads+suffix, endpoint(h, pathValidateWorkloads, ns, h.validateWorkload))
 	}
 }
 
-// review is what is read of an AdmissionReview.
-type review struct {
-	APIVersion string   `json:"apiVersion"`
-	Kind       string   `json:"kind"`
-	Request    *request `json:"request"`
-}
+// judge answers one request; an error means that the object can't be judged.
+type judge[Object any] func(*request[Object], contract.Namespace) (contract.Verdict, error)
 
-type request struct {
-	UID       string                  `json:"uid"`
-	Kind      metav1.GroupVersionKind `json:"kind"`
-	Operation string                  `json:"operation"`
-	Namespace string                  `json:"namespace"`
-	Object    json.RawMessage         `json:"object"`
-}
-
-// judge answers one request; an error means that the object can't be read.
-type judge func(*request, contract.Namespace) (contract.Verdict, error)
-
-func (h *Handler) endpoint(name string, ns contract.Namespace, judge judge) http.Handler {
+func endpoint[Object any](h *Handler, name string, ns contract.Namespace, judge judge[Object]) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := h.clock.Now()
-		raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, bodyAtMost))
-		if err != nil {
-			http.Error(w, "read the admission review: "+err.Error(), http.StatusBadRequest)
+		in, unreadable, refused := read[Object](w, r)
+		if refused != nil {
+			http.Error(w, refused.Error(), refused.code)
 			return
 		}
-		var in review
-		if err := json.Unmarshal(raw, &in); err != nil {
-			http.Error(w, "decode the admission review: "+err.Error(), http.StatusBadRequest)
-			return
+		var verdict contract.Verdict
+		err := unreadable
+		if err == nil {
+			verdict, err = judge(in.Request, ns)
 		}
-		if in.Kind != "AdmissionReview" || in.Request == nil || in.Request.UID == "" {
-			http.Error(w, "this is no AdmissionReview with a request", http.StatusBadRequest)
-			return
-		}
-		verdict, err := judge(in.Request, ns)
-		answer := respond(in.Request, verdict, err)
+		answer := respond(&in.Request.about, verdict, err)
 		h.observer.Observe(name, verdict.Findings, h.clock.Since(began))
-		write(w, in, answer)
+		write(w, in.APIVersion, answer)
 	})
 }
 
 // respond turns a verdict into the API server's terms.
-func respond(in *request, verdict contract.Verdict, err error) *admissionv1.AdmissionResponse {
-	answer := &admissionv1.AdmissionResponse{Allowed: true, AuditAnnotations: audit(verdict)}
+func respond(in *about, verdict contract.Verdict, err error) *admissionv1.AdmissionResponse {
+	answer := &admissionv1.AdmissionResponse{UID: in.UID, Allowed: true, AuditAnnotations: audit(verdict)}
 	if err == nil && verdict.Denied() {
 		answer.Allowed = false
 		answer.Result = &metav1.Status{Code: http.StatusForbidden, Reason: metav1.StatusReasonForbidden, Message: verdict.Refusal()}
@@ -141,7 +115,7 @@ func respond(in *request, verdict contract.Verdict, err error) *admissionv1.Admi
 		answer.Patch, err = json.Marshal(verdict.Patch)
 	}
 	if err != nil {
-		return &admissionv1.AdmissionResponse{Result: &metav1.Status{
+		return &admissionv1.AdmissionResponse{UID: in.UID, Result: &metav1.Status{
 			Code: http.StatusBadRequest, Reason: metav1.StatusReasonBadRequest,
 			Message: fmt.Sprintf("judge %s by the AI nodes' support table: %v", in.Kind.Kind, err),
 		}}
@@ -167,19 +141,19 @@ func audit(verdict contract.Verdict) map[string]string {
 	return map[string]string{"findings": strings.Join(said, " ")}
 }
 
-func write(w http.ResponseWriter, in review, answer *admissionv1.AdmissionResponse) {
+func write(w http.ResponseWriter, apiVersion string, answer *admissionv1.AdmissionResponse) {
 	type response struct {
 		APIVersion string                         `json:"apiVersion"`
 		Kind       string                         `json:"kind"`
 		Response   *admissionv1.AdmissionResponse `json:"response"`
 	}
-	answer.UID = uid(in.Request.UID)
-	raw, err := json.Marshal(response{APIVersion: in.APIVersion, Kind: in.Kind, Response: answer})
+	raw, err := json.Marshal(response{APIVersion: apiVersion, Kind: reviewKind, Response: answer})
 	if err != nil {
 		http.Error(w, "encode the answer: "+err.Error(), http.StatusInternalServerError)
 		return
 	}
-	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Type", jsonType)
+	w.Header().Set("Content-Length", strconv.Itoa(len(raw))) // else net/http sends more than 2 KiB in chunks
 	if _, err := w.Write(raw); err != nil {
 		klog.V(1).InfoS("The API server went away before the answer", "err", err)
 	}

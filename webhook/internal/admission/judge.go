@@ -1,20 +1,11 @@
 package admission
 
-import (
-	"encoding/json"
-	"fmt"
-
-	"k8s.io/apimachinery/pkg/types"
-
-	"github.com/ainode/ainode/api/contract"
-)
-
-func uid(s string) types.UID { return types.UID(s) }
+import "github.com/ainode/ainode/api/contract"
 
 // mutatePod makes an AI node's pod fit, or refuses it. GPU amounts are refused
 // here and not while validating: the API server's own check comes in between, and
 // its text would be read instead of ours.
-func (h *Handler) mutatePod(in *request, ns contract.Namespace) (contract.Verdict, error) {
+func (h *Handler) mutatePod(in *request[*contract.Object], ns contract.Namespace) (contract.Verdict, error) {
 	moment := contract.OnCreate
 	if in.Operation == "UPDATE" {
 		moment = contract.OnUngate
@@ -24,12 +15,12 @@ func (h *Handler) mutatePod(in *request, ns contract.Namespace) (contract.Verdic
 
 // validatePod looks at the pod that all mutating webhooks have left. What would
 // still have to be changed is only told: the machine defends itself.
-func (h *Handler) validatePod(in *request, ns contract.Namespace) (contract.Verdict, error) {
+func (h *Handler) validatePod(in *request[*contract.Object], ns contract.Namespace) (contract.Verdict, error) {
 	return h.pod(in, ns, contract.Settled)
 }
 
-func (h *Handler) pod(in *request, ns contract.Namespace, moment contract.Moment) (contract.Verdict, error) {
-	pod, err := contract.Decode(in.Object)
+func (h *Handler) pod(in *request[*contract.Object], ns contract.Namespace, moment contract.Moment) (contract.Verdict, error) {
+	pod, err := in.Object.Pod()
 	if err != nil {
 		return contract.Verdict{}, err
 	}
@@ -45,10 +36,10 @@ func (h *Handler) pod(in *request, ns contract.Namespace, moment contract.Moment
 // workload is what is read of a workload: its pod template.
 type workload struct {
 	Spec struct {
-		Template    json.RawMessage `json:"template"`
+		Template    *contract.Object `json:"template"`
 		JobTemplate struct {
 			Spec struct {
-				Template json.RawMessage `json:"template"`
+				Template *contract.Object `json:"template"`
 			} `json:"spec"`
 		} `json:"jobTemplate"`
 	} `json:"spec"`
@@ -56,16 +47,12 @@ type workload struct {
 
 // validateWorkload tells at kubectl apply what will happen to a workload's pods,
 // whose own warnings reach nobody.
-func (h *Handler) validateWorkload(in *request, ns contract.Namespace) (contract.Verdict, error) {
-	var w workload
-	if err := json.Unmarshal(in.Object, &w); err != nil {
-		return contract.Verdict{}, fmt.Errorf("decode %s: %w", in.Kind.Kind, err)
-	}
-	template, prefix := w.Spec.Template, "spec.template."
+func (h *Handler) validateWorkload(in *request[workload], ns contract.Namespace) (contract.Verdict, error) {
+	template, prefix := in.Object.Spec.Template, "spec.template."
 	if in.Kind.Kind == "CronJob" {
-		template, prefix = w.Spec.JobTemplate.Spec.Template, "spec.jobTemplate.spec.template."
+		template, prefix = in.Object.Spec.JobTemplate.Spec.Template, "spec.jobTemplate.spec.template."
 	}
-	pod, err := contract.Decode(template)
+	pod, err := template.Pod()
 	if err != nil {
 		return contract.Verdict{}, err
 	}
