@@ -57,6 +57,9 @@ func Describe(out io.Writer, row contract.Row) error {
 	field("Profile "+string(contract.ProfileAliclouddb), "%s (%s)", row.Default, row.Default.Meaning())
 	field("Profile "+string(contract.ProfileAgent), "%s (%s)", row.Agent, row.Agent.Meaning())
 	field("Vendor's page", "%s", row.Seed)
+	if row.NotYet != "" {
+		field("Not yet", "%s", row.NotYet)
+	}
 	if row.Fix != "" {
 		field("Fix", "%s", row.Fix)
 	}
