@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/api/resource"
 )
@@ -161,9 +162,20 @@ func (r *review) gpuLabel(asked bool, total resource.Quantity) {
 	}, edits...)
 }
 
+// quantity reads an amount that may hold anything. Kubernetes' parser works out
+// every digit: an exponent of nine digits would keep it busy for minutes.
+func quantity(amount string) (resource.Quantity, error) {
+	const longest, exponentAtMost = 40, 3 // digits
+	_, exponent, _ := strings.Cut(strings.ToLower(amount), "e")
+	if len(amount) > longest || len(strings.TrimLeft(exponent, "+-0")) > exponentAtMost {
+		return resource.Quantity{}, resource.ErrFormatWrong
+	}
+	return resource.ParseQuantity(amount)
+}
+
 // cards reads an amount of GPUs; fault says what is wrong with it.
 func cards(amount string) (q resource.Quantity, fault string) {
-	q, err := resource.ParseQuantity(amount)
+	q, err := quantity(amount)
 	if err != nil {
 		return q, fmt.Sprintf("%q is not a number", cut(amount, 40))
 	}

@@ -18,7 +18,8 @@ type Op struct {
 // pod as it came: elements are taken out of lists last, from the end.
 type patch struct {
 	ops   []Op
-	lists []removals
+	lists []*removals
+	named map[string]*removals
 }
 
 type removals struct {
@@ -42,29 +43,32 @@ func remove(path string) edit {
 // all of them goes itself.
 func removeAt(list string, i, length int) edit {
 	return func(p *patch) {
-		at := slices.IndexFunc(p.lists, func(r removals) bool { return r.list == list })
-		if at < 0 {
-			p.lists = append(p.lists, removals{list: list, length: length})
-			at = len(p.lists) - 1
+		r := p.named[list]
+		if r == nil {
+			r = &removals{list: list, length: length}
+			p.lists = append(p.lists, r)
+			if p.named == nil {
+				p.named = map[string]*removals{}
+			}
+			p.named[list] = r
 		}
-		if !slices.Contains(p.lists[at].indices, i) {
-			p.lists[at].indices = append(p.lists[at].indices, i)
-		}
+		r.indices = append(r.indices, i)
 	}
 }
 
 // finish orders the operations: edits in place, then removals, inner lists first.
 func (p *patch) finish() []Op {
-	slices.SortStableFunc(p.lists, func(a, b removals) int {
+	slices.SortStableFunc(p.lists, func(a, b *removals) int {
 		return cmp.Compare(strings.Count(b.list, "/"), strings.Count(a.list, "/"))
 	})
 	ops := p.ops
 	for _, r := range p.lists {
+		slices.Sort(r.indices)
+		r.indices = slices.Compact(r.indices) // two volumes of one name share their mounts
 		if len(r.indices) == r.length {
 			ops = append(ops, Op{Op: "remove", Path: r.list})
 			continue
 		}
-		slices.Sort(r.indices)
 		for _, i := range slices.Backward(r.indices) {
 			ops = append(ops, Op{Op: "remove", Path: fmt.Sprintf("%s/%d", r.list, i)})
 		}

@@ -110,8 +110,9 @@ type review struct {
 	Request
 	pod      *Pod
 	row      *Row
-	override Action // "" where the policy leaves the table's mode
-	gone     []bool // by volume: taken away by an earlier rule
+	override Action               // "" where the policy leaves the table's mode
+	gone     []bool               // by volume: taken away by an earlier rule
+	mounted  map[string][]mountOf // by the volume's name
 	findings []Finding
 	patch    patch
 }
@@ -157,14 +158,24 @@ func (r *review) takeVolume(i int) []edit {
 
 // mounts calls f for every mount of volume i.
 func (r *review) mounts(i int, f func(c *Container, mount int)) {
-	name := r.pod.Spec.Volumes[i].Name
-	r.pod.containers(func(c *Container) {
-		for m := range c.VolumeMounts {
-			if c.VolumeMounts[m].Name == name {
-				f(c, m)
+	if r.mounted == nil { // a search for each volume would take seconds on a pod of 1 MiB
+		r.mounted = map[string][]mountOf{}
+		r.pod.containers(func(c *Container) {
+			for m := range c.VolumeMounts {
+				name := c.VolumeMounts[m].Name
+				r.mounted[name] = append(r.mounted[name], mountOf{c, m})
 			}
-		}
-	})
+		})
+	}
+	for _, m := range r.mounted[r.pod.Spec.Volumes[i].Name] {
+		f(m.container, m.index)
+	}
+}
+
+// mountOf is one mount in one container.
+type mountOf struct {
+	container *Container
+	index     int
 }
 
 // mountedAt reports whether volume i is mounted at dir or, with below, under it.

@@ -1,10 +1,6 @@
 package contract
 
-import (
-	"slices"
-
-	"k8s.io/apimachinery/pkg/api/resource"
-)
+import "slices"
 
 const (
 	mirrorAnnotation           = "kubernetes.io/config.mirror"
@@ -105,6 +101,6 @@ func nonZero(amounts Amounts) bool {
 	if !ok {
 		return false
 	}
-	q, err := resource.ParseQuantity(amount)
+	q, err := quantity(amount)
 	return err != nil || !q.IsZero()
 }

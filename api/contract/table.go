@@ -41,11 +41,11 @@ type Row struct {
 	Overrides []Action
 	// Text says what happens and why, for SUPPORT.md and explain.
 	Text string
+	// Fix says what to write instead; there where a pod may be changed, told or refused.
+	Fix string
 	// NotYet is what of the promise our node agent does not keep yet, for
 	// SUPPORT.md and explain; empty where all of it is there.
 	NotYet string
-	// Fix says what to write instead; there where a pod may be changed, told or refused.
-	Fix string
 	// Claims are the fields that the row speaks for, as Type.Field of the core API.
 	Claims []string
 

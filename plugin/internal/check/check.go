@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/ainode/ainode/api/contract"
 )
@@ -148,7 +149,11 @@ func decode(raw []byte, o Object, s Settings) (*contract.Pod, error) {
 func (o *Object) wrong(field string, err error) error {
 	var mistyped *json.UnmarshalTypeError
 	if errors.As(err, &mistyped) {
-		field = strings.Trim(field+"."+mistyped.Field, ".")
+		for part := range strings.SplitSeq(mistyped.Field, ".") {
+			if part != "" && !unicode.IsUpper(rune(part[0])) { // decoders put the names of Go's embedded types in
+				field = strings.TrimPrefix(field+"."+part, ".")
+			}
+		}
 		err = fmt.Errorf("%s: %s: a %s does not stand here", o.Ref, field, mistyped.Value)
 	}
 	if o.Live() {
