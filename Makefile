@@ -18,7 +18,7 @@ export CGO_CFLAGS := -g -O2 -Wno-deprecated-declarations
 
 .PHONY: help
 help: ## this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: needs ## the whole story on this machine: cluster, AI node, pods; leaves it running (needs root)
@@ -81,6 +81,16 @@ test: needs ## every test: units, the rules of the house, the story and admissio
 .PHONY: unit
 unit: ## the tests that need no cluster
 	$(GO) test $$($(GO) list ./... | grep -vE '/e2e/(story|admission)$$')
+
+.PHONY: bench-admission
+bench-admission: ## the webhook against the least a webhook can do and against the habit (2½ minutes)
+	@$(GO) test ./webhook/internal/admission -run '^$$' -bench '^BenchmarkAdmission$$' -benchtime 1x
+
+FUZZTIME ?= 1m
+.PHONY: fuzz
+fuzz: ## every fuzz target, a minute each (FUZZTIME=10m for longer)
+	@for t in FuzzDecode FuzzEvaluate FuzzStrip FuzzPatch; do $(GO) test ./api/contract -run '^$$' -fuzz "^$$t$$" -fuzztime $(FUZZTIME); done
+	@$(GO) test ./webhook/internal/admission -run '^$$' -fuzz '^FuzzReview$$' -fuzztime $(FUZZTIME)
 
 # A bare machine: the Go toolchain is asked for, the distribution's packages are
 # installed where they are missing.
