@@ -85,7 +85,7 @@ type judge[Object any] func(*request[Object], contract.Namespace) (contract.Verd
 func endpoint[Object any](h *Handler, name string, ns contract.Namespace, judge judge[Object]) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := h.clock.Now()
-		in, unreadable, refused := read[Object](w, r)
+		in, refused, unreadable := read[Object](w, r)
 		if refused != nil {
 			http.Error(w, refused.Error(), refused.code)
 			return

@@ -59,10 +59,10 @@ var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
 // read reads a review. What is wrong with its object alone comes back as
 // unreadable: that can be answered, and the object's owner reads the reason.
-func read[Object any](w http.ResponseWriter, r *http.Request) (in review[Object], unreadable error, refused *refusal) {
+func read[Object any](w http.ResponseWriter, r *http.Request) (in review[Object], refused *refusal, unreadable error) {
 	if t := r.Header.Get("Content-Type"); t != jsonType {
 		if parsed, _, err := mime.ParseMediaType(t); err != nil || parsed != jsonType {
-			return in, nil, &refusal{fmt.Errorf("read the admission review: content type %q is not %s", t, jsonType), http.StatusUnsupportedMediaType}
+			return in, &refusal{fmt.Errorf("read the admission review: content type %q is not %s", t, jsonType), http.StatusUnsupportedMediaType}, nil
 		}
 	}
 	body := bodies.Get().(*bytes.Buffer)
@@ -73,12 +73,12 @@ func read[Object any](w http.ResponseWriter, r *http.Request) (in review[Object]
 		}
 	}()
 	if _, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, bodyAtMost)); err != nil {
-		return in, nil, &refusal{fmt.Errorf("read the admission review: %w", err), http.StatusBadRequest}
+		return in, &refusal{fmt.Errorf("read the admission review: %w", err), http.StatusBadRequest}, nil
 	}
 	if err := utiljson.Unmarshal(body.Bytes(), &in); err != nil {
 		var rest review[json.RawMessage]
 		if utiljson.Unmarshal(body.Bytes(), &rest) != nil {
-			return in, nil, &refusal{fmt.Errorf("decode the admission review: %w", err), http.StatusBadRequest}
+			return in, &refusal{fmt.Errorf("decode the admission review: %w", err), http.StatusBadRequest}, nil
 		}
 		unreadable = err
 		in.APIVersion, in.Kind, in.Request = rest.APIVersion, rest.Kind, nil
@@ -87,7 +87,7 @@ func read[Object any](w http.ResponseWriter, r *http.Request) (in review[Object]
 		}
 	}
 	if in.Kind != reviewKind || in.Request == nil || in.Request.UID == "" {
-		return in, nil, &refusal{errors.New("this is no AdmissionReview with a request"), http.StatusBadRequest}
+		return in, &refusal{errors.New("this is no AdmissionReview with a request"), http.StatusBadRequest}, nil
 	}
-	return in, unreadable, nil
+	return in, nil, unreadable
 }
