@@ -70,7 +70,8 @@ func newCheck(env *Env) *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringSliceVarP(&o.files, "filename", "f", o.files, "Files or folders with manifests, - for standard input.")
 	flags.BoolVarP(&o.recursive, "recursive", "R", o.recursive, "Go through the folders in the folders of -f too.")
-	flags.StringVar(&o.profile, "profile", o.profile, `The profile that the cluster's webhook has: "aliclouddb" or "agent".`)
+	flags.StringVar(&o.profile, "profile", o.profile,
+		fmt.Sprintf("The profile that the cluster's webhook has: %q or %q.", contract.ProfileAliclouddb, contract.ProfileAgent))
 	flags.StringArrayVar(&o.overrides, "override", o.overrides, "FEATURE=MODE that the cluster's webhook has beside its profile. Can be repeated.")
 	flags.BoolVar(&o.settings.Namespace.OptedIn, "namespace-opted-in", false, fmt.Sprintf("Judge as in a namespace with the label %s=true. Of objects in a cluster it is read there.", contract.ScheduleLabel))
 	flags.BoolVar(&o.settings.Namespace.Restricted, "namespace-restricted", false, "Judge as in a namespace that enforces Pod Security restricted. Of objects in a cluster it is read there.")

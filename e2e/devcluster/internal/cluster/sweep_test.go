@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 func newRooms(t *testing.T) (layout.Layout, []cgroup.Hierarchy, subnet.Plan) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("namespaces take root")
+		t.Fatal("namespaces take root: run the tests as root (sudo make test)")
 	}
 	l, err := layout.New(filepath.Join(t.TempDir(), "dc"))
 	if err != nil {
