@@ -2,9 +2,11 @@ package pods
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -52,24 +54,31 @@ type fakeCards []string
 func (c fakeCards) UUIDs() []string              { return c }
 func (c fakeCards) CDIDevice(uuid string) string { return "example.com/gpu=" + uuid }
 
-// recorded keeps events as "REASON MESSAGE".
+// recorded keeps events as "TYPE REASON MESSAGE". An event is in it when the call
+// returns, so what is told before a status is written can be read once that is seen.
 type recorded struct {
-	*record.FakeRecorder
 	mu  sync.Mutex
 	all []string
 }
 
-func record2() *recorded {
-	r := &recorded{FakeRecorder: record.NewFakeRecorder(1000)}
-	go func() {
-		for event := range r.Events {
-			r.mu.Lock()
-			r.all = append(r.all, event)
-			r.mu.Unlock()
-		}
-	}()
-	return r
+var _ record.EventRecorder = &recorded{}
+
+func (r *recorded) Event(_ runtime.Object, kind, reason, message string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.all = append(r.all, kind+" "+reason+" "+message)
 }
+
+func (r *recorded) Eventf(object runtime.Object, kind, reason, format string, args ...any) {
+	r.Event(object, kind, reason, fmt.Sprintf(format, args...))
+}
+
+func (r *recorded) AnnotatedEventf(object runtime.Object, _ map[string]string, kind, reason, format string, args ...any) {
+	r.Eventf(object, kind, reason, format, args...)
+}
+
+// String is read when a wait has failed, not when it begins.
+func (r *recorded) String() string { return strings.Join(r.list(), "\n") }
 
 func (r *recorded) list() []string {
 	r.mu.Lock()
@@ -79,7 +88,7 @@ func (r *recorded) list() []string {
 
 func newMachine(t testing.TB, known ...*corev1.Pod) *machine {
 	t.Helper()
-	m := &machine{t: t, c: critest.Start(t), client: fake.NewClientset(), root: t.TempDir(), epoch: 1, events: record2()}
+	m := &machine{t: t, c: critest.Start(t), client: fake.NewClientset(), root: t.TempDir(), epoch: 1, events: &recorded{}}
 	for _, pod := range known {
 		m.create(pod)
 	}

@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -38,8 +37,6 @@ type Containerd struct {
 	log      string
 }
 
-var build sync.Mutex
-
 // binaries returns the folder of containerd's programs, built if need be.
 // AINODE_CONTAINERD_BIN names another folder that has them.
 func binaries(t testing.TB) string {
@@ -47,11 +44,16 @@ func binaries(t testing.TB) string {
 	if dir := os.Getenv("AINODE_CONTAINERD_BIN"); dir != "" {
 		return dir
 	}
-	build.Lock()
-	defer build.Unlock()
 	cache, err := os.UserCacheDir()
 	require.NoError(t, err)
 	dir := filepath.Join(cache, "ainode-test", "containerd-v2.4.2")
+	require.NoError(t, os.MkdirAll(dir, 0o755))
+	// The tests of several rooms run at once, in a process each: one builds, the
+	// others wait, instead of all compiling the same.
+	lock, err := os.OpenFile(filepath.Join(dir, "building"), os.O_CREATE|os.O_RDWR, 0o600)
+	require.NoError(t, err)
+	defer func() { _ = lock.Close() }() // and so the lock goes
+	require.NoError(t, unix.Flock(int(lock.Fd()), unix.LOCK_EX))
 	for _, program := range programs {
 		if _, err := os.Stat(filepath.Join(dir, program)); err == nil {
 			continue
