@@ -70,17 +70,18 @@ $(BUILD)/golangci-lint-$(GOLANGCI_LINT_VERSION):
 	@mv $(BUILD)/golangci-lint $@
 
 # The story and admission bring up clusters: they need root and take minutes;
-# everything else runs before them, so that a small mistake is told soon.
+# everything else runs before them, so that a small mistake is told soon. A test's
+# time includes the first build of containerd, on whatever the machine has free.
 .PHONY: test
 test: needs ## every test: units, the rules of the house, the story and admission on real parts (needs root)
-	$(GO) test $$($(GO) list ./... | grep -vE '/e2e/(story|admission)$$')
+	$(GO) test -timeout 30m $$($(GO) list ./... | grep -vE '/e2e/(story|admission)$$')
 	cd e2e/devcluster && $(GO) test ./internal/...
 	$(GO) test -v -count=1 -timeout 35m ./e2e/story
 	$(GO) test -v -count=1 -timeout 35m ./e2e/admission
 
 .PHONY: unit
 unit: ## the tests that need no cluster
-	$(GO) test $$($(GO) list ./... | grep -vE '/e2e/(story|admission)$$')
+	$(GO) test -timeout 30m $$($(GO) list ./... | grep -vE '/e2e/(story|admission)$$')
 
 .PHONY: bench-admission
 bench-admission: ## the webhook against the least a webhook can do and against the habit (2½ minutes)

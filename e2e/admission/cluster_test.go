@@ -169,10 +169,10 @@ func refused(t *testing.T, err error, say ...string) {
 	}
 }
 
-// eventually asks until there is no error, for half a minute.
+// eventually asks until there is no error, for two minutes.
 func eventually(t *testing.T, what string, try func() error) {
 	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -181,7 +181,7 @@ func eventually(t *testing.T, what string, try func() error) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within half a minute: %v", what, err)
+			t.Fatalf("%s: not within two minutes: %v", what, err)
 		}
 		<-tick.C
 	}

@@ -93,7 +93,7 @@ func (c *cluster) testViolatingWorkload(t *testing.T) {
 	require.NoError(t, c.delete(t, deployments, "life", "violating"))
 	require.NoError(t, c.patch(t, deployments, "life", "violating", `{"spec":{"template":{"metadata":{"labels":{"v":"2"}}}}}`), "it is going: nobody judges it any more")
 	require.NoError(t, c.patch(t, deployments, "life", "violating", `{"metadata":{"finalizers":null}}`))
-	c.must(t, "wait", "--for=delete", "-n", "life", "deployment/violating", "--timeout=30s")
+	c.must(t, "wait", "--for=delete", "-n", "life", "deployment/violating", "--timeout=2m")
 }
 
 const stripped = `
@@ -125,7 +125,7 @@ func (c *cluster) testAvailable(t *testing.T) {
 	node := c.must(t, "get", "node", "-o", "jsonpath={.items[0].metadata.name}")
 	require.NoError(t, c.patch(t, nodes, "", node, fmt.Sprintf(`{"metadata":{"labels":{%q:%q}}}`, contract.NodeLabel, contract.NodeLabelValue)))
 	c.create(t, deployments, "life", stripped)
-	c.must(t, "rollout", "status", "-n", "life", "deployment/stripped", "--timeout=60s")
+	c.must(t, "rollout", "status", "-n", "life", "deployment/stripped", "--timeout=2m")
 	list, err := c.kube.CoreV1().Pods("life").List(t.Context(), metav1.ListOptions{LabelSelector: "app=stripped"})
 	require.NoError(t, err)
 	require.Len(t, list.Items, 1)
@@ -145,9 +145,9 @@ func (c *cluster) testAvailable(t *testing.T) {
 
 	// Not in the way of the owner: scaled, and gone when deleted.
 	require.NoError(t, c.patch(t, deployments, "life", "stripped", `{"spec":{"replicas":2}}`))
-	c.must(t, "rollout", "status", "-n", "life", "deployment/stripped", "--timeout=60s")
+	c.must(t, "rollout", "status", "-n", "life", "deployment/stripped", "--timeout=2m")
 	require.NoError(t, c.delete(t, deployments, "life", "stripped"))
-	c.must(t, "wait", "--for=delete", "pod", "-n", "life", "-l", "app=stripped", "--timeout=60s")
+	c.must(t, "wait", "--for=delete", "pod", "-n", "life", "-l", "app=stripped", "--timeout=2m")
 	_, err = c.any.Resource(nodes).Patch(t.Context(), node, types.JSONPatchType,
 		[]byte(`[{"op":"remove","path":"/metadata/labels/alibabacloud.com~1virtual-node"}]`), metav1.PatchOptions{})
 	require.NoError(t, err)

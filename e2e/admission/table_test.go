@@ -384,7 +384,7 @@ func (o *oracle) testPolicies(t *testing.T) {
 		slices.Sort(values)
 		old := strings.Fields(o.must(t, "get", "pods", "-n", system, "-l", webhookPods, "-o", "name"))
 		require.NoError(t, o.UpgradeChart(t.Context(), append(values, "replicaCount=1")...))
-		o.must(t, append([]string{"wait", "-n", system, "--for=delete", "--timeout=60s"}, old...)...)
+		o.must(t, append([]string{"wait", "-n", system, "--for=delete", "--timeout=2m"}, old...)...)
 		o.compare(t, s)
 		o.compareWorkloads(t, s)
 	}

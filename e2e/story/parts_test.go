@@ -49,7 +49,7 @@ func (s *Story) testJoin(t *testing.T) {
 	s.must(t, "ainode", "remove", "ai-late")
 
 	require.NoError(t, s.StartAgent(ctx))
-	eventually(t, 30*time.Second, "the agent reports", func() (bool, string) {
+	eventually(t, 2*time.Minute, "the agent reports", func() (bool, string) {
 		out := s.must(t, "get", "ainode", Node, "-o", "jsonpath={.status.bindStatus} {.status.gpus[*].uuid}")
 		return strings.HasPrefix(out, "Unbound GPU-"), out
 	})
@@ -109,7 +109,7 @@ func (s *Story) testPods(t *testing.T) {
 		}
 	}
 	require.Len(t, cards, 6)
-	s.must(t, "wait", "--for=jsonpath={.status.gpusInUse}=6", "ainode/"+Node, "--timeout=30s")
+	s.must(t, "wait", "--for=jsonpath={.status.gpusInUse}=6", "ainode/"+Node, "--timeout=2m")
 	require.Contains(t, s.must(t, "ainode", "list"), "6/8")
 	if !exists("/dev/nvidiactl") {
 		require.Contains(t, s.must(t, "exec", "plain", "--", "nvidia-smi"), "SIMULATED")
@@ -120,9 +120,13 @@ func (s *Story) testPods(t *testing.T) {
 	limit := s.must(t, "exec", "ray-gpu", "--", "sh", "-c", "cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || true")
 	require.Equal(t, fmt.Sprint(12<<30), strings.TrimSpace(limit))
 
-	for _, reason := range []string{"Pulling", "Pulled", "Created", "Started"} {
-		require.Contains(t, s.must(t, "get", "events", "--field-selector", "involvedObject.name=ray-gpu"), reason)
-	}
+	// Events are sent on their own way, and may come later than the status they explain.
+	eventually(t, 2*time.Minute, "the events of a start", func() (bool, string) {
+		out := s.must(t, "get", "events", "--field-selector", "involvedObject.name=ray-gpu")
+		return !slices.ContainsFunc([]string{"Pulling", "Pulled", "Created", "Started"}, func(reason string) bool {
+			return !strings.Contains(out, reason)
+		}), out
+	})
 }
 
 func trueConditions(pod corev1.Pod) []corev1.PodConditionType {
@@ -175,11 +179,15 @@ func (s *Story) testKubectl(t *testing.T) {
 	cancel()
 	_ = cmd.Wait()
 
-	address := s.must(t, "get", "endpointslices", "-l", "kubernetes.io/service-name=inference", "-o", "jsonpath={.items[0].endpoints[0].addresses[0]}:{.items[0].ports[0].port}")
-	require.Equal(t, s.cluster.Machines[0].Address+":8080", address)
+	address := s.cluster.Machines[0].Address + ":8080"
+	eventually(t, 2*time.Minute, "the pod is the Service's endpoint", func() (bool, string) {
+		out := s.must(t, "get", "endpointslices", "-l", "kubernetes.io/service-name=inference", "-o",
+			"jsonpath={range .items[*]}{.endpoints[*].addresses[*]}:{.ports[*].port}{end}")
+		return out == address, out
+	})
 	s.apply(t, `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"caller"},"spec":{"restartPolicy":"Never","automountServiceAccountToken":false,
 "containers":[{"name":"c","image":"`+toolsImage+`","imagePullPolicy":"Never","command":["sh","-c","wget -qO- http://`+address+`/"]}]}}`)
-	s.must(t, "wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/caller", "--timeout=60s")
+	s.must(t, "wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/caller", "--timeout=2m")
 	require.Equal(t, "node-1", s.must(t, "get", "pod", "caller", "-o", "jsonpath={.spec.nodeName}"))
 	require.Contains(t, s.must(t, "logs", "caller"), "hello from an AI node")
 	s.must(t, "delete", "pod", "caller", "--wait=true")
@@ -222,7 +230,7 @@ func (s *Story) testRefusals(t *testing.T) {
 	require.Contains(t, message, "inference-0", "the refusal names the pod that has the port")
 
 	s.apply(t, strings.Replace(aiPod("no-image", "", ""), toolsImage, s.cluster.Registry.Host+"/no/such:v1", 1))
-	eventually(t, 60*time.Second, "no-image waits", func() (bool, string) {
+	eventually(t, 2*time.Minute, "no-image waits", func() (bool, string) {
 		reason := s.must(t, "get", "pod", "no-image", "-o", "jsonpath={.status.containerStatuses[0].state.waiting.reason}")
 		return reason == "ErrImagePull" || reason == "ImagePullBackOff", reason
 	})
@@ -232,15 +240,15 @@ func (s *Story) testRefusals(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, out, "Warning: ")
 	require.Contains(t, out, "host-network")
-	s.must(t, "wait", "--for=condition=Ready", "pod/host-net", "--timeout=60s")
+	s.must(t, "wait", "--for=condition=Ready", "pod/host-net", "--timeout=2m")
 	require.Contains(t, s.must(t, "get", "pod", "host-net", "-o", "yaml"), contract.AdmissionAnnotation)
 
-	s.must(t, "delete", "pod", "too-many", "same-port", "no-image", "host-net", "--wait=true", "--timeout=60s")
+	s.must(t, "delete", "pod", "too-many", "same-port", "no-image", "host-net", "--wait=true", "--timeout=2m")
 }
 
 func (s *Story) waitFailed(t *testing.T, pod, reason string) (message string) {
 	t.Helper()
-	eventually(t, 30*time.Second, pod+" is refused", func() (bool, string) {
+	eventually(t, 2*time.Minute, pod+" is refused", func() (bool, string) {
 		out := s.must(t, "get", "pod", pod, "-o", "jsonpath={.status.phase} {.status.reason} {.status.message}")
 		message = out
 		return strings.HasPrefix(out, "Failed "+reason), out
@@ -253,19 +261,19 @@ func (s *Story) waitFailed(t *testing.T, pod, reason string) (message string) {
 func (s *Story) testLateConfigMap(t *testing.T) {
 	s.apply(t, aiPod("late", `"volumeMounts":[{"name":"v","mountPath":"/v"}],"env":[{"name":"K","valueFrom":{"configMapKeyRef":{"name":"late-env","key":"k"}}}],`,
 		`"volumes":[{"name":"v","configMap":{"name":"late"}}],`))
-	eventually(t, 60*time.Second, "the missing configmap is told", func() (bool, string) {
+	eventually(t, 2*time.Minute, "the missing configmap is told", func() (bool, string) {
 		out := s.must(t, "get", "events", "--field-selector", "involvedObject.name=late")
 		return strings.Contains(out, "FailedMount") && strings.Contains(out, `"late"`), out
 	})
 	s.must(t, "create", "configmap", "late", "--from-literal=k=v")
-	eventually(t, 60*time.Second, "the missing env configmap is told", func() (bool, string) {
+	eventually(t, 2*time.Minute, "the missing env configmap is told", func() (bool, string) {
 		out := s.must(t, "get", "pod", "late", "-o", "jsonpath={.status.containerStatuses[0].state.waiting}")
 		return strings.Contains(out, "CreateContainerConfigError") && strings.Contains(out, "late-env"), out
 	})
 	s.must(t, "create", "configmap", "late-env", "--from-literal=k=v")
-	s.must(t, "wait", "--for=condition=Ready", "pod/late", "--timeout=90s")
+	s.must(t, "wait", "--for=condition=Ready", "pod/late", "--timeout=2m")
 	require.Equal(t, "v", s.must(t, "exec", "late", "--", "cat", "/v/k"))
-	s.must(t, "delete", "pod", "late", "--wait=true", "--timeout=60s")
+	s.must(t, "delete", "pod", "late", "--wait=true", "--timeout=2m")
 	s.must(t, "delete", "configmap", "late", "late-env")
 }
 
@@ -274,11 +282,11 @@ func (s *Story) testLateConfigMap(t *testing.T) {
 func (s *Story) testKilledAgent(t *testing.T) {
 	ctx := t.Context()
 	s.apply(t, strings.Replace(aiPod("crash", "", ""), "trap 'exit 0' TERM; while true; do sleep 1; done", "exit 3", 1))
-	eventually(t, 60*time.Second, "crash backs off", func() (bool, string) {
+	eventually(t, 2*time.Minute, "crash backs off", func() (bool, string) {
 		out := s.must(t, "get", "pod", "crash", "-o", "jsonpath={.status.containerStatuses[0].state.waiting.reason} {.status.containerStatuses[0].restartCount} {.status.containerStatuses[0].lastState.terminated.exitCode}")
 		return strings.HasPrefix(out, "CrashLoopBackOff") && strings.HasSuffix(out, " 3"), out
 	})
-	s.must(t, "delete", "pod", "crash", "--wait=true", "--timeout=60s")
+	s.must(t, "delete", "pod", "crash", "--wait=true", "--timeout=2m")
 
 	type seen struct {
 		UID, ContainerID string
@@ -297,7 +305,7 @@ func (s *Story) testKilledAgent(t *testing.T) {
 	before := look()
 	require.NoError(t, s.KillAgent(ctx))
 	require.NoError(t, s.StartAgent(ctx))
-	eventually(t, 60*time.Second, "the agent answers again", func() (bool, string) {
+	eventually(t, 2*time.Minute, "the agent answers again", func() (bool, string) {
 		out, err := s.Kubectl(ctx, "exec", "plain", "--", "true")
 		return err == nil, fmt.Sprint(out, err)
 	})
@@ -305,11 +313,11 @@ func (s *Story) testKilledAgent(t *testing.T) {
 
 	// It still does its work: a pod starts, another goes, the cards are still theirs.
 	s.apply(t, aiPod("after", gpus(`"nvidia.com/gpu":"2"`, ""), ""))
-	s.must(t, "wait", "--for=condition=Ready", "pod/after", "--timeout=60s")
-	s.must(t, "wait", "--for=jsonpath={.status.gpusInUse}=8", "ainode/"+Node, "--timeout=30s")
+	s.must(t, "wait", "--for=condition=Ready", "pod/after", "--timeout=2m")
+	s.must(t, "wait", "--for=jsonpath={.status.gpusInUse}=8", "ainode/"+Node, "--timeout=2m")
 	require.Contains(t, s.must(t, "ainode", "list"), "8/8")
-	s.must(t, "delete", "pod", "after", "--wait=true", "--timeout=60s")
-	eventually(t, 30*time.Second, "the cards are free", func() (bool, string) {
+	s.must(t, "delete", "pod", "after", "--wait=true", "--timeout=2m")
+	eventually(t, 2*time.Minute, "the cards are free", func() (bool, string) {
 		out := s.must(t, "ainode", "list")
 		return strings.Contains(out, "6/8"), out
 	})
@@ -354,7 +362,7 @@ func (s *Story) testUnbind(t *testing.T) {
 	for _, line := range strings.Fields(left) {
 		require.Contains(t, line, "ainode-agent-", "only the hub's part of the identity stays")
 	}
-	eventually(t, 30*time.Second, "the epoch's account is gone", func() (bool, string) {
+	eventually(t, 2*time.Minute, "the epoch's account is gone", func() (bool, string) {
 		out := s.must(t, "get", "serviceaccounts,roles,rolebindings", "-n", contract.SystemNamespace, "-o", "name")
 		return !strings.Contains(out, "ainode-"+Node+"-1"), out
 	})

@@ -97,7 +97,7 @@ func TestStory(t *testing.T) {
 		_, err := s.devcluster(ctx, true, "down")
 		require.NoError(t, err)
 		// The kernel may take a moment to bury what was killed.
-		eventually(t, 10*time.Second, "nothing is left", func() (bool, string) {
+		eventually(t, 2*time.Minute, "nothing is left", func() (bool, string) {
 			left := s.traces(t, id)
 			return len(left) == 0, fmt.Sprint(left)
 		})
@@ -176,7 +176,7 @@ func (s *Story) ordinaryPod(t *testing.T) string {
 	const pod = `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"ordinary","labels":{"app":"x"}},"spec":{"hostNetwork":true,
 "containers":[{"name":"c","image":"demo.local/tools:v1","resources":{"limits":{"nvidia.com/gpu":"1"}},"securityContext":{"runAsUser":0}}],
 "volumes":[{"name":"d","emptyDir":{}}]}}`
-	eventually(t, 30*time.Second, "the default service account", func() (bool, string) {
+	eventually(t, 2*time.Minute, "the default service account", func() (bool, string) {
 		_, err := s.Kubectl(t.Context(), "get", "serviceaccount", "default")
 		return err == nil, "none"
 	})

@@ -18,7 +18,7 @@ import (
 func TestListAndWatch(t *testing.T) {
 	t.Parallel()
 	c := critest.Start(t)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 
 	changed := make(chan types.UID, 100)

@@ -74,6 +74,13 @@ func (a *allocator) release(uid types.UID) {
 	}
 }
 
+// clear frees all cards.
+func (a *allocator) clear() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	clear(a.owner)
+}
+
 func (a *allocator) inUse() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -31,8 +31,10 @@ import (
 	"github.com/ainode/ainode/nodeagent/internal/volumes"
 )
 
-// patience bounds every wait of these tests; a pass takes far less.
-const patience = 30 * time.Second
+// patience bounds every wait of these tests; a pass takes far less. It is longer than
+// a binding's last grace, 30 s, which a shell uses up that is told to end before it
+// has set its trap, and than the minute after which every pod is looked at.
+const patience = 2 * time.Minute
 
 // machine is an AI node in small: a real containerd, the real rooms that pods
 // uses, and an API in memory.

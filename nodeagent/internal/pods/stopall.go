@@ -19,7 +19,7 @@ func (m *Manager) StopAll(ctx context.Context, grace time.Duration) error {
 	if err := m.stopAllOnce(ctx, grace); err != nil {
 		return fmt.Errorf("stop all pods: %w", err)
 	}
-	m.gpus = newAllocator()
+	m.gpus.clear()
 	m.mu.Lock()
 	clear(m.workers)
 	m.mu.Unlock()

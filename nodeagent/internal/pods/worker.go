@@ -156,9 +156,12 @@ func (w *worker) run(ctx context.Context) {
 		logger = logger.WithValues("pod", klog.KObj(pod))
 	}
 	ctx = klog.NewContext(ctx, logger)
+	// Who is told that the manager has ended must not meet a write of it after that.
 	writing, stopWriting := context.WithCancel(ctx)
+	var writer sync.WaitGroup
+	writer.Go(func() { w.writer.run(writing) })
+	defer writer.Wait()
 	defer stopWriting()
-	go w.writer.run(writing)
 
 	for {
 		again, gone := w.step(ctx)

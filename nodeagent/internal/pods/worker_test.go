@@ -72,7 +72,7 @@ func TestContainersRestartWhileTheAPIIsAway(t *testing.T) {
 	m.client.PrependReactor("*", "*", unavailable)
 	m.start()
 	id := strings.TrimPrefix(pod.Status.ContainerStatuses[0].ContainerID, "containerd://")
-	_, _, err := m.c.Runtime.ExecSync(t.Context(), id, []string{"touch", "/tmp/end"}, time.Second)
+	_, _, err := m.c.Runtime.ExecSync(t.Context(), id, []string{"touch", "/tmp/end"}, patience)
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {
 		newID, err := m.manager.ContainerID("default", "web", pod.UID, "main")
@@ -224,7 +224,7 @@ func TestStubbornContainerIsKilledAfterGrace(t *testing.T) {
 	m.start()
 	m.create(shell("deaf", "trap '' TERM; while :; do sleep 0.05; done"))
 	m.awaitPhase("deaf", corev1.PodRunning)
-	m.delete("deaf", 60)
+	m.delete("deaf", 600) // longer than this test waits
 	require.Eventually(t, func() bool {
 		return strings.Contains(strings.Join(m.events.list(), "\n"), "Killing")
 	}, patience, time.Millisecond)

@@ -2,6 +2,8 @@ package volumes_test
 
 import (
 	"context"
+	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -85,8 +87,10 @@ func TestContainerSeesWhatItsPodSays(t *testing.T) {
 	env, err := crispec.Env(ctx, pod, main, objects, crispec.Facts{})
 	require.NoError(t, err)
 
+	// Of this process alone: another run on the machine has its own.
+	parent := fmt.Sprintf("/ainode-test-%d", os.Getpid())
 	sandboxConfig, err := crispec.Sandbox(pod, crispec.SandboxOptions{
-		LogDirectory: t.TempDir(), CgroupParent: "/ainode-test", DNS: crispec.DNS(pod, crispec.NodeResolv{Nameservers: []string{"192.0.2.53"}, Searches: []string{"lab.example"}}),
+		LogDirectory: t.TempDir(), CgroupParent: parent, DNS: crispec.DNS(pod, crispec.NodeResolv{Nameservers: []string{"192.0.2.53"}, Searches: []string{"lab.example"}}),
 	})
 	require.NoError(t, err)
 	sandbox, err := c.Runtime.RunPodSandbox(ctx, sandboxConfig, "")
@@ -94,9 +98,9 @@ func TestContainerSeesWhatItsPodSays(t *testing.T) {
 	t.Cleanup(func() { // containers hold on to the volumes
 		require.NoError(t, c.Runtime.StopPodSandbox(context.Background(), sandbox))
 		require.NoError(t, c.Runtime.RemovePodSandbox(context.Background(), sandbox))
-		require.NoError(t, cgroup.Remove(cgroup.Mount, "/ainode-test"))
+		require.NoError(t, cgroup.Remove(cgroup.Mount, parent))
 	})
-	config, err := crispec.Container(pod, main, crispec.ContainerOptions{ImageRef: critest.Busybox, Env: env, Mounts: mounts, CgroupParent: "/ainode-test"})
+	config, err := crispec.Container(pod, main, crispec.ContainerOptions{ImageRef: critest.Busybox, Env: env, Mounts: mounts, CgroupParent: parent})
 	require.NoError(t, err)
 	id, err := c.Runtime.CreateContainer(ctx, sandbox, config, sandboxConfig)
 	require.NoError(t, err)

@@ -112,7 +112,7 @@ func TestRoomsAreRoutedAndLeaveNothing(t *testing.T) {
 	if err := sweep(l, hierarchies, true); err != nil {
 		t.Fatal(err)
 	}
-	if !id.WaitGone(time.Second) {
+	if !id.WaitGone(time.Minute) {
 		t.Error("a daemon survived")
 	}
 	for _, left := range []string{"/sys/class/net/" + l.HostLink(), "/run/netns/" + l.Netns(machine), "/run/netns/" + l.Netns(layout.NodeName), l.Path("node")} {
