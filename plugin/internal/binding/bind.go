@@ -21,6 +21,18 @@ import (
 // before that takes back what was written, an interruption leaves it to be gone on
 // with. It returns the epoch.
 func (w *Walk) Bind(ctx context.Context, p *Plan) (int64, error) {
+	epoch, err := w.bind(ctx, p)
+	if err == nil || ctx.Err() == nil {
+		return epoch, err
+	}
+	return epoch, &remedy.Error{
+		Err: remedy.New("Go on", "kubectl ainode bind "+p.Node+" --to "+p.Config,
+			"binding AI node %q to %q was interrupted before its machine was handed a credential", p.Node, p.Config),
+		Say: "Or take it back", Command: "kubectl ainode unbind " + p.Node,
+	}
+}
+
+func (w *Walk) bind(ctx context.Context, p *Plan) (int64, error) {
 	if _, err := w.list(ctx, p.Config, p.Node, true); err != nil {
 		return 0, err
 	}
@@ -140,10 +152,7 @@ func (w *Walk) makeIdentity(ctx context.Context, t targetIdentity) error {
 // takeBack undoes a binding that the machine has got nothing of. An interruption
 // undoes nothing: the same command goes on.
 func (w *Walk) takeBack(ctx context.Context, p *Plan, epoch int64, because error) error {
-	if ctx.Err() != nil {
-		return remedy.New("Go on", "kubectl ainode bind "+p.Node+" --to "+p.Config, "binding AI node %q broke off: %w", p.Node, because)
-	}
-	if w.DryRun {
+	if ctx.Err() != nil || w.DryRun {
 		return because
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)

@@ -41,15 +41,19 @@ func Describe(out io.Writer, v View) error {
 	line("Cluster", "%s", or(r.Spec.ClusterConfigName))
 	line("Epoch", "%d", r.Spec.BindEpoch)
 	line("GPUs", "%s, %d in use", GPUs(r.Status), r.Status.GPUsInUse)
-	for _, g := range r.Status.GPUs {
-		line(fmt.Sprintf("  %d", g.Index), "%s  %s  %s", g.UUID, g.Product, g.Memory.String())
-	}
 	line("Capacity", "%s", capacity(r))
 	line("Address", "%s", or(r.Status.Address))
-	line("Machine", "%s (boot %s)", or(r.Status.Machine.ID), or(r.Status.Machine.BootID))
+	line("Machine", "%s", or(r.Status.Machine.ID))
+	line("Boot", "%s", or(r.Status.Machine.BootID))
 	line("Key", "%s", fingerprint(r.Status.PublicKey))
 	line("Agent", "%s, %s", or(r.Status.AgentVersion), lastSeen(v))
 	line("Created", "%s ago", Age(r.CreationTimestamp.Time, v.Now))
+	if len(r.Status.GPUs) > 0 {
+		fmt.Fprintf(w, "Cards:\n") // a block of its own: a UUID takes half of 80 columns
+	}
+	for _, g := range r.Status.GPUs {
+		line(fmt.Sprintf("  %d", g.Index), "%s  %s  %s", g.UUID, strings.TrimPrefix(g.Product, "NVIDIA "), g.Memory.String())
+	}
 	fmt.Fprintf(w, "Conditions:\n")
 	for _, c := range r.Status.Conditions {
 		line("  "+c.Type, "%s  %s  %s", c.Status, c.Reason, strings.ReplaceAll(c.Message, "\n", " "))
