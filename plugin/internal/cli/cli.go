@@ -129,14 +129,19 @@ Examples:
 Flags:
 {{.LocalFlags.FlagUsagesWrapped 80 | trimTrailingWhitespaces}}{{end}}{{end}}
 
-kubectl's connection flags work too (--context, --kubeconfig, --as, …){{if not .HasParent}}; all of them:
-{{.LocalFlags.FlagUsagesWrapped 80 | trimTrailingWhitespaces}}{{else}}: kubectl ainode --help.{{end}}
+kubectl's connection flags work too (--context, --kubeconfig, --as, …){{if not .HasParent}}:
+{{.LocalFlags.FlagUsagesWrapped 80 | trimTrailingWhitespaces}}{{else}}.
+See them all:  kubectl ainode --help{{end}}
 `
 
-// folded breaks a text for terminals of 80 columns.
+// folded breaks a text of paragraphs for terminals of 80 columns.
 func folded(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	for i := range lines {
+		lines[i] = strings.TrimSpace(lines[i])
+	}
 	var b strings.Builder
-	_, _ = term.NewWordWrapWriter(&b, 80).Write([]byte(strings.TrimSpace(text))) // a Builder takes everything
+	_, _ = term.NewWordWrapWriter(&b, 80).Write([]byte(strings.Join(lines, "\n"))) // a Builder takes everything
 	return b.String()
 }
 

@@ -22,7 +22,7 @@ func newImport(env *Env) *cobra.Command {
 	o := &importOptions{env: env}
 	cmd := &cobra.Command{
 		Use:   "import [NAME]",
-		Short: "Import the cluster that your kubeconfig names, so that nodes can be bound to it",
+		Short: "Import the cluster of your kubeconfig, to bind nodes to",
 		Long: templates.LongDesc(`
 			Import the cluster that your kubeconfig names, so that AI nodes can be bound to it.
 

@@ -117,8 +117,11 @@ func (o *listOptions) drainEvents(ctx context.Context, events watch.Interface, f
 		case <-ctx.Done():
 			return from, nil
 		case event, open := <-events.ResultChan():
-			if !open || event.Type == watch.Error {
-				return "", nil // from the newest on
+			switch {
+			case !open:
+				return from, nil // a watch ends after a while: the next goes on there
+			case event.Type == watch.Error:
+				return "", nil // too long ago: all once more
 			}
 			record, ok := event.Object.(*v1alpha1.AINode)
 			if !ok || event.Type == watch.Deleted {
