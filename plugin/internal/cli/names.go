@@ -4,7 +4,7 @@ import (
 	"slices"
 	"strings"
 
-	"k8s.io/apimachinery/pkg/api/validation/path"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 
 	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/plugin/internal/remedy"
@@ -53,6 +53,6 @@ func bare(arg string, kinds []string) (name string, ok bool) {
 	if kind, rest, found := strings.Cut(arg, "/"); found && slices.Contains(kinds, strings.ToLower(kind)) {
 		name = rest
 	}
-	ok = name != "" && len(path.IsValidPathSegmentName(name)) == 0 && !strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r == 0x7f })
+	ok = name != "" && len(content.IsPathSegmentName(name)) == 0 && !strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r == 0x7f })
 	return name, ok
 }
