@@ -21,6 +21,18 @@ import (
 // before that takes back what was written, an interruption leaves it to be gone on
 // with. It returns the epoch.
 func (w *Walk) Bind(ctx context.Context, p *Plan) (int64, error) {
+	epoch, err := w.bind(ctx, p)
+	if err == nil || ctx.Err() == nil {
+		return epoch, err
+	}
+	return epoch, &remedy.Error{
+		Err: remedy.New("Go on", "kubectl ainode bind "+p.Node+" --to "+p.Config,
+			"binding AI node %q to %q was interrupted before its machine was handed a credential", p.Node, p.Config),
+		Say: "Or take it back", Command: "kubectl ainode unbind " + p.Node,
+	}
+}
+
+func (w *Walk) bind(ctx context.Context, p *Plan) (int64, error) {
 	if _, err := w.list(ctx, p.Config, p.Node, true); err != nil {
 		return 0, err
 	}
@@ -100,6 +112,7 @@ func (w *Walk) makeIdentity(ctx context.Context, t targetIdentity) error {
 	name := t.clusterRole.Name
 
 	_, err := core.Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ns}}, options)
+	absent := err == nil
 	if err != nil && !apierrors.IsAlreadyExists(err) {
 		// Without the right to create it, one that is there is good enough.
 		if _, getErr := core.Namespaces().Get(ctx, ns, metav1.GetOptions{}); getErr != nil {
@@ -130,6 +143,9 @@ func (w *Walk) makeIdentity(ctx context.Context, t targetIdentity) error {
 		{"RoleBinding", func() error { _, err := rbac.RoleBindings(ns).Create(ctx, t.roleBinding, options); return err }},
 		{"ClusterRoleBinding", func() error { _, err := rbac.ClusterRoleBindings().Create(ctx, t.clusterBinding, options); return err }},
 	} {
+		if absent && w.DryRun && make.kind != "ClusterRoleBinding" {
+			continue // in a namespace that was made for show nothing can be tried
+		}
 		if err := make.do(); err != nil && !apierrors.IsAlreadyExists(err) {
 			return fmt.Errorf("create %s %q on the target: %w", make.kind, name, err)
 		}
@@ -140,10 +156,7 @@ func (w *Walk) makeIdentity(ctx context.Context, t targetIdentity) error {
 // takeBack undoes a binding that the machine has got nothing of. An interruption
 // undoes nothing: the same command goes on.
 func (w *Walk) takeBack(ctx context.Context, p *Plan, epoch int64, because error) error {
-	if ctx.Err() != nil {
-		return remedy.New("Go on", "kubectl ainode bind "+p.Node+" --to "+p.Config, "binding AI node %q broke off: %w", p.Node, because)
-	}
-	if w.DryRun {
+	if ctx.Err() != nil || w.DryRun {
 		return because
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)

@@ -14,6 +14,7 @@ import (
 	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/api/handover"
 	"github.com/ainode/ainode/api/v1alpha1"
+	"github.com/ainode/ainode/plugin/internal/configs"
 	"github.com/ainode/ainode/plugin/internal/nodes"
 	"github.com/ainode/ainode/plugin/internal/remedy"
 )
@@ -48,13 +49,16 @@ type Plan struct {
 // Check reads everything that speaks against a binding, and changes nothing. The
 // rights have been asked for before.
 func (w *Walk) Check(ctx context.Context, r Request) (*Plan, error) {
-	record, err := w.record(ctx, r.Node)
+	record, err := w.Hub.AINode(ctx, r.Node)
+	if apierrors.IsNotFound(err) {
+		return nil, &remedy.Error{Err: nodes.Unknown(ctx, w.Hub, r.Node), Say: "Or add it", Command: "kubectl ainode add " + r.Node}
+	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("read AI node %q: %w", r.Node, err)
 	}
 	config, err := w.Hub.ClusterConfig(ctx, r.Config)
 	if apierrors.IsNotFound(err) {
-		return nil, w.unknownConfig(ctx, r.Config)
+		return nil, &remedy.Error{Err: configs.Unknown(ctx, w.Hub, r.Config), Say: "Or import the cluster", Command: "kubectl ainode import " + r.Config}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read config %q: %w", r.Config, err)
@@ -104,11 +108,11 @@ func (w *Walk) checkRecord(ctx context.Context, p *Plan, record *v1alpha1.AINode
 		return remedy.New("Compare with what the machine says", "ainode-agent join prints its key's fingerprint",
 			"the machine that joined as AI node %q has key %s, not %s: it may be another machine than you think", node, p.Key.Fingerprint(), p.Fingerprint)
 	}
-	configs, err := w.Hub.ClusterConfigs(ctx)
+	all, err := w.Hub.ClusterConfigs(ctx)
 	if err != nil {
 		return fmt.Errorf("list configs: %w", err)
 	}
-	for _, other := range configsOf(configs.Items, node) {
+	for _, other := range configsOf(all.Items, node) {
 		if other != p.Config {
 			return remedy.New("Finish it", "kubectl ainode unbind "+node, "AI node %q is still listed as bound to %q: its unbinding did not end", node, other)
 		}
@@ -172,20 +176,6 @@ func (w *Walk) CheckTarget(ctx context.Context) {
 	}
 	w.Progress.Warn("", "the target has no AI-node webhook: pods won't be fitted to AI nodes, and nobody approves the agents' serving certificates "+
 		"(kubectl logs and exec need them). Install it there:  helm install ainode charts/ainode --namespace %s --create-namespace", contract.SystemNamespace)
-}
-
-func (w *Walk) unknownConfig(ctx context.Context, name string) error {
-	configs, err := w.Hub.ClusterConfigs(ctx)
-	if err == nil {
-		var names []string
-		for _, c := range configs.Items {
-			names = append(names, c.Name)
-		}
-		if near := nodes.Similar(name, names); len(near) > 0 {
-			return remedy.New("See all", "kubectl ainode configs", "there is no config %q; there is %s", name, near[0])
-		}
-	}
-	return remedy.New("Import the cluster", "kubectl ainode import "+name, "there is no config %q", name)
 }
 
 // ready reports whether a Node is Ready.

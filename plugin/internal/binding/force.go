@@ -19,33 +19,20 @@ import (
 	"github.com/ainode/ainode/plugin/internal/remedy"
 )
 
-// CheckForce fails unless the machine gives no sign of life. This computer's clock
+// checkSilence fails unless the machine gives no sign of life. This computer's clock
 // may be wrong, so that a Lease counts as stale only after it has stood still
 // before our eyes.
-func (w *Walk) CheckForce(ctx context.Context, l *Leaving) error {
-	if l.config != nil {
-		if err := w.sameCluster(ctx, l.config); err != nil {
-			return err
-		}
-	}
-	if l.released {
-		return nil
-	}
-	before, err := w.renewal(ctx, l.Node)
-	if err != nil {
-		return err
-	}
-	sign, err := w.sign(ctx, l.Node)
-	if err != nil {
-		return err
-	}
-	alive := remedy.New("Unbind it without force", "kubectl ainode unbind "+l.Node,
+func (w *Walk) checkSilence(ctx context.Context, l *Leaving, sign nodes.Sign) error {
+	there := l.options
+	there.MachineGone = false
+	alive := remedy.New("Unbind it without force", l.command(there),
 		"the agent of AI node %q is alive: --force is for machines that are gone", l.Node)
 	if sign.Alive(w.Clock.Now()) {
 		return alive
 	}
-	if before.IsZero() {
-		return nil
+	before, err := w.renewal(ctx, l.Node)
+	if err != nil || before.IsZero() {
+		return err
 	}
 	w.Progress.Line(l.Node, "watching %s for a sign of life", sign.Life/2)
 	timer := w.Clock.NewTimer(sign.Life / 2)
@@ -76,15 +63,16 @@ func (w *Walk) renewal(ctx context.Context, node string) (time.Time, error) {
 	return ptr.Deref(lease.Spec.RenewTime, metav1.MicroTime{}).Time, nil
 }
 
-// Force ends the binding of a machine that is gone. Should it come back, it finds
+// force ends the binding of a machine that is gone. Should it come back, it finds
 // the record without a cluster, stops everything and wipes its credential.
-func (w *Walk) Force(ctx context.Context, l *Leaving) error {
+func (w *Walk) force(ctx context.Context, l *Leaving, reached func(string)) error {
 	w.Progress.Warn(l.Node, "forced: if the machine is not gone but only cut off, its pods run on until it reads the hub again, "+
 		"while others are started in their place: make sure that it is off, above all for StatefulSets and shared storage")
 	// The record first: it is what the machine obeys, should it be there after all.
 	if err := w.letGo(ctx, l.Node); err != nil {
 		return err
 	}
+	reached("the hub has released it; what stands for it on the target is not all removed")
 	w.Progress.Line(l.Node, "[1/3] released on the hub")
 	if l.config != nil {
 		if err := errors.Join(w.removeIdentities(ctx, l.Node, l.epoch), w.cordon(ctx, l.Node, true)); err != nil {

@@ -75,7 +75,6 @@ func BindRights(node, config string) (hub, target []preflight.Right) {
 	ns, rbac := contract.SystemNamespace, rbacv1.GroupName
 	hub = append(hubRights(node, config),
 		preflight.Right{Verb: "patch", Resource: "secrets", Namespace: ns, Name: identity.HandoverSecret(node)},
-		preflight.Right{Verb: "get", Group: "coordination.k8s.io", Resource: "leases", Namespace: ns, Name: identity.HubLease(node)},
 	)
 	target = []preflight.Right{
 		{Verb: "get", Resource: "namespaces", Name: metav1.NamespaceSystem},
@@ -85,10 +84,8 @@ func BindRights(node, config string) (hub, target []preflight.Right) {
 		{Verb: "get", Resource: "nodes", Subresource: "proxy", Name: node},
 		{Verb: "get", Resource: "configmaps", Namespace: metav1.NamespaceSystem, Name: clientCAConfigMap},
 		{Verb: "create", Group: rbac, Resource: "clusterroles"},
-		{Verb: "update", Group: rbac, Resource: "clusterroles", Name: identity.Target(node, 1)},
-		{Verb: "delete", Group: rbac, Resource: "clusterroles", Name: identity.Target(node, 1)},
+		{Verb: "update", Group: rbac, Resource: "clusterroles"},
 		{Verb: "create", Group: rbac, Resource: "clusterrolebindings"},
-		{Verb: "delete", Group: rbac, Resource: "clusterrolebindings", Name: identity.Target(node, 1)},
 		{Verb: "create", Group: rbac, Resource: "roles", Namespace: ns},
 		{Verb: "create", Group: rbac, Resource: "rolebindings", Namespace: ns},
 		{Verb: "create", Resource: "serviceaccounts", Namespace: ns},
@@ -97,12 +94,13 @@ func BindRights(node, config string) (hub, target []preflight.Right) {
 		{Verb: "impersonate", Resource: "users", Name: identity.NodeUser(node)},
 		{Verb: "impersonate", Resource: "groups", Name: identity.NodesGroup},
 	}
-	return hub, target
+	// What fails half-way is taken back.
+	return hub, append(target, identityRemovalRights()...)
 }
 
-// UnbindRights are what unbinding node from config needs.
+// UnbindRights are what unbinding node from config needs. Where the config is not
+// known, for want of a right to read it, it is empty.
 func UnbindRights(node, config string) (hub, target []preflight.Right) {
-	ns, rbac := contract.SystemNamespace, rbacv1.GroupName
 	target = []preflight.Right{
 		{Verb: "get", Resource: "namespaces", Name: metav1.NamespaceSystem},
 		{Verb: "get", Resource: "nodes", Name: node},
@@ -114,6 +112,18 @@ func UnbindRights(node, config string) (hub, target []preflight.Right) {
 		{Verb: "delete", Group: "coordination.k8s.io", Resource: "leases", Namespace: corev1.NamespaceNodeLease, Name: node},
 		{Verb: "list", Group: "certificates.k8s.io", Resource: "certificatesigningrequests"},
 		{Verb: "delete", Group: "certificates.k8s.io", Resource: "certificatesigningrequests"},
+	}
+	return hubRights(node, config), append(target, identityRemovalRights()...)
+}
+
+// ForceRights are what a forced unbinding needs besides: it speaks for the machine.
+func ForceRights(node string) []preflight.Right {
+	return []preflight.Right{{Verb: "update", Group: contract.Group, Resource: "ainodes", Subresource: "status", Name: node}}
+}
+
+func identityRemovalRights() []preflight.Right {
+	ns, rbac := contract.SystemNamespace, rbacv1.GroupName
+	return []preflight.Right{
 		{Verb: "list", Group: rbac, Resource: "clusterroles"},
 		{Verb: "delete", Group: rbac, Resource: "clusterroles"},
 		{Verb: "delete", Group: rbac, Resource: "clusterrolebindings"},
@@ -121,15 +131,16 @@ func UnbindRights(node, config string) (hub, target []preflight.Right) {
 		{Verb: "delete", Group: rbac, Resource: "rolebindings", Namespace: ns},
 		{Verb: "delete", Resource: "serviceaccounts", Namespace: ns},
 	}
-	return hubRights(node, config), target
 }
 
 func hubRights(node, config string) []preflight.Right {
 	return []preflight.Right{
-		{Verb: "list", Group: contract.Group, Resource: "ainodes"},
+		{Verb: "get", Group: contract.Group, Resource: "ainodes", Name: node},
 		{Verb: "watch", Group: contract.Group, Resource: "ainodes", Name: node},
 		{Verb: "update", Group: contract.Group, Resource: "ainodes", Name: node},
 		{Verb: "list", Group: contract.Group, Resource: "clusterconfigs"},
+		{Verb: "get", Group: contract.Group, Resource: "clusterconfigs", Name: config},
 		{Verb: "update", Group: contract.Group, Resource: "clusterconfigs", Subresource: "status", Name: config},
+		{Verb: "get", Group: "coordination.k8s.io", Resource: "leases", Namespace: contract.SystemNamespace, Name: identity.HubLease(node)},
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -18,88 +19,9 @@ import (
 	"github.com/ainode/ainode/plugin/internal/remedy"
 )
 
-// Leaving is a node on its way out of a binding.
-type Leaving struct {
-	Node string
-	// Config is what it is, or was, bound to; empty if nothing lists it.
-	Config string
-	// Done is true if nothing is left to be done.
-	Done bool
-
-	record *v1alpha1.AINode
-	config *v1alpha1.ClusterConfig
-	epoch  int64
-	// released: the machine has nothing of the binding any more.
-	released bool
-}
-
-// CheckLeaving reads how far a node is out of its binding. It changes nothing and
-// reads the hub only.
-func (w *Walk) CheckLeaving(ctx context.Context, node string) (*Leaving, error) {
-	record, err := w.record(ctx, node)
-	if err != nil {
-		return nil, err
-	}
-	configs, err := w.Hub.ClusterConfigs(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("list configs: %w", err)
-	}
-	l := &Leaving{Node: node, Config: record.Spec.ClusterConfigName, record: record, epoch: record.Spec.BindEpoch, released: nodes.Released(record)}
-	if listed := configsOf(configs.Items, node); l.Config == "" && len(listed) > 0 {
-		l.Config = listed[0]
-	}
-	for i := range configs.Items {
-		if configs.Items[i].Name == l.Config {
-			l.config = &configs.Items[i]
-		}
-	}
-	l.Done = l.Config == "" && l.released
-	if l.Config != "" && l.config == nil {
-		return nil, remedy.New("Import the cluster again under that name", "kubectl ainode import "+l.Config,
-			"AI node %q is bound to %q, a config that is not there any more", node, l.Config)
-	}
-	return l, nil
-}
-
-// CheckUnbind fails if the target is another cluster, or if nobody is there who
-// would stop the pods.
-func (w *Walk) CheckUnbind(ctx context.Context, l *Leaving) error {
-	if l.config != nil {
-		if err := w.sameCluster(ctx, l.config); err != nil {
-			return err
-		}
-	}
-	if l.released {
-		return nil
-	}
-	sign, err := w.sign(ctx, l.Node)
-	if err != nil {
-		return err
-	}
-	if now := w.Clock.Now(); !sign.Alive(now) {
-		return &remedy.Error{
-			Err: &remedy.Error{
-				Err: fmt.Errorf("AI node %q is lost: its agent, which has to stop the pods, was seen last %s ago", l.Node, nodes.Age(sign.Seen, now)),
-				Say: "Start it there", Command: "systemctl start ainode-agent",
-			},
-			Say: "Only if the machine is gone for good", Command: "kubectl ainode unbind " + l.Node + " --force",
-		}
-	}
-	return nil
-}
-
-// UnbindOptions are how pods are sent away.
-type UnbindOptions struct {
-	// DisableEviction deletes pods rather than evicting them: disruption budgets are
-	// not asked.
-	DisableEviction bool
-	// GracePeriodSeconds for each pod; negative leaves it to the pod.
-	GracePeriodSeconds int
-}
-
-// Unbind walks a node out of its binding: no new pods, pods away, the machine lets
+// unbind walks a node out of its binding: no new pods, pods away, the machine lets
 // go, and what stood for it on the target is removed.
-func (w *Walk) Unbind(ctx context.Context, l *Leaving, o UnbindOptions) error {
+func (w *Walk) unbind(ctx context.Context, l *Leaving, reached func(string)) error {
 	waiting, cancel := w.patience(ctx)
 	defer cancel()
 	if l.record.Spec.ClusterConfigName != "" {
@@ -110,12 +32,14 @@ func (w *Walk) Unbind(ctx context.Context, l *Leaving, o UnbindOptions) error {
 		}); err != nil {
 			return err
 		}
+		reached(fmt.Sprintf("in phase [1/4]; it is still bound to %q, and perhaps cordoned", l.Config))
 		if err := w.cordon(ctx, l.Node, true); err != nil {
 			return err
 		}
 		w.Progress.Line(l.Node, "[1/4] cordoned")
+		reached(fmt.Sprintf("in phase [2/4]; it is still bound to %q, cordoned, and some of its pods may be evicted", l.Config))
 		if serves(l.record, l.epoch) {
-			if err := w.drain(waiting, l.Node, o); err != nil {
+			if err := w.drain(waiting, l); err != nil {
 				return err
 			}
 			w.Progress.Line(l.Node, "[2/4] drained")
@@ -127,10 +51,12 @@ func (w *Walk) Unbind(ctx context.Context, l *Leaving, o UnbindOptions) error {
 			return err
 		}
 	}
+	reached("in phase [3/4]; its machine stops everything by itself")
 	if err := w.waitReleased(waiting, l); err != nil {
 		return err
 	}
 	w.Progress.Line(l.Node, "[3/4] machine released")
+	reached("in phase [4/4]; its machine has let go, what stands for it on the target is not all removed")
 	if err := w.cleanUp(ctx, l); err != nil {
 		return err
 	}
@@ -164,10 +90,6 @@ func (w *Walk) waitReleased(ctx context.Context, l *Leaving) error {
 		}
 		return nodes.Released(r), nil
 	})
-	if errors.Is(err, context.Canceled) {
-		return remedy.New("It goes on by itself; finish with", "kubectl ainode unbind "+l.Node,
-			"interrupted: the machine of AI node %q has not stopped everything yet", l.Node)
-	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		fresh, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
@@ -175,7 +97,7 @@ func (w *Walk) waitReleased(ctx context.Context, l *Leaving) error {
 		if record != nil {
 			text += w.says(fresh, record)
 		}
-		return remedy.New("It goes on by itself; finish with", "kubectl ainode unbind "+l.Node, "%s", text)
+		return remedy.New("It goes on by itself; finish with", l.again(), "%s", text)
 	}
 	return err
 }
@@ -203,14 +125,15 @@ func (w *Walk) cordon(ctx context.Context, name string, on bool) error {
 // drain sends the pods away, by eviction unless told otherwise. What a pod keeps on
 // the machine goes with the binding in any case, and a pod that nobody manages is
 // not made again: both are told, and stop nothing.
-func (w *Walk) drain(ctx context.Context, node string, o UnbindOptions) error {
+func (w *Walk) drain(ctx context.Context, l *Leaving) error {
+	node := l.Node
 	timeout := time.Duration(0)
 	if deadline, ok := ctx.Deadline(); ok {
 		timeout = max(time.Until(deadline), time.Second)
 	}
 	helper := &drain.Helper{
 		Ctx: ctx, Client: w.Target.Core, Force: true, IgnoreAllDaemonSets: true, DeleteEmptyDirData: true,
-		GracePeriodSeconds: o.GracePeriodSeconds, DisableEviction: o.DisableEviction,
+		GracePeriodSeconds: l.options.GracePeriodSeconds, DisableEviction: l.options.DisableEviction,
 		Timeout: timeout, EvictErrorRetryDelay: 2 * time.Second,
 		Out: io.Discard, ErrOut: w.Progress.Lines(node),
 		OnPodDeletionOrEvictionFinished: func(pod *corev1.Pod, evicted bool, err error) {
@@ -229,15 +152,36 @@ func (w *Walk) drain(ctx context.Context, node string, o UnbindOptions) error {
 	}
 	w.Progress.Line(node, "%d %s to go%s", len(pods), plural(len(pods), "pod"), unmanaged(pods))
 	if err := helper.DeleteOrEvictPods(pods); err != nil {
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			err = fmt.Errorf("timed out after %s; not gone yet: %s", w.Timeout, remaining(helper, node))
+		}
+		firm := l.options
+		firm.DisableEviction = true
 		return &remedy.Error{
-			Err: &remedy.Error{
-				Err: fmt.Errorf("drain node %q: %w", node, err),
-				Say: "Go on", Command: "kubectl ainode unbind " + node,
-			},
-			Say: "Go on without asking disruption budgets", Command: "kubectl ainode unbind " + node + " --disable-eviction",
+			Err: remedy.New("Go on", l.again(), "drain node %q: %w", node, err),
+			Say: "Go on without asking disruption budgets", Command: l.command(firm),
 		}
 	}
 	return nil
+}
+
+// remaining names the pods that are still there, some of them.
+func remaining(helper *drain.Helper, node string) string {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	helper.Ctx = ctx
+	list, errs := helper.GetPodsForDeletion(node)
+	if len(errs) > 0 {
+		return errors.Join(errs...).Error()
+	}
+	var names []string
+	for _, pod := range list.Pods() {
+		names = append(names, "pod "+pod.Namespace+"/"+pod.Name)
+	}
+	if more := len(names) - 5; more > 0 {
+		names = append(names[:5], fmt.Sprintf("%d more", more))
+	}
+	return strings.Join(names, ", ")
 }
 
 // unmanaged tells how many pods nobody makes again.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -46,31 +45,13 @@ func (w *Walk) dryRun() []string {
 // like it.
 func (w *Walk) record(ctx context.Context, node string) (*v1alpha1.AINode, error) {
 	record, err := w.Hub.AINode(ctx, node)
-	if !apierrors.IsNotFound(err) {
-		if err != nil {
-			err = fmt.Errorf("read AI node %q: %w", node, err)
-		}
-		return record, err
+	if apierrors.IsNotFound(err) {
+		return nil, nodes.Unknown(ctx, w.Hub, node)
 	}
-	return nil, Unknown(ctx, w.Hub, node)
-}
-
-// Unknown is the error for a node that is not there.
-func Unknown(ctx context.Context, hub *kube.Cluster, node string) error {
-	say, next := "Add it", "kubectl ainode add "+node
-	if list, err := hub.AINodes(ctx); err == nil {
-		var names []string
-		for _, n := range list.Items {
-			names = append(names, n.Name)
-		}
-		if near := nodes.Similar(node, names); len(near) > 0 {
-			return remedy.New("See all", "kubectl ainode list", "there is no AI node %q; there is %s", node, strings.Join(near, ", "))
-		}
+	if err != nil {
+		return nil, fmt.Errorf("read AI node %q: %w", node, err)
 	}
-	if !contract.IsNodeName(node) {
-		say, next = "See all", "kubectl ainode list"
-	}
-	return remedy.New(say, next, "there is no AI node %q", node)
+	return record, nil
 }
 
 // sign reads the agent's sign of life.

@@ -27,8 +27,9 @@ func ValidateName(name string) error {
 	if !contract.IsNodeName(name) {
 		return fmt.Errorf("%q is no name of an AI node: it begins with %q, for example %s%s", name, contract.NodeNamePrefix, contract.NodeNamePrefix, "h200-01")
 	}
-	if problems := validation.IsDNS1123Label(name); len(problems) > 0 {
-		return fmt.Errorf("%q is no name of an AI node: %s", name, problems[0])
+	if len(validation.IsDNS1123Label(name)) > 0 {
+		return fmt.Errorf("%q is no name of an AI node: it has lower case letters, digits and dashes alone, %d at most, and ends with none of the dashes",
+			name, validation.DNS1123LabelMaxLength)
 	}
 	return nil
 }
@@ -111,7 +112,7 @@ func invite(ctx context.Context, hub *kube.Cluster, node string, owner metav1.Ow
 		return "", never, err
 	}
 	secrets := hub.Core.CoreV1().Secrets(contract.SystemNamespace)
-	if _, err := remove(ctx, thing{"Secret", name, secrets}); err != nil {
+	if err := remove(ctx, thing{"Secret", name, secrets}); err != nil {
 		return "", never, err
 	}
 	secret, err := secrets.Create(ctx, joinerSecret(node, owner), metav1.CreateOptions{})

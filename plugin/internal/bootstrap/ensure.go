@@ -69,19 +69,14 @@ type thing struct {
 	client     remover
 }
 
-// remove deletes in order and reports whether anything was there.
-func remove(ctx context.Context, things ...thing) (bool, error) {
-	some := false
+// remove deletes in order what is there.
+func remove(ctx context.Context, things ...thing) error {
 	for _, t := range things {
-		err := t.client.Delete(ctx, t.name, metav1.DeleteOptions{})
-		switch {
-		case err == nil:
-			some = true
-		case !apierrors.IsNotFound(err):
-			return some, fmt.Errorf("delete %s %q: %w", t.kind, t.name, err)
+		if err := t.client.Delete(ctx, t.name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+			return fmt.Errorf("delete %s %q: %w", t.kind, t.name, err)
 		}
 	}
-	return some, nil
+	return nil
 }
 
 func (a account) ensure(ctx context.Context, core kubernetes.Interface, node string) error {

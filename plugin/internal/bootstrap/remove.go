@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/ainode/ainode/api/contract"
@@ -12,6 +13,7 @@ import (
 	"github.com/ainode/ainode/api/v1alpha1"
 	"github.com/ainode/ainode/plugin/internal/kube"
 	"github.com/ainode/ainode/plugin/internal/nodes"
+	"github.com/ainode/ainode/plugin/internal/preflight"
 	"github.com/ainode/ainode/plugin/internal/remedy"
 )
 
@@ -48,14 +50,30 @@ func Removable(ctx context.Context, hub *kube.Cluster, node string) (*v1alpha1.A
 	return record, nil
 }
 
+// RemoveRights are what Remove needs on the hub.
+func RemoveRights(node string) []preflight.Right {
+	ns, rbac := contract.SystemNamespace, rbacv1.GroupName
+	return []preflight.Right{
+		{Verb: "get", Group: contract.Group, Resource: "ainodes", Name: node},
+		{Verb: "delete", Group: contract.Group, Resource: "ainodes", Name: node},
+		{Verb: "list", Group: contract.Group, Resource: "clusterconfigs"},
+		{Verb: "delete", Resource: "secrets", Namespace: ns},
+		{Verb: "delete", Resource: "serviceaccounts", Namespace: ns},
+		{Verb: "delete", Group: rbac, Resource: "roles", Namespace: ns},
+		{Verb: "delete", Group: rbac, Resource: "rolebindings", Namespace: ns},
+		{Verb: "delete", Group: rbac, Resource: "clusterroles"},
+		{Verb: "delete", Group: rbac, Resource: "clusterrolebindings"},
+		{Verb: "delete", Group: "coordination.k8s.io", Resource: "leases", Namespace: ns},
+	}
+}
+
 // Remove takes away the account first, so that the agent's token is dead at once,
-// and the record last, so that a removal that was interrupted is found again. It
-// reports whether anything was there.
-func Remove(ctx context.Context, hub *kube.Cluster, node string, record *v1alpha1.AINode) (bool, error) {
-	ns := contract.SystemNamespace
+// and the record last, so that a removal that was interrupted is found again.
+func Remove(ctx context.Context, hub *kube.Cluster, record *v1alpha1.AINode) error {
+	node, ns := record.Name, contract.SystemNamespace
 	core, rbac := hub.Core.CoreV1(), hub.Core.RbacV1()
 	role, joiner := identity.HubRole(node), identity.Joiner(node)
-	some, err := remove(ctx,
+	if err := remove(ctx,
 		thing{"Secret", joiner, core.Secrets(ns)},
 		thing{"ServiceAccount", joiner, core.ServiceAccounts(ns)},
 		thing{"ServiceAccount", identity.HubAccount(node), core.ServiceAccounts(ns)},
@@ -67,12 +85,11 @@ func Remove(ctx context.Context, hub *kube.Cluster, node string, record *v1alpha
 		thing{"ClusterRole", role, rbac.ClusterRoles()},
 		thing{"Secret", identity.HandoverSecret(node), core.Secrets(ns)},
 		thing{"Lease", identity.HubLease(node), hub.Core.CoordinationV1().Leases(ns)},
-	)
-	if err != nil || record == nil {
-		return some, err
+	); err != nil {
+		return err
 	}
 	if err := hub.Records.Delete(ctx, record); err != nil && !apierrors.IsNotFound(err) {
-		return some, fmt.Errorf("delete AI node %q: %w", node, err)
+		return fmt.Errorf("delete AI node %q: %w", node, err)
 	}
-	return true, nil
+	return nil
 }

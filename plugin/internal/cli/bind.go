@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -90,21 +89,19 @@ func newBind(env *Env) *cobra.Command {
 	return cmd
 }
 
-func (o *bindOptions) complete(args []string) error {
-	for _, n := range args {
-		if !slices.Contains(o.nodes, n) {
-			o.nodes = append(o.nodes, n)
-		}
+func (o *bindOptions) complete(args []string) (err error) {
+	if o.nodes, err = nodeNames("bind", args); err != nil {
+		return err
 	}
-	return nil
+	if o.to == "" {
+		return usageError("bind", "--to CONFIG is needed (see: kubectl ainode configs)")
+	}
+	o.to, err = configName("bind", []string{o.to})
+	return err
 }
 
 func (o *bindOptions) validate() error {
 	switch {
-	case len(o.nodes) == 0:
-		return usageError("bind", "the name of an AI node is needed (see: kubectl ainode list)")
-	case o.to == "":
-		return usageError("bind", "--to CONFIG is needed (see: kubectl ainode configs)")
 	case o.lbMode != lbENI && o.lbMode != lbExclude:
 		return usageError("bind", "--lb-mode is %q or %q, not %q", lbENI, lbExclude, o.lbMode)
 	case o.dryRun != dryRunNone && o.dryRun != dryRunClient && o.dryRun != dryRunServer:
@@ -147,7 +144,7 @@ func (o *bindOptions) run(ctx context.Context) error {
 		return err
 	}
 	walk.CheckTarget(ctx)
-	return each(o.nodes, func(i int) error { return o.bind(ctx, walk, plans[i]) })
+	return each(ctx, o.nodes, func(i int) error { return o.bind(ctx, walk, plans[i]) })
 }
 
 func (o *bindOptions) bind(ctx context.Context, walk *binding.Walk, p *binding.Plan) error {
@@ -200,17 +197,21 @@ func mayAll(ctx context.Context, doing string, walk *binding.Walk, nodes []strin
 		h, t := rights(node)
 		hub.Rights, target.Rights = append(hub.Rights, h...), append(target.Rights, t...)
 	}
-	return preflight.Check(ctx, doing, hub, target)
+	return preflight.Binder.Check(ctx, doing, hub, target)
 }
 
 // each does something for all nodes, a few at a time, and returns their errors in
-// the nodes' order.
-func each(nodes []string, do func(i int) error) error {
+// the nodes' order. After an interruption no other node is begun with.
+func each(ctx context.Context, nodes []string, do func(i int) error) error {
 	errs := make([]error, len(nodes))
 	slots := make(chan struct{}, 8)
 	var wg sync.WaitGroup
 	for i := range nodes {
 		slots <- struct{}{}
+		if errs[i] = ctx.Err(); errs[i] != nil {
+			<-slots
+			continue
+		}
 		wg.Go(func() {
 			errs[i] = do(i)
 			<-slots

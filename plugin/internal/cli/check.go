@@ -54,7 +54,7 @@ func newCheck(env *Env) *cobra.Command {
 			# See the pod as it would be stored
 			kubectl ainode check -f pod.yaml --show-patched
 
-			# Judge what is in the cluster, and ask the cluster's own webhook about a folder
+			# Judge what is in the cluster; ask the cluster's own webhook about a folder
 			kubectl ainode check deployment/llm
 			kubectl ainode check -f manifests -R --server`),
 		RunE: func(cmd *cobra.Command, args []string) error {

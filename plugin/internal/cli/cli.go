@@ -4,7 +4,9 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"os"
+	"strings"
 
 	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
@@ -13,6 +15,7 @@ import (
 	"k8s.io/cli-runtime/pkg/printers"
 	"k8s.io/klog/v2"
 	"k8s.io/kubectl/pkg/util/templates"
+	"k8s.io/kubectl/pkg/util/term"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
@@ -49,10 +52,17 @@ func Main(ctx context.Context, args []string, streams genericiooptions.IOStreams
 
 // Run is Main with everything from outside in env.
 func Run(ctx context.Context, args []string, env *Env) int {
-	root := NewRoot(env)
+	out := &output.Kept{Writer: env.Out}
+	kept := *env
+	kept.Out = out
+	root := NewRoot(&kept)
 	root.SetArgs(args)
-	if err := root.ExecuteContext(ctx); err != nil {
-		return report(env.ErrOut, err)
+	err := root.ExecuteContext(ctx)
+	if err == nil && out.Err != nil {
+		err = fmt.Errorf("print: %w", out.Err) // half an answer is none
+	}
+	if err != nil {
+		return report(ctx, env.ErrOut, err)
 	}
 	return 0
 }
@@ -72,8 +82,11 @@ func NewRoot(env *Env) *cobra.Command {
 		SilenceUsage:      true,
 		SilenceErrors:     true,
 		DisableAutoGenTag: true,
-		Args:              cobra.NoArgs,
-		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		// "VERB" is what follows, see usage.
+		DisableFlagsInUseLine:      true,
+		SuggestionsMinimumDistance: 2,
+		Args:                       noVerb,
+		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetIn(env.In)
 	root.SetOut(env.Out)
@@ -92,7 +105,13 @@ func NewRoot(env *Env) *cobra.Command {
 	group("binding", "Binding:", newImport(env), newConfigs(env), newBind(env), newUnbind(env), newDeleteConfig(env))
 	group("checking", "Checking:", newCheck(env), newExplain(env))
 	group("other", "Other:", newCompletion(env), newVersion(env))
-	root.SetHelpCommand(&cobra.Command{Hidden: true})
+	root.SetFlagErrorFunc(flagError)
+	root.InitDefaultHelpCmd()
+	for _, c := range root.Commands() {
+		c.Hidden = c.Hidden || c.Name() == "help" // --help is what is shown everywhere
+		c.Long = folded(c.Long)
+	}
+	root.Long = folded(root.Long)
 	root.SetUsageTemplate(usage)
 	return root
 }
@@ -108,11 +127,23 @@ Examples:
   {{rpad .Name .NamePadding }} {{.Short}}{{end}}{{end}}{{end}}{{end}}{{if .HasAvailableLocalFlags}}{{if .HasParent}}
 
 Flags:
-{{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}{{end}}{{end}}
+{{.LocalFlags.FlagUsagesWrapped 80 | trimTrailingWhitespaces}}{{end}}{{end}}
 
-kubectl's connection flags work too (--context, --kubeconfig, --as, …){{if not .HasParent}}; all of them:
-{{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}{{else}}: kubectl ainode --help.{{end}}
+kubectl's connection flags work too (--context, --kubeconfig, --as, …){{if not .HasParent}}:
+{{.LocalFlags.FlagUsagesWrapped 80 | trimTrailingWhitespaces}}{{else}}.
+See them all:  kubectl ainode --help{{end}}
 `
+
+// folded breaks a text of paragraphs for terminals of 80 columns.
+func folded(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	for i := range lines {
+		lines[i] = strings.TrimSpace(lines[i])
+	}
+	var b strings.Builder
+	_, _ = term.NewWordWrapWriter(&b, 80).Write([]byte(strings.Join(lines, "\n"))) // a Builder takes everything
+	return b.String()
+}
 
 // writeFileSecret writes a file that only its owner may read. A file that is there
 // is replaced, so that its old rights don't count.

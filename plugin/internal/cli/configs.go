@@ -10,6 +10,7 @@ import (
 
 	"github.com/ainode/ainode/plugin/internal/configs"
 	"github.com/ainode/ainode/plugin/internal/output"
+	"github.com/ainode/ainode/plugin/internal/preflight"
 )
 
 type configsOptions struct {
@@ -28,10 +29,10 @@ func newConfigs(env *Env) *cobra.Command {
 
 			# With the nodes bound to each
 			kubectl ainode configs -o wide`),
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := o.print.Validate(); err != nil {
-				return err
+				return flagError(cmd, err)
 			}
 			return o.run(cmd.Context())
 		},
@@ -47,7 +48,7 @@ func (o *configsOptions) run(ctx context.Context) error {
 	}
 	list, err := hub.ClusterConfigs(ctx)
 	if err != nil {
-		return fmt.Errorf("list configs: %w", err)
+		return preflight.Viewer.Explain(ctx, fmt.Errorf("list configs: %w", err), "list configs", preflight.Needs{Cluster: hub, Rights: configs.ListRights()})
 	}
 	if len(list.Items) == 0 && o.print.IsTable() {
 		fmt.Fprintln(o.env.ErrOut, "No cluster is imported. Import one:  kubectl ainode import NAME")

@@ -9,24 +9,33 @@ import (
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/ainode/ainode/plugin/internal/configs"
+	"github.com/ainode/ainode/plugin/internal/preflight"
 )
 
 type deleteConfigOptions struct {
-	env  *Env
-	name string
+	env            *Env
+	name           string
+	ignoreNotFound bool
 }
 
 func newDeleteConfig(env *Env) *cobra.Command {
 	o := &deleteConfigOptions{env: env}
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "delete-config NAME",
 		Short: "Forget an imported cluster that no node is bound to",
+		Long: templates.LongDesc(`
+			Forget an imported cluster that no node is bound to.
+
+			Nothing is changed on the cluster itself. A name that is not there is an error, as with kubectl delete.`),
 		Example: templates.Examples(`
 			# Forget a cluster; refused while a node is bound to it
 			kubectl ainode delete-config prod
 
 			# See first what is bound to it
-			kubectl ainode configs -o wide`),
+			kubectl ainode configs -o wide
+
+			# In a script that may run twice
+			kubectl ainode delete-config prod --ignore-not-found`),
 		ValidArgsFunction: completeConfigs(env),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.complete(args); err != nil {
@@ -35,14 +44,13 @@ func newDeleteConfig(env *Env) *cobra.Command {
 			return o.run(cmd.Context())
 		},
 	}
+	cmd.Flags().BoolVar(&o.ignoreNotFound, "ignore-not-found", o.ignoreNotFound, ignoreNotFoundUsage)
+	return cmd
 }
 
-func (o *deleteConfigOptions) complete(args []string) error {
-	if len(args) != 1 {
-		return usageError("delete-config", "one name of a config is needed, %d given", len(args))
-	}
-	o.name = args[0]
-	return nil
+func (o *deleteConfigOptions) complete(args []string) (err error) {
+	o.name, err = configName("delete-config", args)
+	return err
 }
 
 func (o *deleteConfigOptions) run(ctx context.Context) error {
@@ -50,12 +58,17 @@ func (o *deleteConfigOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	config, err := hub.ClusterConfig(ctx, o.name)
-	if apierrors.IsNotFound(err) {
-		fmt.Fprintf(o.env.Out, "clusterconfig/%s unchanged: there is no such config\n", o.name)
-		return nil
+	if err := preflight.Binder.Check(ctx, "delete a config", preflight.Needs{Cluster: hub, Rights: configs.DeleteRights(o.name)}); err != nil {
+		return err
 	}
-	if err != nil {
+	config, err := hub.ClusterConfig(ctx, o.name)
+	switch {
+	case apierrors.IsNotFound(err) && o.ignoreNotFound:
+		fmt.Fprintf(o.env.Out, "clusterconfig/%s unchanged (there is no such config)\n", o.name)
+		return nil
+	case apierrors.IsNotFound(err):
+		return configs.Unknown(ctx, hub, o.name)
+	case err != nil:
 		return fmt.Errorf("read config %q: %w", o.name, err)
 	}
 	if err := configs.Deletable(config); err != nil {

@@ -11,45 +11,59 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/kubectl/pkg/util/templates"
 
-	"github.com/ainode/ainode/plugin/internal/binding"
 	"github.com/ainode/ainode/plugin/internal/nodes"
+	"github.com/ainode/ainode/plugin/internal/output"
+	"github.com/ainode/ainode/plugin/internal/preflight"
 )
 
 type describeOptions struct {
-	env  *Env
-	node string
+	env   *Env
+	node  string
+	print output.Flags
 }
 
 func newDescribe(env *Env) *cobra.Command {
-	o := &describeOptions{env: env}
-	return &cobra.Command{
+	o := &describeOptions{env: env, print: output.NewFlags()}
+	cmd := &cobra.Command{
 		Use:   "describe NODE",
 		Short: "Show all that is known of an AI node",
 		Long: templates.LongDesc(`
 			Show all that is known of an AI node: its record on the hub, and its node and pods on the target if it is bound.
 
-			A part that can't be read says why; the others are shown all the same.`),
+			A part that can't be read says why; the others are shown all the same. With -o it is the record that is printed.`),
 		Example: templates.Examples(`
 			# Show a node
 			kubectl ainode describe ai-h200-01
 
 			# The cluster it is bound to is not the hub
-			kubectl ainode describe ai-h200-01 --context prod --hub-context pool`),
+			kubectl ainode describe ai-h200-01 --context prod --hub-context pool
+
+			# Its cards, for a program
+			kubectl ainode describe ai-h200-01 -o jsonpath='{.status.gpus[*].uuid}'`),
 		ValidArgsFunction: completeNodes(env),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.complete(args); err != nil {
 				return err
 			}
+			if err := o.print.Validate(); err != nil {
+				return flagError(cmd, err)
+			}
 			return o.run(cmd.Context())
 		},
 	}
+	o.print.AddFlags(cmd)
+	return cmd
 }
 
 func (o *describeOptions) complete(args []string) error {
-	if len(args) != 1 {
-		return usageError("describe", "one name of an AI node is needed, %d given", len(args))
+	names, err := nodeNames("describe", args)
+	if err == nil && len(names) > 1 {
+		err = usageError("describe", "one AI node at a time, %d given", len(names))
 	}
-	o.node = args[0]
+	if err != nil {
+		return err
+	}
+	o.node = names[0]
 	return nil
 }
 
@@ -61,10 +75,14 @@ func (o *describeOptions) run(ctx context.Context) error {
 	view := nodes.View{Now: o.env.Clock.Now()}
 	view.Record, err = hub.AINode(ctx, o.node)
 	if apierrors.IsNotFound(err) {
-		return binding.Unknown(ctx, hub, o.node)
+		return nodes.Unknown(ctx, hub, o.node)
 	}
 	if err != nil {
-		return fmt.Errorf("read AI node %q: %w", o.node, err)
+		return preflight.Viewer.Explain(ctx, fmt.Errorf("read AI node %q: %w", o.node, err), "describe AI nodes",
+			preflight.Needs{Cluster: hub, Rights: nodes.DescribeRights(o.node)})
+	}
+	if !o.print.IsTable() {
+		return o.print.Print(o.env.Out, view.Record, nil)
 	}
 	signs, err := nodes.Signs(ctx, hub)
 	if view.SignErr = err; err == nil {

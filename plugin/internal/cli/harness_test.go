@@ -4,11 +4,15 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -46,6 +50,8 @@ import (
 //	agent NODE              an agent that does what one does with its record
 //	lease NODE AGE          when the agent was seen last ("never" has no Lease)
 //	deny WORD…              rights that the person lacks (any that holds all words)
+//	interrupt TEXT ARGS…    runs the command, and Ctrl-C as soon as stderr has the text
+//	unreachable             from here on the target does not answer
 //	unheld THING            what the target wrongly allows an identity (secrets, pods, labels)
 //	records                 prints each record's name, spec and status in short
 //	target                  prints what is on the target, in short
@@ -78,9 +84,11 @@ func TestScripts(t *testing.T) {
 			"deny": func(ts *testscript.TestScript, _ bool, args []string) {
 				world(ts).denied = append(world(ts).denied, args)
 			},
-			"unheld":  func(ts *testscript.TestScript, _ bool, args []string) { world(ts).unheld = args[0] },
-			"records": func(ts *testscript.TestScript, _ bool, _ []string) { ts.Check(world(ts).printRecords(ts.Stdout())) },
-			"target":  func(ts *testscript.TestScript, _ bool, _ []string) { ts.Check(world(ts).printTarget(ts.Stdout())) },
+			"interrupt":   func(ts *testscript.TestScript, _ bool, args []string) { ts.Check(interrupt(ts, args[0], args[1:])) },
+			"unreachable": func(ts *testscript.TestScript, _ bool, _ []string) { world(ts).unreachable.Store(true) },
+			"unheld":      func(ts *testscript.TestScript, _ bool, args []string) { world(ts).unheld = args[0] },
+			"records":     func(ts *testscript.TestScript, _ bool, _ []string) { ts.Check(world(ts).printRecords(ts.Stdout())) },
+			"target":      func(ts *testscript.TestScript, _ bool, _ []string) { ts.Check(world(ts).printTarget(ts.Stdout())) },
 		},
 	})
 }
@@ -91,9 +99,35 @@ func runs(ts *testscript.TestScript, want int, args []string) {
 			args[i] = ts.MkAbs(a[2:])
 		}
 	}
-	if code := world(ts).run(ts.Stdout(), ts.Stderr(), args); code != want {
+	if code := world(ts).run(world(ts).ctx, ts.Stdout(), ts.Stderr(), args); code != want {
 		ts.Fatalf("exit code %d, want %d", code, want)
 	}
+}
+
+func interrupt(ts *testscript.TestScript, text string, args []string) error {
+	ctx, cancel := context.WithCancel(world(ts).ctx)
+	defer cancel()
+	if code := world(ts).run(ctx, ts.Stdout(), &tripwire{Writer: ts.Stderr(), text: text, trip: cancel}, args); code != 1 {
+		return fmt.Errorf("exit code %d, want 1", code)
+	}
+	if ctx.Err() == nil {
+		return fmt.Errorf("%q was not seen", text)
+	}
+	return nil
+}
+
+// tripwire calls trip once text was written.
+type tripwire struct {
+	io.Writer
+	text, seen string
+	trip       func()
+}
+
+func (t *tripwire) Write(b []byte) (int, error) {
+	if t.seen += string(b); strings.Contains(t.seen, t.text) {
+		t.trip()
+	}
+	return t.Writer.Write(b)
 }
 
 // TestMain makes this test's binary the plugin where a script calls it.
@@ -123,7 +157,9 @@ type fakeWorld struct {
 	target  *fake.Clientset
 	denied  [][]string
 	unheld  string
-	getter  genericclioptions.RESTClientGetter
+	// unreachable: the target answers nothing.
+	unreachable atomic.Bool
+	getter      genericclioptions.RESTClientGetter
 
 	ctx  context.Context
 	end  context.CancelFunc
@@ -164,8 +200,12 @@ func newWorld(dir string) (*fakeWorld, error) {
 	}
 	w.records = crfake.NewClientBuilder().WithScheme(kube.Scheme()).WithObjects(records...).
 		WithStatusSubresource(&v1alpha1.AINode{}, &v1alpha1.ClusterConfig{}).
-		WithIndex(&v1alpha1.AINode{}, metav1.ObjectNameField, func(o client.Object) []string { return []string{o.GetName()} }).Build()
+		WithIndex(&v1alpha1.AINode{}, metav1.ObjectNameField, func(o client.Object) []string { return []string{o.GetName()} }).
+		WithInterceptorFuncs(w.guard()).Build()
 	w.hub, w.target = w.cluster(core), w.cluster(target)
+	w.target.PrependReactor("*", "*", func(k8stesting.Action) (bool, runtime.Object, error) {
+		return w.unreachable.Load(), nil, &url.Error{Op: "Get", URL: "https://target:6443/api", Err: syscall.ECONNREFUSED}
+	})
 	w.getter, err = w.serve(dir)
 	return w, err
 }
@@ -263,8 +303,8 @@ func (w *fakeWorld) Target() (*kube.Cluster, error) {
 
 func (w *fakeWorld) Getter() genericclioptions.RESTClientGetter { return w.getter }
 
-func (w *fakeWorld) run(stdout, stderr io.Writer, args []string) int {
-	return Run(w.ctx, args, &Env{
+func (w *fakeWorld) run(ctx context.Context, stdout, stderr io.Writer, args []string) int {
+	return Run(ctx, args, &Env{
 		IOStreams: genericiooptions.IOStreams{In: &bytes.Buffer{}, Out: stdout, ErrOut: stderr},
 		Clock:     standing{}, Clusters: w, Version: "v0.1.0",
 	})

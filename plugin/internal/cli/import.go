@@ -22,12 +22,15 @@ func newImport(env *Env) *cobra.Command {
 	o := &importOptions{env: env}
 	cmd := &cobra.Command{
 		Use:   "import [NAME]",
-		Short: "Import the cluster that your kubeconfig names, so that nodes can be bound to it",
+		Short: "Import the cluster of your kubeconfig, to bind nodes to",
 		Long: templates.LongDesc(`
 			Import the cluster that your kubeconfig names, so that AI nodes can be bound to it.
 
 			The config holds the cluster's address, CA and identity, and no credential: binding acts with the rights of the
 			person who binds. NAME is the kubeconfig's name of the cluster unless given.
+
+			Importing again brings address and CA up to date and says what has changed; another cluster under the same name is
+			refused. Nodes that are bound keep the address they were bound with.
 
 			If the hub, which keeps the config, is another cluster, name it with --hub-context.`),
 		Example: templates.Examples(`
@@ -83,7 +86,7 @@ func (o *importOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := preflight.Check(ctx, "import a cluster", configs.ImportRights(hub, target)...); err != nil {
+	if err := preflight.Binder.Check(ctx, "import a cluster", configs.ImportRights(hub, target)...); err != nil {
 		return err
 	}
 	seen, err := configs.Look(ctx, target, o.nodeServer, "--node-server")
@@ -94,13 +97,21 @@ func (o *importOptions) run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("list configs: %w", err)
 	}
-	did, err := configs.Import(ctx, hub, o.name, seen)
+	done, err := configs.Import(ctx, hub, o.name, seen)
 	if err != nil {
 		return err
 	}
-	if others := configs.Others(all.Items, o.name, seen.UID); did == configs.Imported && len(others) > 0 {
-		o.env.progress().Warn("", "the same cluster is imported as %s too", strings.Join(others, ", "))
+	progress := o.env.progress()
+	for _, change := range done.Changes {
+		progress.Line(o.name, "%s", change)
 	}
-	fmt.Fprintf(o.env.Out, "clusterconfig/%s %s (%s, Kubernetes %s)\n", o.name, did, seen.Address.Server, seen.Version)
+	if len(done.Changes) > 0 && len(done.Bound) > 0 {
+		progress.Warn(o.name, "%s bound before: what is bound keeps the server and CA it was bound with. If it can't reach the cluster there any more, bind it anew:  "+
+			"kubectl ainode unbind NODE && kubectl ainode bind NODE --to %s", strings.Join(done.Bound, ", "), o.name)
+	}
+	if others := configs.Others(all.Items, o.name, seen.UID); done.What == configs.Imported && len(others) > 0 {
+		progress.Warn("", "the same cluster is imported as %s too", strings.Join(others, ", "))
+	}
+	fmt.Fprintf(o.env.Out, "clusterconfig/%s %s (%s, Kubernetes %s)\n", o.name, done.What, seen.Address.Server, seen.Version)
 	return nil
 }

@@ -5,15 +5,18 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/kubectl/pkg/util/templates"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/api/v1alpha1"
 	"github.com/ainode/ainode/plugin/internal/kube"
 	"github.com/ainode/ainode/plugin/internal/nodes"
 	"github.com/ainode/ainode/plugin/internal/output"
+	"github.com/ainode/ainode/plugin/internal/preflight"
 )
 
 type listOptions struct {
@@ -42,10 +45,10 @@ func newList(env *Env) *cobra.Command {
 
 			# The names of those that are free
 			kubectl ainode list -o jsonpath='{.items[?(@.status.bindStatus=="Unbound")].metadata.name}'`),
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := o.validate(); err != nil {
-				return err
+			if err := o.print.Validate(); err != nil {
+				return flagError(cmd, err)
 			}
 			return o.run(cmd.Context())
 		},
@@ -55,8 +58,6 @@ func newList(env *Env) *cobra.Command {
 	return cmd
 }
 
-func (o *listOptions) validate() error { return o.print.Validate() }
-
 func (o *listOptions) run(ctx context.Context) error {
 	hub, err := o.env.Clusters.Hub()
 	if err != nil {
@@ -64,7 +65,7 @@ func (o *listOptions) run(ctx context.Context) error {
 	}
 	list, err := hub.AINodes(ctx)
 	if err != nil {
-		return fmt.Errorf("list AI nodes: %w", err)
+		return preflight.Viewer.Explain(ctx, fmt.Errorf("list AI nodes: %w", err), "list AI nodes", preflight.Needs{Cluster: hub, Rights: nodes.ListRights()})
 	}
 	if len(list.Items) == 0 && o.print.IsTable() {
 		fmt.Fprintln(o.env.ErrOut, "There are no AI nodes. Add one:  kubectl ainode add ai-NAME")
@@ -82,7 +83,10 @@ func (o *listOptions) show(ctx context.Context, hub *kube.Cluster, list *v1alpha
 		return o.print.Print(o.env.Out, list, nil)
 	}
 	signs, err := nodes.Signs(ctx, hub)
-	if err != nil {
+	switch {
+	case apierrors.IsForbidden(err):
+		o.env.progress().Warn("", "lost nodes can't be told: you may not list leases.coordination.k8s.io in namespace %s, Role %q there grants it", contract.SystemNamespace, preflight.Viewer.Name)
+	case err != nil:
 		o.env.progress().Warn("", "lost nodes can't be told: %v", err)
 	}
 	return o.print.Print(o.env.Out, list, func() *metav1.Table { return nodes.Table(list.Items, signs, o.env.Clock.Now()) })
@@ -113,8 +117,11 @@ func (o *listOptions) drainEvents(ctx context.Context, events watch.Interface, f
 		case <-ctx.Done():
 			return from, nil
 		case event, open := <-events.ResultChan():
-			if !open || event.Type == watch.Error {
-				return "", nil // from the newest on
+			switch {
+			case !open:
+				return from, nil // a watch ends after a while: the next goes on there
+			case event.Type == watch.Error:
+				return "", nil // too long ago: all once more
 			}
 			record, ok := event.Object.(*v1alpha1.AINode)
 			if !ok || event.Type == watch.Deleted {

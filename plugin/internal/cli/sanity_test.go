@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"github.com/stretchr/testify/require"
@@ -24,6 +25,19 @@ func TestTreeIsSaneByKubectlsRules(t *testing.T) {
 	t.Parallel()
 	for _, err := range sanity.RunCmdChecks(fullTree(), sanity.AllCmdChecks, nil) {
 		t.Error(err)
+	}
+}
+
+func TestHelpFits80Columns(t *testing.T) {
+	t.Parallel()
+	root := fullTree()
+	for _, c := range append(root.Commands(), root) {
+		for line := range strings.Lines(c.Long + "\n" + c.UsageString()) {
+			// An example is one command, and one of kubectl's flags speaks of a long address.
+			if line = strings.TrimRight(line, "\n"); !strings.Contains(line, "kubectl ainode ") && !strings.Contains(line, "http://golang.org") {
+				require.LessOrEqual(t, utf8.RuneCountInString(line), 80, "%s: %s", c.Name(), line)
+			}
+		}
 	}
 }
 

@@ -8,9 +8,9 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/kubectl/pkg/util/templates"
 
-	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/plugin/internal/binding"
 	"github.com/ainode/ainode/plugin/internal/preflight"
 )
@@ -18,13 +18,12 @@ import (
 type unbindOptions struct {
 	env     *Env
 	nodes   []string
-	force   bool
 	timeout time.Duration
-	pods    binding.UnbindOptions
+	how     binding.UnbindOptions
 }
 
 func newUnbind(env *Env) *cobra.Command {
-	o := &unbindOptions{env: env, timeout: 5 * time.Minute, pods: binding.UnbindOptions{GracePeriodSeconds: -1}}
+	o := &unbindOptions{env: env, timeout: 5 * time.Minute, how: binding.UnbindOptions{GracePeriodSeconds: -1}}
 	cmd := &cobra.Command{
 		Use:   "unbind NODE…",
 		Short: "Send the pods away and give machines back to the pool",
@@ -44,7 +43,10 @@ func newUnbind(env *Env) *cobra.Command {
 			kubectl ainode unbind ai-h200-01 --disable-eviction
 
 			# The machine is gone for good
-			kubectl ainode unbind ai-h200-01 --force`),
+			kubectl ainode unbind ai-h200-01 --force
+
+			# The cluster is gone for good, the machine is not
+			kubectl ainode unbind ai-h200-01 --cluster-gone`),
 		ValidArgsFunction: completeNodes(env),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.complete(args); err != nil {
@@ -57,30 +59,27 @@ func newUnbind(env *Env) *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	flags.BoolVar(&o.force, "force", o.force, "End the binding of a machine that is gone. Refused while its agent gives a sign of life.")
-	flags.BoolVar(&o.pods.DisableEviction, "disable-eviction", o.pods.DisableEviction, "Delete pods rather than evicting them: PodDisruptionBudgets are not asked.")
-	flags.IntVar(&o.pods.GracePeriodSeconds, "grace-period", o.pods.GracePeriodSeconds, "Seconds that each pod has to end; negative leaves it to the pod.")
+	flags.BoolVar(&o.how.MachineGone, "force", o.how.MachineGone, "End the binding of a machine that is gone. Refused while its agent gives a sign of life. Should it be cut off only, its pods run on there while others are started in their place.")
+	flags.BoolVar(&o.how.ClusterGone, "cluster-gone", o.how.ClusterGone, "End the binding to a cluster that is gone: nothing is asked of it. Should it be out of reach only, the node and its account stay behind there.")
+	flags.BoolVar(&o.how.DisableEviction, "disable-eviction", o.how.DisableEviction, "Delete pods rather than evicting them: PodDisruptionBudgets are not asked.")
+	flags.IntVar(&o.how.GracePeriodSeconds, "grace-period", o.how.GracePeriodSeconds, "Seconds that each pod has to end; negative leaves it to the pod.")
 	flags.DurationVar(&o.timeout, "timeout", o.timeout, "How long to wait for each node; 0 waits for ever.")
 	return cmd
 }
 
-func (o *unbindOptions) complete(args []string) error {
-	for _, n := range args {
-		if !slices.Contains(o.nodes, n) {
-			o.nodes = append(o.nodes, n)
-		}
-	}
-	return nil
+func (o *unbindOptions) complete(args []string) (err error) {
+	o.nodes, err = nodeNames("unbind", args)
+	return err
 }
 
 func (o *unbindOptions) validate() error {
-	switch {
-	case len(o.nodes) == 0:
-		return usageError("unbind", "the name of an AI node is needed (see: kubectl ainode list)")
+	switch pods := o.how.DisableEviction || o.how.GracePeriodSeconds >= 0; {
 	case o.timeout < 0:
 		return usageError("unbind", "--timeout is not negative")
-	case o.force && o.pods.DisableEviction:
-		return usageError("unbind", "--force evicts nothing: leave --disable-eviction out")
+	case o.how.MachineGone && pods:
+		return usageError("unbind", "--force evicts nothing: leave --disable-eviction and --grace-period out")
+	case o.how.ClusterGone && pods:
+		return usageError("unbind", "--cluster-gone evicts nothing: leave --disable-eviction and --grace-period out")
 	}
 	return nil
 }
@@ -92,52 +91,63 @@ func (o *unbindOptions) run(ctx context.Context) error {
 	}
 	leaving := make([]*binding.Leaving, len(o.nodes))
 	errs := make([]error, len(o.nodes))
-	var open []string
 	for i, node := range o.nodes {
-		if leaving[i], errs[i] = walk.CheckLeaving(ctx, node); errs[i] == nil && !leaving[i].Done {
-			open = append(open, node)
+		leaving[i], errs[i] = walk.CheckLeaving(ctx, node, o.how)
+	}
+	if slices.ContainsFunc(errs, apierrors.IsForbidden) {
+		if err := o.may(ctx, walk, o.nodes, func(string) string { return "" }); err != nil {
+			return err
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	if len(open) > 0 {
-		if err := mayAll(ctx, "unbind AI nodes", walk, open, func(node string) (hub, target []preflight.Right) {
-			hub, target = binding.UnbindRights(node, leaving[slices.Index(o.nodes, node)].Config)
-			if o.force {
-				hub = append(hub, preflight.Right{Verb: "update", Group: contract.Group, Resource: "ainodes", Subresource: "status", Name: node})
-			}
-			return hub, target
-		}); err != nil {
-			return err
+	// All nodes are judged before the first is touched.
+	var open []*binding.Leaving
+	var names []string
+	for _, l := range leaving {
+		if l.Done {
+			fmt.Fprintf(o.env.Out, "node/%s unchanged (not bound)\n", l.Node)
+			continue
 		}
+		open, names = append(open, l), append(names, l.Node)
 	}
-	check := walk.CheckUnbind
-	if o.force {
-		check = walk.CheckForce
+	if len(open) == 0 {
+		return nil
 	}
-	if err := each(o.nodes, func(i int) error {
-		if leaving[i].Done {
-			return nil
-		}
-		return check(ctx, leaving[i])
-	}); err != nil {
+	all := func(do func(context.Context, *binding.Leaving) error) error {
+		return each(ctx, names, func(i int) error { return do(ctx, open[i]) })
+	}
+	if err := all(walk.CheckReach); err != nil {
 		return err
 	}
-	return each(o.nodes, func(i int) error { return o.unbind(ctx, walk, leaving[i]) })
+	config := func(node string) string { return open[slices.Index(names, node)].Config }
+	if err := o.may(ctx, walk, names, config); err != nil {
+		return err
+	}
+	if err := all(walk.CheckMachine); err != nil {
+		return err
+	}
+	return all(func(ctx context.Context, l *binding.Leaving) error { return o.unbind(ctx, walk, l) })
+}
+
+// may asks for the rights on all nodes at once.
+func (o *unbindOptions) may(ctx context.Context, walk *binding.Walk, nodes []string, config func(node string) string) error {
+	return mayAll(ctx, "unbind AI nodes", walk, nodes, func(node string) (hub, target []preflight.Right) {
+		hub, target = binding.UnbindRights(node, config(node))
+		if o.how.MachineGone {
+			hub = append(hub, binding.ForceRights(node)...)
+		}
+		if o.how.ClusterGone {
+			target = nil
+		}
+		return hub, target
+	})
 }
 
 func (o *unbindOptions) unbind(ctx context.Context, walk *binding.Walk, l *binding.Leaving) error {
-	if l.Done {
-		fmt.Fprintf(o.env.Out, "node/%s unchanged (not bound)\n", l.Node)
-		return nil
-	}
 	began := o.env.Clock.Now()
-	do := func() error { return walk.Unbind(ctx, l, o.pods) }
-	if o.force {
-		do = func() error { return walk.Force(ctx, l) }
-	}
-	if err := do(); err != nil {
+	if err := walk.Leave(ctx, l); err != nil {
 		return err
 	}
 	fmt.Fprintf(o.env.Out, "node/%s unbound (%s)\n", l.Node, seconds(o.env.Clock.Since(began)))

@@ -21,7 +21,7 @@ func newVersion(env *Env) *cobra.Command {
 
 			# The versions of the agents
 			kubectl ainode list -o custom-columns=NAME:.metadata.name,VERSION:.status.agentVersion`),
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			fmt.Fprintf(env.Out, "kubectl-ainode %s %s/%s %s\n", env.Version, runtime.GOOS, runtime.GOARCH, runtime.Version())
 			return nil

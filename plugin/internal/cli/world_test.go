@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"slices"
@@ -8,13 +9,16 @@ import (
 	"strings"
 	"time"
 
+	authorizationv1 "k8s.io/api/authorization/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/api/handover"
@@ -105,6 +109,38 @@ func aNode(name string, epoch int64) *corev1.Node {
 		},
 		Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}},
 	}
+}
+
+// guard refuses to read records as an API server does.
+func (w *fakeWorld) guard() interceptor.Funcs {
+	refused := func(verb, resource, name string) error {
+		if w.allowed(&authorizationv1.ResourceAttributes{Verb: verb, Group: contract.Group, Resource: resource, Name: name}) {
+			return nil
+		}
+		return apierrors.NewForbidden(schema.GroupResource{Group: contract.Group, Resource: resource}, name,
+			fmt.Errorf("User %q cannot %s resource %q in API group %q at the cluster scope", "kim", verb, resource, contract.Group))
+	}
+	return interceptor.Funcs{
+		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, options ...client.GetOption) error {
+			resource := map[bool]string{true: "ainodes", false: "clusterconfigs"}[isA[*v1alpha1.AINode](o)]
+			if err := refused("get", resource, key.Name); err != nil {
+				return err
+			}
+			return c.Get(ctx, key, o, options...)
+		},
+		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, options ...client.ListOption) error {
+			resource := map[bool]string{true: "ainodes", false: "clusterconfigs"}[isA[*v1alpha1.AINodeList](list)]
+			if err := refused("list", resource, ""); err != nil {
+				return err
+			}
+			return c.List(ctx, list, options...)
+		},
+	}
+}
+
+func isA[T any](v any) bool {
+	_, ok := v.(T)
+	return ok
 }
 
 func (w *fakeWorld) lease(node, age string) error {

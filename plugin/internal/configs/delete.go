@@ -9,10 +9,36 @@ import (
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/api/v1alpha1"
 	"github.com/ainode/ainode/plugin/internal/kube"
+	"github.com/ainode/ainode/plugin/internal/nodes"
+	"github.com/ainode/ainode/plugin/internal/preflight"
 	"github.com/ainode/ainode/plugin/internal/remedy"
 )
+
+// Unknown is the error for a config that is not there.
+func Unknown(ctx context.Context, hub *kube.Cluster, name string) error {
+	text := fmt.Sprintf("there is no config %q", name)
+	var names []string
+	if all, err := hub.ClusterConfigs(ctx); err == nil { // without it, what is known is told
+		for i := range all.Items {
+			names = append(names, all.Items[i].Name)
+		}
+	}
+	if near := nodes.Similar(name, names); len(near) > 0 {
+		text += "; there is " + strings.Join(near, ", ")
+	}
+	return remedy.New("See all", "kubectl ainode configs", "%s", text)
+}
+
+// DeleteRights are what Delete needs on the hub.
+func DeleteRights(name string) []preflight.Right {
+	return []preflight.Right{
+		{Verb: "get", Group: contract.Group, Resource: "clusterconfigs", Name: name},
+		{Verb: "delete", Group: contract.Group, Resource: "clusterconfigs", Name: name},
+	}
+}
 
 // Deletable fails while nodes are bound under the config, as the API server's
 // policy does too.

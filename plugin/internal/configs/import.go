@@ -3,6 +3,7 @@
 package configs
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"regexp"
@@ -48,8 +49,8 @@ func DefaultName(cluster string) string {
 
 // ValidateName says whether a config may be called name.
 func ValidateName(name string) error {
-	if problems := validation.IsDNS1123Subdomain(name); len(problems) > 0 {
-		return fmt.Errorf("%q is no name of a config: %s", name, problems[0])
+	if len(validation.IsDNS1123Subdomain(name)) > 0 {
+		return fmt.Errorf("%q is no name of a config: it has lower case letters, digits, dashes and dots alone, and begins and ends with a letter or digit", name)
 	}
 	return nil
 }
@@ -97,47 +98,83 @@ const (
 	Unchanged = "unchanged"
 )
 
-// Import writes the config on the hub and says what it did.
-func Import(ctx context.Context, hub *kube.Cluster, name string, seen Seen) (string, error) {
+// Done is what Import did.
+type Done struct {
+	// What is Imported, Updated or Unchanged.
+	What string
+	// Changes tell, where nodes may be bound to it already, what is another now.
+	Changes []string
+	// Bound are those nodes: they keep the address and the CA that they were bound with.
+	Bound []string
+}
+
+// Import writes the config on the hub and says what it did. A config stays one
+// cluster's, whatever is bound to it.
+func Import(ctx context.Context, hub *kube.Cluster, name string, seen Seen) (Done, error) {
 	spec := v1alpha1.ClusterConfigSpec{
 		Server: seen.Address.Server, TLSServerName: seen.Address.TLSServerName,
 		CertificateAuthorityData: seen.Address.CAData, ClusterUID: seen.UID,
 	}
-	did := Unchanged
+	done := Done{What: Unchanged}
 	config, err := hub.ClusterConfig(ctx, name)
 	switch {
 	case apierrors.IsNotFound(err):
 		config = &v1alpha1.ClusterConfig{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: spec}
 		if err := hub.Records.Create(ctx, config); err != nil {
-			return "", fmt.Errorf("create config %q: %w", name, kube.Explain(err))
+			return done, fmt.Errorf("create config %q: %w", name, kube.Explain(err))
 		}
-		did = Imported
+		done.What = Imported
 	case err != nil:
-		return "", fmt.Errorf("read config %q: %w", name, err)
+		return done, fmt.Errorf("read config %q: %w", name, err)
 	case config.Spec.ClusterUID != seen.UID:
-		return "", remedy.New("Import this one under another name", "kubectl ainode import NAME",
-			"config %q is of another cluster (kube-system has UID %s there, %s here)", name, config.Spec.ClusterUID, seen.UID)
-	case !same(config.Spec, spec):
+		return done, another(config, seen)
+	default:
+		if done.Changes = changes(config.Spec, spec); len(done.Changes) == 0 {
+			break
+		}
+		done.What, done.Bound = Updated, config.Status.BoundNodes
 		config.Spec = spec
 		if err := hub.Records.Update(ctx, config); err != nil {
-			return "", fmt.Errorf("update config %q: %w", name, err)
+			return done, fmt.Errorf("update config %q: %w", name, err)
 		}
-		did = Updated
 	}
 	if config.Status.KubernetesVersion == seen.Version {
-		return did, nil
+		return done, nil
 	}
 	config.Status.KubernetesVersion = seen.Version
 	if err := hub.Records.Status().Update(ctx, config); err != nil {
-		return "", fmt.Errorf("write the status of config %q: %w", name, err)
+		return done, fmt.Errorf("write the status of config %q: %w", name, err)
 	}
-	if did == Unchanged {
-		did = Updated
+	if done.What == Unchanged {
+		done.What = Updated
 	}
-	return did, nil
+	return done, nil
 }
 
-func same(a, b v1alpha1.ClusterConfigSpec) bool {
-	return a.Server == b.Server && a.TLSServerName == b.TLSServerName && a.ClusterUID == b.ClusterUID &&
-		string(a.CertificateAuthorityData) == string(b.CertificateAuthorityData)
+// another is the refusal to make a config another cluster's.
+func another(config *v1alpha1.ClusterConfig, seen Seen) error {
+	bound := ""
+	if n := config.Status.BoundNodes; len(n) > 0 {
+		bound = fmt.Sprintf(", and %s bound to it", strings.Join(n, ", ")+map[bool]string{true: " is", false: " are"}[len(n) == 1])
+	}
+	return &remedy.Error{
+		Err: remedy.New("Import this one under another name", "kubectl ainode import NAME",
+			"config %q is of another cluster (kube-system has UID %s there, %s here)%s", config.Name, config.Spec.ClusterUID, seen.UID, bound),
+		Say: "Or, if that cluster is gone for good, forget it first", Command: "kubectl ainode delete-config " + config.Name,
+	}
+}
+
+// changes say how is differs from was.
+func changes(was, is v1alpha1.ClusterConfigSpec) []string {
+	var all []string
+	if was.Server != is.Server {
+		all = append(all, fmt.Sprintf("its server was %s, now %s", was.Server, is.Server))
+	}
+	if was.TLSServerName != is.TLSServerName {
+		all = append(all, fmt.Sprintf("the name in its certificate was %q, now %q", was.TLSServerName, is.TLSServerName))
+	}
+	if !bytes.Equal(was.CertificateAuthorityData, is.CertificateAuthorityData) {
+		all = append(all, "its CA is another one than before")
+	}
+	return all
 }

@@ -8,13 +8,20 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/duration"
 
+	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/api/v1alpha1"
 	"github.com/ainode/ainode/plugin/internal/output"
+	"github.com/ainode/ainode/plugin/internal/preflight"
 )
 
 var columns = []output.Column{
 	{Name: "Name"}, {Name: "Server"}, {Name: "Version"}, {Name: "Bound"}, {Name: "Age"},
 	{Name: "Nodes", Wide: true}, {Name: "Cluster UID", Wide: true},
+}
+
+// ListRights are what listing configs needs on the hub.
+func ListRights() []preflight.Right {
+	return []preflight.Right{{Verb: "list", Group: contract.Group, Resource: "clusterconfigs"}}
 }
 
 // Table is what configs shows.

@@ -32,8 +32,11 @@ func (c *Cluster) Address(ctx context.Context, server, flag string) (Address, er
 		}
 	}
 	u, err := url.Parse(a.Server)
-	if err != nil || u.Scheme != "https" || u.Host == "" {
+	if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.RawQuery != "" || u.Fragment != "" {
 		return a, fmt.Errorf("%s is no https URL of an API server (%s https://HOST:PORT)", a.Server, flag)
+	}
+	if u.User != nil {
+		return a, fmt.Errorf("the URL of %s holds a user: AI nodes are given an identity of their own (%s https://HOST:PORT)", flag, flag)
 	}
 	a.CAData, err = c.authority(ctx)
 	return a, err

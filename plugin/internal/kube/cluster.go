@@ -101,17 +101,18 @@ func (c *Cluster) UID(ctx context.Context) (string, error) {
 }
 
 // Explain makes an error of Records speak of what is missing where the whole kind
-// is: an API server then answers 404 as for a missing object.
+// is: an API server then answers 404 as for a missing object, but without a word.
+// What it returns then is no 404 any more, so that nobody takes it for one object's.
 func Explain(err error) error {
 	var status *apierrors.StatusError
 	if err == nil || !errors.As(err, &status) || !apierrors.IsNotFound(err) {
 		return err
 	}
-	if d := status.Status().Details; d != nil && d.Name != "" {
+	if d := status.Status().Details; d != nil && d.Name != "" && !apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse) {
 		return err
 	}
 	return remedy.New("Install the chart on the hub first", "helm install ainode charts/ainode --namespace ainode-system --create-namespace",
-		"this cluster holds no AI-node records (ainodes.ainode.dev); if the hub is another one, name it with --hub-context: %w", err)
+		"this cluster holds no AI-node records (ainodes.ainode.dev); if the hub is another one, name it with --hub-context: %v", err)
 }
 
 // AINode reads one record.
@@ -120,6 +121,7 @@ func (c *Cluster) AINode(ctx context.Context, name string) (*v1alpha1.AINode, er
 	if err := c.Records.Get(ctx, client.ObjectKey{Name: name}, &record); err != nil {
 		return nil, Explain(err)
 	}
+	record.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("AINode"))
 	return &record, nil
 }
 

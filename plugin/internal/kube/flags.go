@@ -1,14 +1,17 @@
 package kube
 
 import (
-	"fmt"
 	"io"
+	"os"
+	"strings"
 	"sync"
 
 	"github.com/spf13/pflag"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/ptr"
+
+	"github.com/ainode/ainode/plugin/internal/remedy"
 )
 
 // Flags are kubectl's connection flags, which name the target, and two of our own
@@ -97,7 +100,10 @@ func (f *Flags) own(cfg *rest.Config) *rest.Config {
 func (f *Flags) connect(name string, flags *genericclioptions.ConfigFlags) (*Cluster, error) {
 	cfg, err := flags.ToRESTConfig()
 	if err != nil {
-		return nil, fmt.Errorf("find the %s cluster: %w", name, err)
+		return nil, remedy.New("See what your kubeconfig has", "kubectl config get-contexts", "find the %s cluster: %w", name, err)
+	}
+	if err := named(flags, cfg); err != nil {
+		return nil, err
 	}
 	cluster, err := Connect(name, f.own(cfg))
 	if err != nil {
@@ -113,4 +119,19 @@ func (f *Flags) connect(name string, flags *genericclioptions.ConfigFlags) (*Clu
 		}
 	}
 	return cluster, nil
+}
+
+// named fails where nothing names a cluster: kubectl's own default is a port of
+// this computer, on which hardly ever one answers.
+func named(flags *genericclioptions.ConfigFlags, cfg *rest.Config) error {
+	if cfg.Host != "http://localhost:8080" || ptr.Deref(flags.APIServer, "") != "" || os.Getenv("KUBERNETES_MASTER") != "" {
+		return nil
+	}
+	loader := flags.ToRawKubeConfigLoader()
+	files := strings.Join(loader.ConfigAccess().GetLoadingPrecedence(), ", ")
+	raw, err := loader.RawConfig()
+	if err == nil && len(raw.Contexts) > 0 {
+		return remedy.New("Choose a context", "kubectl config use-context CONTEXT", "your kubeconfig (%s) has no current context", files)
+	}
+	return remedy.New("Name a file that has one", "export KUBECONFIG=FILE", "no cluster is named: %s names none", files)
 }

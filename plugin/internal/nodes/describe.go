@@ -3,6 +3,7 @@ package nodes
 import (
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -34,22 +35,30 @@ func Describe(out io.Writer, v View) error {
 	w := printers.GetNewTabWriter(text)
 	r := v.Record
 	line := func(name, format string, args ...any) {
-		fmt.Fprintf(w, "%s:\t%s\n", name, fmt.Sprintf(format, args...))
+		fmt.Fprintf(w, "%s:\t%s\n", name, strings.TrimRight(fmt.Sprintf(format, args...), " "))
 	}
 	line("Name", "%s", r.Name)
 	line("Status", "%s", Status(r, v.Sign, v.Now))
 	line("Cluster", "%s", or(r.Spec.ClusterConfigName))
 	line("Epoch", "%d", r.Spec.BindEpoch)
 	line("GPUs", "%s, %d in use", GPUs(r.Status), r.Status.GPUsInUse)
-	for _, g := range r.Status.GPUs {
-		line(fmt.Sprintf("  %d", g.Index), "%s  %s  %s", g.UUID, g.Product, g.Memory.String())
-	}
-	line("Capacity", "%s", capacity(r))
 	line("Address", "%s", or(r.Status.Address))
-	line("Machine", "%s (boot %s)", or(r.Status.Machine.ID), or(r.Status.Machine.BootID))
+	line("Machine", "%s", or(r.Status.Machine.ID))
+	line("Boot", "%s", or(r.Status.Machine.BootID))
 	line("Key", "%s", fingerprint(r.Status.PublicKey))
 	line("Agent", "%s, %s", or(r.Status.AgentVersion), lastSeen(v))
 	line("Created", "%s ago", Age(r.CreationTimestamp.Time, v.Now))
+	if len(r.Status.GPUs) > 0 {
+		fmt.Fprintf(w, "Cards:\n") // before longer words: a UUID takes half of 80 columns
+	}
+	for _, g := range r.Status.GPUs {
+		line(fmt.Sprintf("  %d", g.Index), "%s  %s  %s", g.UUID, strings.TrimPrefix(g.Product, "NVIDIA "), g.Memory.String())
+	}
+	fmt.Fprintf(w, "Capacity:\n")
+	for _, name := range slices.Sorted(maps.Keys(r.Status.Capacity)) {
+		q := r.Status.Capacity[name]
+		line("  "+name, "%s", q.String())
+	}
 	fmt.Fprintf(w, "Conditions:\n")
 	for _, c := range r.Status.Conditions {
 		line("  "+c.Type, "%s  %s  %s", c.Status, c.Reason, strings.ReplaceAll(c.Message, "\n", " "))
@@ -83,26 +92,20 @@ func describeTarget(w io.Writer, line func(string, string, ...any), v View) {
 	fmt.Fprintf(w, "Pods:\n")
 	for i := range v.Pods {
 		p := &v.Pods[i]
-		line("  "+p.Namespace+"/"+p.Name, "%s  %d GPUs  %s", p.Status.Phase, podGPUs(p), Age(p.CreationTimestamp.Time, v.Now))
+		line("  "+p.Namespace+"/"+p.Name, "%s  %s  %s", p.Status.Phase, podGPUs(p), Age(p.CreationTimestamp.Time, v.Now))
 	}
 }
 
-func podGPUs(p *corev1.Pod) int64 {
+func podGPUs(p *corev1.Pod) string {
 	total := int64(0)
 	for _, c := range p.Spec.Containers {
 		q := c.Resources.Limits[contract.GPUResource]
 		total += q.Value()
 	}
-	return total
-}
-
-func capacity(r *v1alpha1.AINode) string {
-	var parts []string
-	for name, q := range r.Status.Capacity {
-		parts = append(parts, name+"="+q.String())
+	if total == 1 {
+		return "1 GPU"
 	}
-	slices.Sort(parts)
-	return or(strings.Join(parts, ", "))
+	return fmt.Sprintf("%d GPUs", total)
 }
 
 func fingerprint(publicKey string) string {

@@ -2,7 +2,13 @@ package nodes
 
 import (
 	"cmp"
+	"context"
+	"fmt"
 	"slices"
+	"strings"
+
+	"github.com/ainode/ainode/plugin/internal/kube"
+	"github.com/ainode/ainode/plugin/internal/remedy"
 )
 
 // Similar are the names that somebody who typed name may have meant, best first,
@@ -14,7 +20,7 @@ func Similar(name string, names []string) []string {
 	}
 	var found []near
 	for _, n := range names {
-		if far := distance(name, n); far <= max(2, len(name)/3) {
+		if far := distance(strings.ToLower(name), n); far <= max(2, len(name)/3) {
 			found = append(found, near{n, far})
 		}
 	}
@@ -24,6 +30,22 @@ func Similar(name string, names []string) []string {
 		best = append(best, f.name)
 	}
 	return best
+}
+
+// Unknown is the error for an AI node that is not there; who mistyped a name is
+// told the ones that look like it.
+func Unknown(ctx context.Context, hub *kube.Cluster, node string) error {
+	text := fmt.Sprintf("there is no AI node %q", node)
+	var names []string
+	if list, err := hub.AINodes(ctx); err == nil { // without it, what is known is told
+		for i := range list.Items {
+			names = append(names, list.Items[i].Name)
+		}
+	}
+	if near := Similar(node, names); len(near) > 0 {
+		text += "; there is " + strings.Join(near, ", ")
+	}
+	return remedy.New("See all", "kubectl ainode list", "%s", text)
 }
 
 // distance is the Levenshtein distance of a and b.

@@ -15,6 +15,7 @@ import (
 	"github.com/ainode/ainode/api/identity"
 	"github.com/ainode/ainode/api/v1alpha1"
 	"github.com/ainode/ainode/plugin/internal/kube"
+	"github.com/ainode/ainode/plugin/internal/preflight"
 )
 
 // What readers show besides the record's own bind states.
@@ -70,6 +71,20 @@ func Signs(ctx context.Context, hub *kube.Cluster) (map[string]Sign, error) {
 		}
 	}
 	return signs, nil
+}
+
+// ListRights are what showing all nodes needs on the hub.
+func ListRights() []preflight.Right {
+	return append(signRights(), preflight.Right{Verb: "list", Group: contract.Group, Resource: "ainodes"})
+}
+
+// DescribeRights are what showing one node needs on the hub.
+func DescribeRights(node string) []preflight.Right {
+	return append(signRights(), preflight.Right{Verb: "get", Group: contract.Group, Resource: "ainodes", Name: node})
+}
+
+func signRights() []preflight.Right {
+	return []preflight.Right{{Verb: "list", Group: "coordination.k8s.io", Resource: "leases", Namespace: contract.SystemNamespace}}
 }
 
 // Status is the one word that tells how a node stands.

@@ -4,6 +4,7 @@ package preflight
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -11,6 +12,7 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
@@ -19,12 +21,21 @@ import (
 	"github.com/ainode/ainode/plugin/internal/remedy"
 )
 
-// BinderRole is the ClusterRole of the chart that grants what the commands that
-// change something need.
-const BinderRole = "ainode-binder"
+// Role is what the chart has for people: a ClusterRole, and Roles of the same name
+// in some namespaces.
+type Role struct {
+	Name       string
+	namespaces []string
+	// otherwise tells that a command which was refused has left everything as it was.
+	otherwise string
+}
 
-// binderNamespaces are where the chart has a Role of that name besides.
-var binderNamespaces = []string{contract.SystemNamespace, corev1.NamespaceNodeLease, metav1.NamespaceSystem}
+var (
+	// Binder grants what the commands that change something need.
+	Binder = Role{"ainode-binder", []string{contract.SystemNamespace, corev1.NamespaceNodeLease, metav1.NamespaceSystem}, "; nothing was changed"}
+	// Viewer grants what the commands that only show something need.
+	Viewer = Role{"ainode-viewer", []string{contract.SystemNamespace}, ""}
+)
 
 // Right is one thing that somebody may do.
 type Right struct {
@@ -58,9 +69,22 @@ type Needs struct {
 	Rights  []Right
 }
 
+// Explain makes an API server's refusal speak of all that is missing, rather than of
+// what was asked first. Other errors are left as they are.
+func (r Role) Explain(ctx context.Context, err error, doing string, needs ...Needs) error {
+	if !apierrors.IsForbidden(err) {
+		return err
+	}
+	var lacking *remedy.Error
+	if all := r.Check(ctx, doing, needs...); errors.As(all, &lacking) {
+		return lacking
+	}
+	return err
+}
+
 // Check asks the clusters, all rights at once, and fails with the missing ones in
 // the order of needs. doing says what they are for: "bind AI nodes".
-func Check(ctx context.Context, doing string, needs ...Needs) error {
+func (r Role) Check(ctx context.Context, doing string, needs ...Needs) error {
 	type answer struct {
 		missing bool
 		err     error
@@ -99,22 +123,28 @@ func Check(ctx context.Context, doing string, needs ...Needs) error {
 	if len(needs) > 0 {
 		user = whoAmI(ctx, needs[0].Cluster.Core)
 	}
-	return Lacking(doing, user, missing)
+	return r.lacking(doing, user, missing)
 }
 
-// Lacking is the error that lists missing rights.
-func Lacking(doing, user string, missing []string) error {
+// lacking is the error that lists missing rights.
+func (r Role) lacking(doing, user string, missing []string) error {
 	count := fmt.Sprintf("%d rights are", len(missing))
 	if len(missing) == 1 {
 		count = "one right is"
 	}
 	return &remedy.Error{
-		Err: fmt.Errorf("you (%s) may not %s: %s missing; nothing was changed\n%s", user, doing, count, strings.Join(missing, "\n")),
-		Say: fmt.Sprintf("The chart's ClusterRole and Roles %q grant them; an administrator types", BinderRole),
-		Command: fmt.Sprintf("kubectl create clusterrolebinding %[1]s-%[2]s --clusterrole %[1]s --user %[3]q; "+
-			"for ns in %[4]s; do kubectl create rolebinding %[1]s-%[2]s -n $ns --role %[1]s --user %[3]q; done",
-			BinderRole, short(user), user, strings.Join(binderNamespaces, " ")),
+		Err: fmt.Errorf("you (%s) may not %s: %s missing%s\n%s", user, doing, count, r.otherwise, strings.Join(missing, "\n")),
+		Say: fmt.Sprintf("The chart's ClusterRole and Roles %q grant them; an administrator types", r.Name),
+		Command: fmt.Sprintf("kubectl create clusterrolebinding %[1]s-%[2]s --clusterrole %[1]s --user %[3]s; "+
+			"for ns in %[4]s; do kubectl create rolebinding %[1]s-%[2]s -n $ns --role %[1]s --user %[3]s; done",
+			r.Name, short(user), quoted(user), strings.Join(r.namespaces, " ")),
 	}
+}
+
+// quoted is text as a shell takes it: who may log in chooses the name, and an
+// administrator types the command.
+func quoted(text string) string {
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }
 
 func may(ctx context.Context, core kubernetes.Interface, r Right) (bool, error) {

@@ -22,3 +22,9 @@ func TestShort(t *testing.T) {
 	require.Equal(t, "kim-example-com", short("Kim@example.com"))
 	require.Equal(t, "system-serviceaccount-a-b", short("system:serviceaccount:a:b"))
 }
+
+func TestQuoted(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, `'kim'`, quoted("kim"))
+	require.Equal(t, `'$(reboot)'\''"'`, quoted(`$(reboot)'"`), "a name that an identity provider lets people choose is not run")
+}
