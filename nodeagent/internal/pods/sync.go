@@ -3,6 +3,7 @@ package pods
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -55,6 +56,10 @@ func (w *worker) sync(ctx context.Context) (result, error) {
 	if w.daemonSet && !t.deleting() {
 		w.leavePending(t)
 		return result{}, nil
+	}
+	if t.pod.Generation != w.generation {
+		clear(w.retries) // what is wanted has changed: it may be what was wrong
+		w.generation = t.pod.Generation
 	}
 	deadline := w.checkDeadline(t.pod)
 	w.remember(ctx, t)
@@ -154,12 +159,20 @@ const repeatEvents = 2 * time.Minute
 // tell publishes a warning, unless the same (by key and sameness) was said lately.
 func (w *worker) tell(ref *corev1.ObjectReference, key, reason, sameness, message string) {
 	now := w.m.o.Clock.Now()
+	sameness = withoutIDs(sameness)
 	if before, ok := w.told[key]; ok && before.message == sameness && now.Sub(before.at) < repeatEvents {
 		return
 	}
 	w.told[key] = told{message: sameness, at: now}
 	w.event(ref, corev1.EventTypeWarning, reason, message)
 }
+
+// ids are what the runtime names sandboxes and containers by.
+var ids = regexp.MustCompile(`\b[0-9a-f]{64}\b`)
+
+// withoutIDs is a text of the runtime without the ids in it, which are others at
+// each try.
+func withoutIDs(text string) string { return ids.ReplaceAllString(text, "…") }
 
 // prune removes what is dead and no longer needed; what fails is tried next time.
 func (w *worker) prune(ctx context.Context, t *task) {
