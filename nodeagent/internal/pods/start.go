@@ -277,9 +277,7 @@ func (w *worker) startContainer(ctx context.Context, t *task, c *corev1.Containe
 	if p.envErr != nil {
 		return stepFailed(podstatus.CreateContainerConfigError, p.envErr)
 	}
-	if field, why := debugAccess(t.pod, c.Name); field != "" {
-		return stepFailed(podstatus.CreateContainerConfigError, fmt.Errorf("%s: %s", field, why))
-	}
+	c = w.debugging(t, c)
 	id := s.resume
 	if id == "" {
 		if s.attempt == 0 {

@@ -64,7 +64,7 @@ func (w *worker) sync(ctx context.Context) (result, error) {
 	deadline := w.checkDeadline(t.pod)
 	w.remember(ctx, t)
 	t.plan = next(view{
-		pod: t.pod, actual: actual, crashes: w.crashes, now: w.m.o.Clock.Now(),
+		pod: t.pod, refused: w.refuseDebug(t), actual: actual, crashes: w.crashes, now: w.m.o.Clock.Now(),
 		stop: t.deleting() || w.verdict != nil || podstatus.Terminal(t.pod.Status.Phase),
 	})
 	w.noteWaiting(t)
