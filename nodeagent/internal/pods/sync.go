@@ -3,6 +3,8 @@ package pods
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"regexp"
 	"time"
 
@@ -11,6 +13,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/ainode/ainode/nodeagent/internal/cri"
+	"github.com/ainode/ainode/nodeagent/internal/crispec"
 	"github.com/ainode/ainode/nodeagent/internal/podstatus"
 )
 
@@ -98,10 +101,15 @@ func stub(actual *cri.Pod) *corev1.Pod {
 // checkDeadline ends the pod when its activeDeadlineSeconds are over, and
 // otherwise returns when that will be.
 func (w *worker) checkDeadline(pod *corev1.Pod) time.Time {
-	if pod.Spec.ActiveDeadlineSeconds == nil || pod.Status.StartTime == nil || w.verdict != nil {
+	began := pod.Status.StartTime
+	if w.mu.Lock(); began == nil && w.status != nil {
+		began = w.status.StartTime // not written yet
+	}
+	w.mu.Unlock()
+	if pod.Spec.ActiveDeadlineSeconds == nil || began == nil || w.verdict != nil {
 		return time.Time{}
 	}
-	at := pod.Status.StartTime.Add(time.Duration(*pod.Spec.ActiveDeadlineSeconds) * time.Second)
+	at := began.Add(time.Duration(*pod.Spec.ActiveDeadlineSeconds) * time.Second)
 	if w.m.o.Clock.Now().Before(at) {
 		return at
 	}
@@ -179,11 +187,24 @@ func (w *worker) prune(ctx context.Context, t *task) {
 	for _, id := range t.plan.pruneContainers {
 		if err := w.m.o.Runtime.RemoveContainer(ctx, id); err == nil || cri.IsNotFound(err) {
 			w.m.lister.Forget(id)
+			w.removeFiles(t, id)
 		}
 	}
 	for _, id := range t.plan.pruneSandboxes {
 		if err := w.m.o.Runtime.StopPodSandbox(ctx, id); err == nil || cri.IsNotFound(err) {
 			_ = w.m.o.Runtime.RemovePodSandbox(ctx, id)
+		}
+	}
+}
+
+// removeFiles removes the log and the termination message of a container that has
+// been removed; nothing else would before the pod goes.
+func (w *worker) removeFiles(t *task, id string) {
+	for _, c := range t.actual.Containers {
+		if c.Id == id {
+			name, attempt := c.GetMetadata().GetName(), c.GetMetadata().GetAttempt()
+			_ = os.Remove(filepath.Join(w.m.logDirectory(t.pod), crispec.LogPath(name, attempt)))
+			_ = os.Remove(w.m.messages.path(w.uid, name, attempt))
 		}
 	}
 }
