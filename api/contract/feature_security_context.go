@@ -6,11 +6,16 @@ import (
 	"strings"
 )
 
-// harmless are the capabilities that a container has anyway unless it drops them.
+// harmless are the capabilities that a container has anyway unless it drops them:
+// containerd's default set. All others raise privilege; SYS_PTRACE too, by which a
+// process could take files out of the hands of what it meets in the machine's network.
 var harmless = []string{
-	"AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD",
+	"AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_RAW",
 	"NET_BIND_SERVICE", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT",
 }
+
+// seLinuxTypes are those that confine a container (Pod Security, baseline).
+var seLinuxTypes = []string{"", "container_t", "container_init_t", "container_kvm_t", "container_engine_t"}
 
 // securityContext, contract §6: removed, and told exactly where that takes a
 // protection away; kept where the namespace enforces restricted; in the profile
@@ -84,8 +89,12 @@ func (r *review) lowerSecurity(s *Security, field, path string) {
 	raises(s.Privileged, "privileged", "a privileged container would own the machine")
 	raises(len(s.Sysctls) > 0, "sysctls", "the machine's kernel settings are shared")
 	raises(s.ProcMount != "" && s.ProcMount != "Default", "procMount", "an unmasked /proc reaches the machine")
-	raises(s.SeccompProfile.unconfined(), "seccompProfile", "an unconfined container reaches the machine")
+	// Not seccomp: unconfined is what a container without a profile is here.
 	raises(s.AppArmorProfile.unconfined(), "appArmorProfile", "an unconfined container reaches the machine")
+	if o := s.SELinuxOptions; o != nil {
+		raises(!slices.Contains(seLinuxTypes, o.Type) || o.User != "" || o.Role != "", "seLinuxOptions",
+			"another SELinux user, role or type than a container's reaches the machine")
+	}
 	raises(s.WindowsOptions != nil, "windowsOptions", "AI nodes run Linux")
 	for i, capability := range s.Capabilities.Add {
 		raises(!slices.Contains(harmless, strings.TrimPrefix(capability, "CAP_")), fmt.Sprintf("capabilities.add[%d]", i),

@@ -244,8 +244,14 @@ type securityFields struct {
 	SeccompProfile           *profileType `json:"seccompProfile"`
 	AppArmorProfile          *profileType `json:"appArmorProfile"`
 	Sysctls                  []struct{}   `json:"sysctls"`
-	SELinuxOptions           *struct{}    `json:"seLinuxOptions"`
+	SELinuxOptions           *seLinux     `json:"seLinuxOptions"`
 	WindowsOptions           *struct{}    `json:"windowsOptions"`
+}
+
+type seLinux struct {
+	User string `json:"user"`
+	Role string `json:"role"`
+	Type string `json:"type"`
 }
 
 type profileType struct {

@@ -19,6 +19,7 @@ import (
 // Run is the agent from start to end: who am I, what have I got, and then the walk
 // through bindings until ctx ends. Pods outlive it.
 func Run(ctx context.Context, cfg config.Run) error {
+	ctx = klog.NewContext(ctx, cri.Quiet(klog.FromContext(ctx)))
 	unlock, err := binding.Lock(cfg.StateDir.Lock())
 	if err != nil {
 		return err

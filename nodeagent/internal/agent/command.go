@@ -78,7 +78,7 @@ func runCommand() *cobra.Command {
 	cfg.Flags(c.Flags())
 	c.Flags().StringVar(&file, "config", "", "file with the same options ("+config.APIVersion+", kind "+config.Kind+"); flags win")
 	c.Flags().StringVar(&format, "log-format", "text", "text or json")
-	c.Flags().IntVarP(&verbosity, "verbosity", "v", 0, "log more, up to 10")
+	c.Flags().IntVarP(&verbosity, "verbosity", "v", 0, fmt.Sprintf("log more, up to %d", mostVerbose))
 	return c
 }
 
@@ -155,9 +155,13 @@ func changed(c *cobra.Command) []string {
 	return names
 }
 
+// mostVerbose is where the libraries begin to log what requests and answers hold:
+// Secrets, and the environment of containers.
+const mostVerbose = 7
+
 // logTo sends everything, klog's users included, through one handler.
 func logTo(w io.Writer, format string, verbosity int) error {
-	options := &slog.HandlerOptions{Level: slog.Level(-verbosity)}
+	options := &slog.HandlerOptions{Level: slog.Level(-min(verbosity, mostVerbose))}
 	var handler slog.Handler
 	switch format {
 	case "text":

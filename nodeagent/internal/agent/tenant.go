@@ -54,16 +54,19 @@ var _ binding.Tenant = (*tenant)(nil)
 // Serve registers the Node, then looks after it, its pods and its kubelet API until
 // ctx ends or one of them fails.
 func (t *tenant) Serve(ctx context.Context, target binding.Target, registered func()) error {
-	client, err := kubernetes.NewForConfig(target.Config)
+	// One rate for each of them: a storm of events, or of strangers' tokens at :10250,
+	// must keep neither pods nor the Lease waiting.
+	clients, err := clientsOf(target.Config)
 	if err != nil {
-		return fmt.Errorf("make a client of the target: %w", err)
+		return err
 	}
+	client := clients.pods
 	facts, err := t.nodeFacts(ctx, target)
 	if err != nil {
 		return err
 	}
 	node := &nodestatus.Registrar{
-		Client: client, Facts: facts, Clock: t.clock,
+		Client: client, Heartbeat: clients.heartbeat, Facts: facts, Clock: t.clock,
 		Probe: func(ctx context.Context) nodestatus.Health {
 			return nodestatus.Probe(ctx, "/", string(t.cfg.StateDir), t.runtime)
 		},
@@ -81,7 +84,7 @@ func (t *tenant) Serve(ctx context.Context, target binding.Target, registered fu
 	}
 
 	events := record.NewBroadcaster(record.WithContext(ctx))
-	events.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: client.CoreV1().Events("")})
+	events.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: clients.events.CoreV1().Events("")})
 	defer events.Shutdown()
 	recorder := events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "kubelet", Host: t.node})
 	manager, err := t.newPods(client, node.Node, target.Epoch, recorder)
@@ -93,7 +96,7 @@ func (t *tenant) Serve(ctx context.Context, target binding.Target, registered fu
 		return err
 	}
 	server, err := kubeletapi.New(kubeletapi.Options{
-		Node: t.node, Address: net.JoinHostPort(t.address, strconv.Itoa(t.cfg.Port)), Client: client, ClientCA: target.ClientCA,
+		Node: t.node, Address: net.JoinHostPort(t.address, strconv.Itoa(t.cfg.Port)), Client: clients.reviews, ClientCA: target.ClientCA,
 		Certificate: certificates.Current, Pods: manager, Runtime: t.runtime.RuntimeService, Images: t.runtime.Images, Clock: t.clock,
 	})
 	if err != nil {

@@ -137,6 +137,29 @@ func TestATokenIsRenewedAtFourFifthsOfItsLife(t *testing.T) {
 	require.Equal(t, "next", (<-renewed).Value)
 }
 
+func TestAClockThatIsWrong(t *testing.T) {
+	t.Parallel()
+	token := func(skew time.Duration) Token { // got when our clock was that far ahead of the target's
+		return Token{Issued: start.Add(skew), Expires: start.Add(tokenLife)}
+	}
+	require.Less(t, token(-10*24*time.Hour).due(start.Add(-10*24*time.Hour)), tokenLife, "behind: renewed before it has run out")
+	require.Zero(t, token(time.Hour).due(start), "set back since")
+	require.LessOrEqual(t, token(48*time.Hour).due(start.Add(48*time.Hour)), time.Duration(0), "ahead: looks expired")
+
+	clock := testclock.NewFakeClock(start.Add(48 * time.Hour))
+	renewals := make(chan struct{}, 100)
+	k := &Keeper{
+		Clock: clock, Save: func(Token) error { return nil },
+		Renew: func(context.Context) (Token, error) { renewals <- struct{}{}; return token(48 * time.Hour), nil },
+	}
+	k.Set(token(48 * time.Hour))
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go k.Run(ctx)
+	require.Eventually(t, clock.HasWaiters, 5*time.Second, time.Millisecond)
+	require.Len(t, renewals, 1, "no storm of requests")
+}
+
 func TestTheKeeperNoticesA401(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -29,9 +29,19 @@ type Token struct {
 	Expires time.Time `json:"expires"`
 }
 
-// renewal is when t is to be replaced: at 80 % of its life.
+// renewal is when t is to be replaced: at 80 % of its life. That is never longer than
+// was asked for: the clock that Expires goes by is another's.
 func (t Token) renewal() time.Time {
-	return t.Issued.Add(t.Expires.Sub(t.Issued) * 8 / 10)
+	return t.Issued.Add(min(t.Expires.Sub(t.Issued), tokenLife) * 8 / 10)
+}
+
+// due is how long t is good for. One that comes from the future was got by a clock
+// that has been set right since: how old it is, nobody knows.
+func (t Token) due(now time.Time) time.Duration {
+	if now.Before(t.Issued) {
+		return 0
+	}
+	return t.renewal().Sub(now)
 }
 
 // requestToken asks for a token of account. The client must be account's own or a
@@ -82,10 +92,12 @@ func (k *Keeper) Refused() bool {
 func (k *Keeper) Run(ctx context.Context) {
 	const shortest, longest = 5 * time.Second, 5 * time.Minute
 	pause := shortest
+	least := time.Duration(0)
 	for {
 		k.mu.Lock()
-		wait := k.token.renewal().Sub(k.Clock.Now())
+		wait := max(k.token.due(k.Clock.Now()), least)
 		k.mu.Unlock()
+		least = 0
 		if wait <= 0 {
 			next, err := k.Renew(ctx)
 			if err == nil {
@@ -93,7 +105,8 @@ func (k *Keeper) Run(ctx context.Context) {
 			}
 			if err == nil {
 				k.Set(next)
-				pause = shortest
+				// A token that looks old already is our clock's fault: no storm of requests.
+				pause, least = shortest, longest
 				continue
 			}
 			klog.FromContext(ctx).Error(err, "Token not renewed, trying again", "after", pause)

@@ -19,11 +19,11 @@ type Pod struct {
 	UID       types.UID
 	Namespace string
 	Name      string
-	// Sandboxes, newest first.
+	// Sandboxes, newest first: by attempts, then by time.
 	Sandboxes []*runtimeapi.PodSandbox
 	// SandboxStatus is the status of the newest sandbox; nil if there is none.
 	SandboxStatus *runtimeapi.PodSandboxStatus
-	// Containers, newest first, dead ones included.
+	// Containers, dead ones included; of one name the newest first.
 	Containers []*runtimeapi.ContainerStatus
 	// SandboxOf is the sandbox of each container, by container id.
 	SandboxOf map[string]string
@@ -92,10 +92,10 @@ func (l *Lister) list(ctx context.Context, selector map[string]string) (map[type
 	}
 	for _, pod := range pods {
 		slices.SortStableFunc(pod.Sandboxes, func(a, b *runtimeapi.PodSandbox) int {
-			return cmp.Compare(b.CreatedAt, a.CreatedAt)
+			return newestFirst(a.GetMetadata(), b.GetMetadata(), a.CreatedAt, b.CreatedAt)
 		})
 		slices.SortStableFunc(pod.Containers, func(a, b *runtimeapi.ContainerStatus) int {
-			return cmp.Compare(b.CreatedAt, a.CreatedAt)
+			return newestFirst(a.GetMetadata(), b.GetMetadata(), a.CreatedAt, b.CreatedAt)
 		})
 		if len(pod.Sandboxes) == 0 {
 			continue
@@ -107,6 +107,12 @@ func (l *Lister) list(ctx context.Context, selector map[string]string) (map[type
 		pod.SandboxStatus = response.GetStatus()
 	}
 	return pods, nil
+}
+
+// newestFirst compares by attempts, which only grow; the machine's clock may have
+// been set back since.
+func newestFirst(a, b interface{ GetAttempt() uint32 }, madeA, madeB int64) int {
+	return cmp.Or(cmp.Compare(b.GetAttempt(), a.GetAttempt()), cmp.Compare(madeB, madeA))
 }
 
 // podOf returns the entry of the pod that labels name, made if need be.

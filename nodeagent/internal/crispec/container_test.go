@@ -188,6 +188,7 @@ func TestResources(t *testing.T) {
 		"tiny":                  {qos: corev1.PodQOSBurstable, limits: list("1m", ""), requests: list("1m", ""), want: &runtimeapi.LinuxContainerResources{CpuShares: 2, CpuPeriod: 100000, CpuQuota: 1000, OomScoreAdj: 999}},
 		"more than the machine": {qos: corev1.PodQOSBurstable, requests: list("", "512Gi"), want: &runtimeapi.LinuxContainerResources{CpuShares: 2, OomScoreAdj: 3}},
 		"very wide":             {qos: corev1.PodQOSBurstable, requests: list("1000", ""), want: &runtimeapi.LinuxContainerResources{CpuShares: 262144, OomScoreAdj: 999}},
+		"without end":           {qos: corev1.PodQOSBurstable, limits: list("5E", ""), requests: list("1", ""), want: &runtimeapi.LinuxContainerResources{CpuShares: 1024, OomScoreAdj: 999}},
 		"a sidecar lives as long as the container it serves": {qos: corev1.PodQOSBurstable, sidecar: true, want: &runtimeapi.LinuxContainerResources{CpuShares: 2, OomScoreAdj: 500}},
 	} {
 		t.Run(name, func(t *testing.T) {

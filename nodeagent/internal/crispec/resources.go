@@ -11,6 +11,7 @@ const (
 	minShares    = 2
 	maxShares    = 262144
 	sharesPerCPU = 1024
+	maxCPU       = 1 << 20
 	quotaPeriod  = 100000 // µs
 	minQuota     = 1000   // µs
 )
@@ -34,7 +35,8 @@ func resources(pod *corev1.Pod, c *corev1.Container, nodeMemory int64) *runtimea
 		MemoryLimitInBytes: memoryLimit.Value(),
 		OomScoreAdj:        oomScore(pod, c, nodeMemory),
 	}
-	if milli := cpuLimit.MilliValue(); milli > 0 {
+	// A limit may be any number; one of more processors than there are is none.
+	if milli := cpuLimit.MilliValue(); milli > 0 && cpuLimit.CmpInt64(maxCPU) < 0 {
 		r.CpuPeriod = quotaPeriod
 		r.CpuQuota = max(milli*quotaPeriod/1000, minQuota)
 	}
@@ -42,7 +44,7 @@ func resources(pod *corev1.Pod, c *corev1.Container, nodeMemory int64) *runtimea
 }
 
 func shares(milliCPU int64) int64 {
-	return min(max(milliCPU*sharesPerCPU/1000, minShares), maxShares)
+	return min(max(min(milliCPU, maxCPU)*sharesPerCPU/1000, minShares), maxShares)
 }
 
 func oomScore(pod *corev1.Pod, c *corev1.Container, nodeMemory int64) int64 {

@@ -42,6 +42,7 @@ type Puller struct {
 	o       Options
 	backOff *backOff
 	flights *flights
+	said    *said
 }
 
 // New returns a Puller, or an error that names every missing option.
@@ -62,7 +63,7 @@ func New(o Options) (*Puller, error) {
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
 	}
-	return &Puller{o: o, backOff: newBackOff(o.Clock), flights: newFlights(o.Images)}, nil
+	return &Puller{o: o, backOff: newBackOff(o.Clock), flights: newFlights(o.Images), said: newSaid(o.Clock)}, nil
 }
 
 // Reasons of a PullError, as the kubelet names them.
@@ -98,7 +99,7 @@ func (p *Puller) Ensure(ctx context.Context, pod *corev1.Pod, c *corev1.Containe
 	name, err := withTag(c.Image)
 	if err != nil {
 		message := fmt.Sprintf("Failed to apply default image tag %q: %v", c.Image, err)
-		r.warn(reasonInspectFailed, message)
+		r.warnOnce(reasonInspectFailed, message)
 		return "", &PullError{Reason: InvalidImageName, Message: message}
 	}
 	r.image = name
@@ -111,7 +112,7 @@ func (p *Puller) Ensure(ctx context.Context, pod *corev1.Pod, c *corev1.Containe
 		}
 		if err != nil {
 			message := fmt.Sprintf("Failed to inspect image %q: %v", c.Image, err)
-			r.warn(reasonInspectFailed, message)
+			r.warnOnce(reasonInspectFailed, message)
 			return "", &PullError{Reason: ImageInspectError, Message: message}
 		}
 		if image != nil {
@@ -120,7 +121,7 @@ func (p *Puller) Ensure(ctx context.Context, pod *corev1.Pod, c *corev1.Containe
 		}
 		if policy == corev1.PullNever {
 			message := fmt.Sprintf("Container image %q is not present with pull policy of Never", c.Image)
-			r.warn(reasonNeverPull, message)
+			r.warnOnce(reasonNeverPull, message)
 			return "", &PullError{Reason: ErrImageNeverPull, Message: message}
 		}
 	}

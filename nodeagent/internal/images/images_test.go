@@ -288,6 +288,20 @@ func TestBackOff(t *testing.T) {
 	require.Equal(t, f.clock.Now().Add(10*time.Second), pull.Until, "success begins the back-off anew")
 }
 
+func TestTheSameTroubleIsToldOnce(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	for range 5 {
+		_, err := f.ensure("public:1", corev1.PullNever)
+		require.Error(t, err)
+	}
+	require.Len(t, f.events.take(), 1)
+	f.clock.SetTime(f.clock.Now().Add(sayAgain))
+	_, err := f.ensure("public:1", corev1.PullNever)
+	require.Error(t, err)
+	require.Len(t, f.events.take(), 1, "a reminder")
+}
+
 func TestOnePullForAll(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -57,6 +57,13 @@ func (r *request) warn(reason, message string) {
 	r.o.Recorder.Event(r.ref, corev1.EventTypeWarning, reason, message)
 }
 
+// warnOnce is warn for what every try meets again.
+func (r *request) warnOnce(reason, message string) {
+	if !r.said.again(saidKey{uid: r.pod.UID, field: r.ref.FieldPath, message: message}) {
+		r.warn(reason, message)
+	}
+}
+
 // pull pulls the image, unless the back-off forbids it.
 func (r *request) pull(ctx context.Context) (string, error) {
 	key := backOffKey{uid: r.pod.UID, image: r.image}

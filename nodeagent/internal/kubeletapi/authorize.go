@@ -35,7 +35,7 @@ func newAuthorizer(node string, client kubernetes.Interface) *authorizer {
 // allowed reports whether the user may; one of the subresources is enough.
 func (a *authorizer) allowed(ctx context.Context, user *authenticationv1.UserInfo, method, path string) (bool, error) {
 	for _, sub := range subresources(path) {
-		ok, err := a.ask(ctx, user, verb(method), sub)
+		ok, err := a.ask(ctx, user, verb(method, path), sub)
 		if ok || err != nil {
 			return ok, err
 		}
@@ -78,9 +78,16 @@ func (a *authorizer) ask(ctx context.Context, user *authenticationv1.UserInfo, v
 	return ok, nil
 }
 
-// verb is the API verb of a method; an unknown method has none, which nobody is
-// granted.
-func verb(method string) string {
+// verb is the API verb of a request; an unknown method has none, which nobody is
+// granted. To go into a container is more than to read, though WebSockets begin with
+// a GET: rights to watch nodes (get nodes/proxy) do not open it, as they do on a
+// kubelet.
+func verb(method, path string) string {
+	for _, into := range []string{"/exec/", "/attach/", "/portForward/"} {
+		if strings.HasPrefix(path, into) && method == http.MethodGet {
+			return "create"
+		}
+	}
 	switch method {
 	case http.MethodPost:
 		return "create"

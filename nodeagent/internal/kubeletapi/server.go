@@ -134,7 +134,7 @@ func (s *Server) guarded(next http.Handler) http.Handler {
 			var ok bool
 			if ok, err = s.may.allowed(r.Context(), user, r.Method, r.URL.Path); err == nil && !ok {
 				http.Error(w, fmt.Sprintf("Forbidden (user=%s, verb=%s, resource=nodes, subresource(s)=%v)",
-					user.Username, verb(r.Method), subresources(r.URL.Path)), http.StatusForbidden)
+					user.Username, verb(r.Method, r.URL.Path), subresources(r.URL.Path)), http.StatusForbidden)
 				return
 			}
 		}

@@ -336,6 +336,11 @@ func TestSubresources(t *testing.T) {
 	} {
 		require.Equal(t, want, subresources(path), path)
 	}
-	require.Equal(t, "create", verb(http.MethodPost))
-	require.Empty(t, verb("TRACE"))
+	require.Equal(t, "create", verb(http.MethodPost, "/run/a/b/c"))
+	require.Empty(t, verb("TRACE", "/"))
+	for path, want := range map[string]string{
+		"/exec/a/b/c": "create", "/attach/a/b/c": "create", "/portForward/a/b": "create", "/containerLogs/a/b/c": "get", "/pods": "get",
+	} {
+		require.Equal(t, want, verb(http.MethodGet, path), path)
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -26,9 +27,15 @@ const (
 	leastPIDs   = 5         // per cent of pid_max free
 )
 
+// patience is how long the runtime may take to answer.
+const patience = 10 * time.Second
+
 // Probe looks at the machine below root ("/" outside tests), the file system of
 // stateDir and the runtime.
 func Probe(ctx context.Context, root, stateDir string, runtime RuntimeStatus) Health {
+	// A runtime that hangs must not keep the news of it.
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	var h Health
 	answer, err := runtime.Status(ctx, false)
 	switch {

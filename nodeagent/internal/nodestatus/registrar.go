@@ -41,7 +41,10 @@ var ErrForeign = errors.New("a Node of this name exists that is not an AI node; 
 type Registrar struct {
 	// Client acts as the node.
 	Client kubernetes.Interface
-	Facts  Facts
+	// Heartbeat renews the Lease: a client of its own, so that it waits for nobody's
+	// turn. Default Client.
+	Heartbeat kubernetes.Interface
+	Facts     Facts
 	// Probe looks at the machine; it may take a few seconds.
 	Probe func(context.Context) Health
 	Clock clock.Clock
@@ -154,11 +157,9 @@ func (r *Registrar) Run(ctx context.Context) error {
 			},
 		},
 	})
-	leases := lease.NewController(r.Clock, r.Client, r.Facts.Name, leaseSeconds, nil, leaseRenewal,
-		r.Facts.Name, corev1.NamespaceNodeLease, r.own)
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan struct{}, 2)
-	for _, run := range []func(context.Context){informer.RunWithContext, leases.Run} {
+	for _, run := range []func(context.Context){informer.RunWithContext, r.leases().Run} {
 		go func() { run(ctx); ended <- struct{}{} }()
 	}
 	defer func() { cancel(); <-ended; <-ended }()
@@ -185,6 +186,16 @@ func (r *Registrar) Run(ctx context.Context) error {
 			klog.FromContext(ctx).Error(err, "Node status not written")
 		}
 	}
+}
+
+// leases renews the node's Lease.
+func (r *Registrar) leases() lease.Controller {
+	client := r.Heartbeat
+	if client == nil {
+		client = r.Client
+	}
+	return lease.NewController(r.Clock, client, r.Facts.Name, leaseSeconds, nil, leaseRenewal,
+		r.Facts.Name, corev1.NamespaceNodeLease, r.own)
 }
 
 func (r *Registrar) saw(object any) {

@@ -92,13 +92,16 @@ func fits(pod *corev1.Pod, node *corev1.Node, others []*corev1.Pod) *podstatus.V
 				continue
 			}
 		}
-		if name == corev1.ResourceCPU {
-			if want.MilliValue() > has.MilliValue()-taken.MilliValue() {
-				return outOf(name, want.MilliValue(), taken.MilliValue(), has.MilliValue())
-			}
-		} else if want.Value() > has.Value()-taken.Value() {
-			return outOf(name, want.Value(), taken.Value(), has.Value())
+		// Compared as quantities: what an API object asks for may be no int64.
+		left := has.DeepCopy()
+		left.Sub(taken)
+		if want.Cmp(left) <= 0 {
+			continue
 		}
+		if name == corev1.ResourceCPU {
+			return outOf(name, want.MilliValue(), taken.MilliValue(), has.MilliValue())
+		}
+		return outOf(name, want.Value(), taken.Value(), has.Value())
 	}
 	return nil
 }

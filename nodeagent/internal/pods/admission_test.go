@@ -94,9 +94,20 @@ func TestAdmit(t *testing.T) {
 		{name: "resource claims", pod: changedPod(func(s *corev1.PodSpec) {
 			s.ResourceClaims = []corev1.PodResourceClaim{{Name: "gpu"}}
 		}), reason: "NotSupported", message: "spec.resourceClaims: "},
-		{name: "unconfined", pod: changedPod(func(s *corev1.PodSpec) {
+		{name: "unconfined, as without a profile", pod: changedPod(func(s *corev1.PodSpec) {
 			s.SecurityContext = &corev1.PodSecurityContext{SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeUnconfined}}
-		}), reason: "NotSupported", message: "spec.securityContext.seccompProfile"},
+		})},
+		{name: "an SELinux type that owns the machine", pod: changedPod(func(s *corev1.PodSpec) {
+			s.Containers[0].SecurityContext = &corev1.SecurityContext{SELinuxOptions: &corev1.SELinuxOptions{Type: "spc_t"}}
+		}), reason: "NotSupported", message: "spec.containers[0].securityContext.seLinuxOptions: "},
+		{name: "an SELinux level", pod: changedPod(func(s *corev1.PodSpec) {
+			s.SecurityContext = &corev1.PodSecurityContext{SELinuxOptions: &corev1.SELinuxOptions{Type: "container_t", Level: "s0:c1,c2"}}
+		})},
+		{name: "a debug container that may not run harms no pod", pod: changedPod(func(s *corev1.PodSpec) {
+			s.EphemeralContainers = []corev1.EphemeralContainer{{EphemeralContainerCommon: corev1.EphemeralContainerCommon{
+				Name: "d", SecurityContext: &corev1.SecurityContext{Privileged: ptr.To(true)},
+			}}}
+		})},
 		{name: "nfs", pod: changedPod(func(s *corev1.PodSpec) {
 			s.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{NFS: &corev1.NFSVolumeSource{Server: "s", Path: "/"}}}}
 		}), reason: "NotSupported", message: "spec.volumes[0]"},
@@ -108,7 +119,7 @@ func TestAdmit(t *testing.T) {
 		{name: "less privilege is fine", pod: changedPod(func(s *corev1.PodSpec) {
 			s.Containers[0].SecurityContext = &corev1.SecurityContext{
 				RunAsUser: ptr.To[int64](0), Privileged: ptr.To(false),
-				Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}, Add: []corev1.Capability{"NET_BIND_SERVICE"}},
+				Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}, Add: []corev1.Capability{"NET_BIND_SERVICE", "NET_RAW"}},
 			}
 		})},
 	}
@@ -130,17 +141,28 @@ func TestAdmit(t *testing.T) {
 
 func TestDebugContainersAreHeldDownToo(t *testing.T) {
 	t.Parallel()
+	adding := func(capabilities ...corev1.Capability) *corev1.SecurityContext {
+		return &corev1.SecurityContext{Capabilities: &corev1.Capabilities{Add: capabilities}}
+	}
 	pod := testPod("", "a")
-	pod.Spec.EphemeralContainers = []corev1.EphemeralContainer{
-		{EphemeralContainerCommon: corev1.EphemeralContainerCommon{Name: "plain"}},
-		{EphemeralContainerCommon: corev1.EphemeralContainerCommon{Name: "sysadmin", SecurityContext: &corev1.SecurityContext{Privileged: ptr.To(true)}}},
+	// What the profiles of kubectl debug ask for.
+	for name, security := range map[string]*corev1.SecurityContext{
+		"legacy": nil, "general": adding("SYS_PTRACE"), "netadmin": adding("NET_ADMIN", "NET_RAW"),
+		"sysadmin": {Privileged: ptr.To(true)},
+		"restricted": {
+			RunAsNonRoot: ptr.To(true), AllowPrivilegeEscalation: ptr.To(false), Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+		},
+	} {
+		pod.Spec.EphemeralContainers = []corev1.EphemeralContainer{{}, {EphemeralContainerCommon: corev1.EphemeralContainerCommon{Name: name, SecurityContext: security}}}
+		field, _ := debugAccess(pod, name)
+		require.Equal(t, map[string]string{
+			"netadmin": "spec.ephemeralContainers[1].securityContext.capabilities.add[0]",
+			"sysadmin": "spec.ephemeralContainers[1].securityContext.privileged",
+		}[name], field, name)
 	}
-	field, _ := debugAccess(pod, "sysadmin")
-	require.Equal(t, "spec.ephemeralContainers[1].securityContext.privileged", field)
-	for _, name := range []string{"plain", "a"} {
-		field, _ = debugAccess(pod, name)
-		require.Empty(t, field)
-	}
+	field, _ := debugAccess(pod, "a")
+	require.Empty(t, field)
 }
 
 func TestAdmitTaints(t *testing.T) {

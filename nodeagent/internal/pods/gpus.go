@@ -133,6 +133,10 @@ func spread(pod *corev1.Pod, free []string) (assignment, int) {
 	return assigned, needed
 }
 
+// tooMany is more cards than any machine has. Counts end there, so that sums of what
+// API objects ask for stay numbers.
+const tooMany = 1 << 20
+
 // gpusOf is how many cards the container asks for: its limit, which the API
 // keeps equal to its request.
 func gpusOf(c *corev1.Container) int {
@@ -140,7 +144,10 @@ func gpusOf(c *corev1.Container) int {
 	if !ok {
 		quantity = c.Resources.Requests[contract.GPUResource]
 	}
-	return int(quantity.Value())
+	if quantity.CmpInt64(tooMany) > 0 {
+		return tooMany
+	}
+	return max(int(quantity.Value()), 0)
 }
 
 func isSidecar(c *corev1.Container) bool {

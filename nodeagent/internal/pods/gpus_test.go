@@ -59,3 +59,23 @@ func TestSpreadSharesInitContainersCards(t *testing.T) {
 	require.Nil(t, got)
 	require.Equal(t, 6, needed)
 }
+
+func TestAmountsWithoutEnd(t *testing.T) {
+	t.Parallel()
+	for _, amount := range []string{"9000000000000000000", "5E18", "1e30"} {
+		for _, name := range []corev1.ResourceName{contract.GPUResource, corev1.ResourceMemory, corev1.ResourceCPU} {
+			pod := testPod("", "a", "b")
+			for i := range pod.Spec.Containers {
+				all := corev1.ResourceList{name: resource.MustParse(amount)}
+				pod.Spec.Containers[i].Resources = corev1.ResourceRequirements{Limits: all, Requests: all}
+			}
+			verdict := admit(pod, testNode(), nil, nil)
+			require.NotNil(t, verdict, "two containers of %s %s", amount, name)
+			require.Equal(t, "OutOf"+string(name), verdict.Reason)
+			if name == contract.GPUResource {
+				_, err := newAllocator().assign(pod, []string{"GPU-0"})
+				require.Error(t, err)
+			}
+		}
+	}
+}

@@ -36,6 +36,9 @@ import (
 // has set its trap, and than the minute after which every pod is looked at.
 const patience = 2 * time.Minute
 
+// wink is how often is looked meanwhile.
+const wink = 5 * time.Millisecond
+
 // machine is an AI node in small: a real containerd, the real rooms that pods
 // uses, and an API in memory.
 type machine struct {
@@ -47,6 +50,7 @@ type machine struct {
 	cards   fakeCards
 	manager *Manager
 	events  *recorded
+	images  *countedImages
 	stop    context.CancelFunc
 	done    chan error
 }
@@ -128,7 +132,8 @@ func (m *machine) start() {
 	reader := objects.Reader{Client: m.client}
 	v, err := volumes.New(volumes.Options{Root: filepath.Join(m.root, "volumes"), Objects: reader, Mounter: mount.New("")})
 	require.NoError(m.t, err)
-	i, err := images.New(images.Options{Images: m.c.Runtime.Images, Secrets: reader, Recorder: m.events})
+	m.images = &countedImages{ImageManagerService: m.c.Runtime.Images}
+	i, err := images.New(images.Options{Images: m.images, Secrets: reader, Recorder: m.events})
 	require.NoError(m.t, err)
 	m.manager, err = New(Options{
 		Client: m.client, NodeName: "ai-1", Node: m.node, HostIPs: func() []string { return []string{"127.0.0.1"} },

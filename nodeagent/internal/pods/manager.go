@@ -50,7 +50,7 @@ func New(o Options) (*Manager, error) {
 // runtime and runs the node's pods until ctx is done. It leaves pods running when
 // it returns, and works while the API does not answer. Run it once.
 func (m *Manager) Run(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancel(klog.NewContext(ctx, cri.Quiet(klog.FromContext(ctx))))
 	defer cancel()
 	m.mu.Lock()
 	if m.running != nil {

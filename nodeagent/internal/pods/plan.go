@@ -18,6 +18,8 @@ type view struct {
 	// stop says that nothing of the pod may run: it is deleted, refused, past its
 	// deadline, or in a terminal phase.
 	stop bool
+	// refused are the ephemeral containers that may not run.
+	refused map[string]bool
 	// actual is what the runtime holds.
 	actual *cri.Pod
 	// crashes is the remembered back-off by container name.
@@ -104,9 +106,10 @@ func (p *planner) decide() {
 		for i := range p.pod.Spec.Containers {
 			p.appContainer(&p.pod.Spec.Containers[i])
 		}
-		for i := range p.pod.Spec.EphemeralContainers {
-			p.ephemeral(p.pod.Spec.EphemeralContainers[i].Name)
-		}
+	}
+	for i := range p.pod.Spec.EphemeralContainers {
+		// Also while init containers run: one that hangs is what is to be debugged.
+		p.ephemeral(p.pod.Spec.EphemeralContainers[i].Name)
 	}
 	if len(p.plan.kill) > 0 {
 		p.plan.start = nil
@@ -272,8 +275,14 @@ func changed(c *corev1.Container, made *runtimeapi.ContainerStatus) bool {
 }
 
 func (p *planner) ephemeral(name string) {
-	if p.last(name) == nil && p.sandboxReady() {
+	if p.refused[name] || !p.sandboxReady() {
+		return
+	}
+	switch last := p.last(name); {
+	case last == nil:
 		p.plan.start = append(p.plan.start, starting{name: name})
+	case last.State == runtimeapi.ContainerState_CONTAINER_CREATED && p.lastInSandbox(name) != nil: // the agent was killed then
+		p.plan.start = append(p.plan.start, starting{name: name, attempt: last.GetMetadata().GetAttempt(), resume: last.Id})
 	}
 }
 

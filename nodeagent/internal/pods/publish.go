@@ -1,6 +1,8 @@
 package pods
 
 import (
+	"maps"
+
 	corev1 "k8s.io/api/core/v1"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -46,6 +48,7 @@ func (w *worker) compute(t *task, ended, online bool) corev1.PodStatus {
 
 // readMessages reads the termination messages of containers that have ended.
 func (w *worker) readMessages(t *task) {
+	w.forgetGone(t)
 	for _, c := range t.actual.Containers {
 		if _, known := w.messages[c.Id]; known || c.State != runtimeapi.ContainerState_CONTAINER_EXITED {
 			continue
@@ -54,6 +57,18 @@ func (w *worker) readMessages(t *task) {
 			w.messages[c.Id] = w.m.messages.read(w.uid, spec, c)
 		}
 	}
+}
+
+// forgetGone drops what is remembered of containers that the runtime has no more: a
+// pod may crash for months.
+func (w *worker) forgetGone(t *task) {
+	there := map[string]bool{}
+	for _, c := range t.actual.Containers {
+		there[c.Id] = true
+	}
+	gone := func(id string) bool { return !there[id] }
+	maps.DeleteFunc(w.messages, func(id, _ string) bool { return gone(id) })
+	maps.DeleteFunc(w.killed, func(id string, _ bool) bool { return gone(id) })
 }
 
 // findContainer is the container of that name, of whatever kind; nil if none.

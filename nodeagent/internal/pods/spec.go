@@ -65,7 +65,11 @@ func (w *worker) containerConfig(ctx context.Context, pod *corev1.Pod, c *corev1
 func imageFailed(err error) error {
 	var pull *images.PullError
 	if errors.As(err, &pull) {
-		return &startError{waiting: podstatus.Waiting{Reason: pull.Reason, Message: pull.Message}, silent: true, err: err}
+		step := &startError{waiting: podstatus.Waiting{Reason: pull.Reason, Message: pull.Message}, silent: true, err: err}
+		if pull.Reason == images.ImagePullBackOff { // only then it has been said that there is one
+			step.until = pull.Until
+		}
+		return step
 	}
 	return stepFailed(podstatus.ErrImagePull, err)
 }

@@ -53,22 +53,41 @@ func (w *worker) start(ctx context.Context, t *task) result {
 		mounted, err = w.m.o.Volumes.Setup(inner, t.pod)
 		volumes <- err
 	}()
+	var sandboxErr, volumesErr error
+	await := func() { sandboxErr, volumesErr = <-sandbox, <-volumes }
+	// What the last try failed by is tried by itself: nothing else is asked of the
+	// API and the runtime before it is there.
+	held := w.retries[wholePod].failures > 0
+	if held {
+		await()
+	}
 	ready := make([]chan prepared, len(due))
 	for i, s := range due {
 		ready[i] = make(chan prepared, 1)
-		go func() { ready[i] <- w.prepare(inner, t.pod, findContainer(t.pod, s.name)) }()
+		if sandboxErr != nil || volumesErr != nil {
+			ready[i] <- prepared{}
+			continue
+		}
+		c := findContainer(t.pod, s.name)
+		known := w.pulled[c.Name].of(c)
+		go func() { ready[i] <- w.prepare(inner, t.pod, c, known) }()
 	}
-
-	sandboxErr, volumesErr := <-sandbox, <-volumes
-	started := false
+	if !held {
+		await()
+	}
+	started, touched := false, t.plan.sandbox
 	for i, s := range due {
 		p := w.await(ctx, t, ready[i], started)
+		c := findContainer(t.pod, s.name)
+		if p.imageRef != "" && p.imageErr == nil {
+			w.pulled[s.name] = pulled{image: c.Image, ref: p.imageRef}
+		}
 		if inner.Err() != nil || sandboxErr != nil || volumesErr != nil {
 			continue // only wait for what is under way
 		}
-		c := findContainer(t.pod, s.name)
 		if err := w.startContainer(inner, t, c, s, p, sandboxID, mounted); err != nil {
 			again = earliest(again, w.startFailed(t, c, err))
+			touched = touched || inRuntime(err)
 			continue
 		}
 		started = true
@@ -89,7 +108,9 @@ func (w *worker) start(ctx context.Context, t *task) result {
 		delete(w.retries, wholePod)
 	}
 	if !started {
-		w.refresh(ctx, t)
+		if touched {
+			w.refresh(ctx, t)
+		}
 		w.publish(t, false)
 	}
 	return result{more: started, again: again}
@@ -112,11 +133,19 @@ func (w *worker) due(planned []starting) (due []starting, again time.Time) {
 	return due, again
 }
 
-// failed counts a failure and returns when to try again.
-func (w *worker) failed(key string) time.Time {
+// failed counts a failure and returns when to try again: soon, but not before
+// least, of which it is known that nothing can come before.
+func (w *worker) failed(key string, least time.Time) time.Time {
+	now := w.m.o.Clock.Now()
 	r := w.retries[key]
 	r.failures++
-	r.at = w.m.o.Clock.Now().Add(retryAfter(r.failures))
+	r.at = now.Add(retryAfter(r.failures))
+	if known := now.Add(relistEvery); least.After(known) {
+		least = known // somebody may have mended it by hand
+	}
+	if least.After(r.at) {
+		r.at = least
+	}
 	w.retries[key] = r
 	return r.at
 }
@@ -128,10 +157,19 @@ func (w *worker) podFailed(t *task, due []starting, reason, message string) time
 		waiting = podstatus.PodInitializing
 	}
 	for _, s := range due {
-		w.waiting[s.name] = podstatus.Waiting{Reason: waiting, Message: message}
+		w.wait(s.name, podstatus.Waiting{Reason: waiting, Message: message})
 	}
 	w.tell(podRef(t.pod), reason, reason, message, message)
-	return w.failed(wholePod)
+	return w.failed(wholePod, time.Time{})
+}
+
+// wait notes why a container does not run. A text that differs from the one before
+// in the runtime's ids alone is no news.
+func (w *worker) wait(name string, waiting podstatus.Waiting) {
+	if before := w.waiting[name]; before.Reason == waiting.Reason && withoutIDs(before.Message) == withoutIDs(waiting.Message) {
+		return
+	}
+	w.waiting[name] = waiting
 }
 
 // await waits for a container's preparation; if that takes long, what has been
@@ -173,22 +211,36 @@ func (w *worker) ensureSandbox(ctx context.Context, t *task) (id string, err err
 	if err != nil {
 		return "", err
 	}
-	if t.plan.attempt > 0 {
+	if t.plan.attempt > 0 && w.retries[wholePod].failures == 0 {
 		w.event(podRef(t.pod), corev1.EventTypeNormal, eventSandboxChanged, "Pod sandbox changed, it will be killed and re-created.")
 	}
 	return w.m.o.Runtime.RunPodSandbox(context.WithoutCancel(ctx), config, "")
 }
 
-// prepare brings the image and makes the environment, which may need objects of
-// the API, at the same time.
-func (w *worker) prepare(ctx context.Context, pod *corev1.Pod, c *corev1.Container) prepared {
-	var p prepared
+// pulled is the image that a start has brought which failed later: the next try is
+// the same start, and does not pull again.
+type pulled struct{ image, ref string }
+
+// of is the reference of the image, if it is the one that c asks for.
+func (p pulled) of(c *corev1.Container) string {
+	if p.image != c.Image {
+		return ""
+	}
+	return p.ref
+}
+
+// prepare brings the image, unless it is known, and makes the environment, which
+// may need objects of the API, at the same time.
+func (w *worker) prepare(ctx context.Context, pod *corev1.Pod, c *corev1.Container, known string) prepared {
+	p := prepared{imageRef: known}
 	fetched := make(chan struct{})
 	go func() {
 		defer close(fetched)
 		p.env, p.envErr = w.m.env(ctx, pod, c)
 	}()
-	p.imageRef, p.imageErr = w.m.o.Images.Ensure(ctx, pod, c)
+	if known == "" {
+		p.imageRef, p.imageErr = w.m.o.Images.Ensure(ctx, pod, c)
+	}
 	<-fetched
 	return p
 }
@@ -198,7 +250,9 @@ type startError struct {
 	waiting podstatus.Waiting
 	// silent: an event has been published already.
 	silent bool
-	err    error
+	// until is when another try may succeed at the soonest; zero: at any time.
+	until time.Time
+	err   error
 }
 
 func (e *startError) Error() string { return e.err.Error() }
@@ -206,6 +260,13 @@ func (e *startError) Unwrap() error { return e.err }
 
 func stepFailed(reason string, err error) *startError {
 	return &startError{waiting: podstatus.Waiting{Reason: reason, Message: err.Error()}, err: err}
+}
+
+// inRuntime reports whether the step was one that may have left something in the
+// runtime.
+func inRuntime(err error) bool {
+	var step *startError
+	return errors.As(err, &step) && (step.waiting.Reason == podstatus.CreateContainerError || step.waiting.Reason == podstatus.RunContainerError)
 }
 
 // startContainer makes and starts one container.
@@ -216,9 +277,7 @@ func (w *worker) startContainer(ctx context.Context, t *task, c *corev1.Containe
 	if p.envErr != nil {
 		return stepFailed(podstatus.CreateContainerConfigError, p.envErr)
 	}
-	if field, why := debugAccess(t.pod, c.Name); field != "" {
-		return stepFailed(podstatus.CreateContainerConfigError, fmt.Errorf("%s: %s", field, why))
-	}
+	c = w.debugging(t, c)
 	id := s.resume
 	if id == "" {
 		if s.attempt == 0 {
@@ -277,6 +336,7 @@ func (w *worker) createContainer(ctx context.Context, t *task, c *corev1.Contain
 	if err := os.MkdirAll(logs, 0o755); err != nil { //nolint:gosec // log readers of the machine
 		return "", stepFailed(podstatus.CreateContainerError, err)
 	}
+	delete(w.pulled, c.Name) // if it fails, the image may have been removed since
 	id, err := w.m.o.Runtime.CreateContainer(context.WithoutCancel(ctx), sandbox, config, sandboxConfig)
 	if err != nil {
 		return "", stepFailed(podstatus.CreateContainerError, err)
@@ -307,9 +367,9 @@ func (w *worker) startFailed(t *task, c *corev1.Container, err error) time.Time 
 	if !errors.As(err, &step) {
 		step = stepFailed(podstatus.RunContainerError, err)
 	}
-	w.waiting[c.Name] = step.waiting
+	w.wait(c.Name, step.waiting)
 	if !step.silent {
 		w.tell(containerRef(t.pod, c.Name), eventFailed+c.Name, eventFailed, step.waiting.Message, "Error: "+step.waiting.Message)
 	}
-	return w.failed(c.Name)
+	return w.failed(c.Name, step.until)
 }

@@ -31,7 +31,7 @@ type statusWriter struct {
 	mu      sync.Mutex
 	base    *corev1.Pod // the API's newest object that is known
 	want    *corev1.PodStatus
-	settled bool // want is written, or the pod is gone
+	settled bool // want is written or was refused, or the pod is gone
 	gone    bool
 	changed chan struct{} // closed and replaced when settled changes
 	wake    chan struct{}
@@ -145,6 +145,11 @@ func (s *statusWriter) writeLatest(ctx context.Context) error {
 	switch {
 	case apierrors.IsNotFound(err):
 		s.done(want, nil, true)
+		return nil
+	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
+		// Asking again changes nothing, and a pod that ends must not wait for it.
+		klog.FromContext(ctx).Error(err, "the API refuses the pod's status")
+		s.done(want, nil, false)
 		return nil
 	case err != nil:
 		return fmt.Errorf("write the status of pod %s/%s: %w", base.Namespace, base.Name, err)

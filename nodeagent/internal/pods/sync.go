@@ -3,6 +3,9 @@ package pods
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -10,6 +13,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/ainode/ainode/nodeagent/internal/cri"
+	"github.com/ainode/ainode/nodeagent/internal/crispec"
 	"github.com/ainode/ainode/nodeagent/internal/podstatus"
 )
 
@@ -56,10 +60,14 @@ func (w *worker) sync(ctx context.Context) (result, error) {
 		w.leavePending(t)
 		return result{}, nil
 	}
+	if t.pod.Generation != w.generation {
+		clear(w.retries) // what is wanted has changed: it may be what was wrong
+		w.generation = t.pod.Generation
+	}
 	deadline := w.checkDeadline(t.pod)
 	w.remember(ctx, t)
 	t.plan = next(view{
-		pod: t.pod, actual: actual, crashes: w.crashes, now: w.m.o.Clock.Now(),
+		pod: t.pod, refused: w.refuseDebug(t), actual: actual, crashes: w.crashes, now: w.m.o.Clock.Now(),
 		stop: t.deleting() || w.verdict != nil || podstatus.Terminal(t.pod.Status.Phase),
 	})
 	w.noteWaiting(t)
@@ -93,10 +101,15 @@ func stub(actual *cri.Pod) *corev1.Pod {
 // checkDeadline ends the pod when its activeDeadlineSeconds are over, and
 // otherwise returns when that will be.
 func (w *worker) checkDeadline(pod *corev1.Pod) time.Time {
-	if pod.Spec.ActiveDeadlineSeconds == nil || pod.Status.StartTime == nil || w.verdict != nil {
+	began := pod.Status.StartTime
+	if w.mu.Lock(); began == nil && w.status != nil {
+		began = w.status.StartTime // not written yet
+	}
+	w.mu.Unlock()
+	if pod.Spec.ActiveDeadlineSeconds == nil || began == nil || w.verdict != nil {
 		return time.Time{}
 	}
-	at := pod.Status.StartTime.Add(time.Duration(*pod.Spec.ActiveDeadlineSeconds) * time.Second)
+	at := began.Add(time.Duration(*pod.Spec.ActiveDeadlineSeconds) * time.Second)
 	if w.m.o.Clock.Now().Before(at) {
 		return at
 	}
@@ -154,6 +167,7 @@ const repeatEvents = 2 * time.Minute
 // tell publishes a warning, unless the same (by key and sameness) was said lately.
 func (w *worker) tell(ref *corev1.ObjectReference, key, reason, sameness, message string) {
 	now := w.m.o.Clock.Now()
+	sameness = withoutIDs(sameness)
 	if before, ok := w.told[key]; ok && before.message == sameness && now.Sub(before.at) < repeatEvents {
 		return
 	}
@@ -161,16 +175,36 @@ func (w *worker) tell(ref *corev1.ObjectReference, key, reason, sameness, messag
 	w.event(ref, corev1.EventTypeWarning, reason, message)
 }
 
+// ids are what the runtime names sandboxes and containers by.
+var ids = regexp.MustCompile(`\b[0-9a-f]{64}\b`)
+
+// withoutIDs is a text of the runtime without the ids in it, which are others at
+// each try.
+func withoutIDs(text string) string { return ids.ReplaceAllString(text, "…") }
+
 // prune removes what is dead and no longer needed; what fails is tried next time.
 func (w *worker) prune(ctx context.Context, t *task) {
 	for _, id := range t.plan.pruneContainers {
 		if err := w.m.o.Runtime.RemoveContainer(ctx, id); err == nil || cri.IsNotFound(err) {
 			w.m.lister.Forget(id)
+			w.removeFiles(t, id)
 		}
 	}
 	for _, id := range t.plan.pruneSandboxes {
 		if err := w.m.o.Runtime.StopPodSandbox(ctx, id); err == nil || cri.IsNotFound(err) {
 			_ = w.m.o.Runtime.RemovePodSandbox(ctx, id)
+		}
+	}
+}
+
+// removeFiles removes the log and the termination message of a container that has
+// been removed; nothing else would before the pod goes.
+func (w *worker) removeFiles(t *task, id string) {
+	for _, c := range t.actual.Containers {
+		if c.Id == id {
+			name, attempt := c.GetMetadata().GetName(), c.GetMetadata().GetAttempt()
+			_ = os.Remove(filepath.Join(w.m.logDirectory(t.pod), crispec.LogPath(name, attempt)))
+			_ = os.Remove(w.m.messages.path(w.uid, name, attempt))
 		}
 	}
 }

@@ -51,13 +51,16 @@ type worker struct {
 	waiting   map[string]podstatus.Waiting
 	messages  map[string]string
 	retries   map[string]retry // by container name, "" for the whole pod
-	told      map[string]told  // events, so that a retry is no new one
-	killed    map[string]bool  // containers whose end has been announced
+	pulled    map[string]pulled
+	told      map[string]told // events, so that a retry is no new one
+	killed    map[string]bool // containers whose end has been announced
 	stopSince time.Time
 	failures  int
 	settled   bool // what an ended pod held has been freed
 	saved     saved
-	daemonSet bool
+	// generation of the pod for which retries wait.
+	generation int64
+	daemonSet  bool
 }
 
 // retry is when a step that failed may be tried again.
@@ -83,7 +86,7 @@ func newWorker(m *Manager, uid types.UID) *worker {
 	w := &worker{
 		m: m, uid: uid, wake: make(chan struct{}, 1),
 		crashes: map[string]crash{}, waiting: map[string]podstatus.Waiting{}, messages: map[string]string{},
-		retries: map[string]retry{}, told: map[string]told{}, killed: map[string]bool{},
+		retries: map[string]retry{}, pulled: map[string]pulled{}, told: map[string]told{}, killed: map[string]bool{},
 	}
 	w.writer = newStatusWriter(m.o.Client, m.o.Clock, func(pod *corev1.Pod) { w.take(pod) })
 	return w

@@ -13,6 +13,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/ainode/ainode/api/contract"
+	"github.com/ainode/ainode/nodeagent/internal/podstatus"
 )
 
 func TestPodRunsAndIsDeleted(t *testing.T) {
@@ -383,4 +384,52 @@ func TestRuntimeRestarts(t *testing.T) {
 	m.create(shell("next", obedient))
 	m.awaitPhase("next", corev1.PodRunning)
 	require.Equal(t, before.Status, m.get("web").Status)
+}
+
+func TestDebugContainers(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.start()
+	pod := shell("web", obedient)
+	pod.Spec.InitContainers = []corev1.Container{*pod.Spec.Containers[0].DeepCopy()}
+	pod.Spec.InitContainers[0].Name = "hangs"
+	m.create(pod)
+	m.await("web", "initializing", func(p *corev1.Pod) bool {
+		s := p.Status.InitContainerStatuses
+		return len(s) == 1 && s[0].State.Running != nil
+	})
+	debug := func(name string, security *corev1.SecurityContext) corev1.EphemeralContainer {
+		c := corev1.EphemeralContainerCommon(*pod.Spec.Containers[0].DeepCopy())
+		c.Name, c.SecurityContext = name, security
+		c.Command = []string{"sh", "-c", "grep CapEff /proc/self/status > /dev/termination-log"}
+		return corev1.EphemeralContainer{EphemeralContainerCommon: c}
+	}
+	now := m.get("web")
+	now.Generation++
+	now.Spec.EphemeralContainers = []corev1.EphemeralContainer{
+		debug("general", &corev1.SecurityContext{Capabilities: &corev1.Capabilities{Add: []corev1.Capability{"SYS_PTRACE"}}}),
+		debug("sysadmin", &corev1.SecurityContext{Privileged: ptr.To(true)}),
+	}
+	_, err := m.client.CoreV1().Pods("default").Update(t.Context(), now, metav1.UpdateOptions{})
+	require.NoError(t, err)
+	got := m.await("web", "debugged", func(p *corev1.Pod) bool {
+		s := p.Status.EphemeralContainerStatuses
+		return len(s) == 2 && s[0].State.Terminated != nil && s[1].State.Waiting != nil && s[1].State.Waiting.Message != ""
+	})
+	require.Equal(t, corev1.PodPending, got.Status.Phase, "the pod is as it was")
+	require.NotNil(t, got.Status.InitContainerStatuses[0].State.Running)
+	require.Contains(t, got.Status.EphemeralContainerStatuses[0].State.Terminated.Message, "a80425fb", "containerd's default capabilities")
+	require.Equal(t, podstatus.CreateContainerConfigError, got.Status.EphemeralContainerStatuses[1].State.Waiting.Reason)
+	require.Contains(t, got.Status.EphemeralContainerStatuses[1].State.Waiting.Message, "spec.ephemeralContainers[1].securityContext.privileged: ")
+	told := m.events.String()
+	require.Equal(t, 1, strings.Count(told, "Warning NotSupported capability SYS_PTRACE"))
+	require.Equal(t, 1, strings.Count(told, "Warning Failed Error: spec.ephemeralContainers[1]"))
+
+	// Nothing of this is harm to the pod when the agent has lost what it remembered.
+	m.halt()
+	require.NoError(t, m.manager.checkpoints.clear())
+	m.start()
+	m.create(shell("next", obedient))
+	m.awaitPhase("next", corev1.PodRunning)
+	require.Equal(t, corev1.PodPending, m.get("web").Status.Phase)
 }

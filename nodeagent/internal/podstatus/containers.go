@@ -125,7 +125,8 @@ func (b *containerBuilder) missing(spec *corev1.Container, old *corev1.Container
 		return status
 	}
 	if old.State.Terminated != nil {
-		status = *old.DeepCopy() // what is known last
+		status = *old.DeepCopy()   // what is known last
+		status.State.Running = nil // whatever others have written beside it
 		return status
 	}
 	status.RestartCount = old.RestartCount
@@ -177,7 +178,7 @@ func (b *containerBuilder) applyWaiting(spec *corev1.Container, status *corev1.C
 func (b *containerBuilder) applyReadiness(spec *corev1.Container, status *corev1.ContainerStatus, known []*runtimeapi.ContainerStatus, init bool) {
 	status.Started = ptr.To(false)
 	switch {
-	case status.State.Running != nil:
+	case status.State.Running != nil && len(known) > 0:
 		probed, ok := b.in.Probes[known[0].Id]
 		if !ok {
 			probed = Probed{Started: true, Ready: true}

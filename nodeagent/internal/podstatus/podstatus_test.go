@@ -286,3 +286,13 @@ func TestQOS(t *testing.T) {
 	p.Spec.Containers[0].Resources.Limits = list("2", "1Gi")
 	require.Equal(t, corev1.PodQOSBurstable, QOS(p))
 }
+
+func TestOddStatusesOfOthers(t *testing.T) {
+	t.Parallel()
+	p := pod(corev1.RestartPolicyAlways, "a")
+	p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "a", State: corev1.ContainerState{
+		Running: &corev1.ContainerStateRunning{}, Terminated: &corev1.ContainerStateTerminated{ExitCode: 1},
+	}}}
+	status := Compute(Input{Pod: p, Runtime: "containerd", Now: now})
+	require.Nil(t, status.ContainerStatuses[0].State.Running, "nothing runs of which the runtime knows nothing")
+}
