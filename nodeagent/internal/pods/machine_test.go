@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/record"
@@ -53,6 +55,7 @@ type machine struct {
 	images  *countedImages
 	stop    context.CancelFunc
 	done    chan error
+	watches atomic.Int32 // that have begun
 }
 
 type fakeCards []string
@@ -95,6 +98,11 @@ func (r *recorded) list() []string {
 func newMachine(t testing.TB, known ...*corev1.Pod) *machine {
 	t.Helper()
 	m := &machine{t: t, c: critest.Start(t), client: fake.NewClientset(), root: t.TempDir(), epoch: 1, events: &recorded{}}
+	m.client.PrependWatchReactor("pods", func(action clienttesting.Action) (bool, watch.Interface, error) {
+		w, err := m.client.Tracker().Watch(action.GetResource(), action.GetNamespace())
+		m.watches.Add(1)
+		return true, w, err
+	})
 	for _, pod := range known {
 		m.create(pod)
 	}
@@ -126,8 +134,18 @@ func (m *machine) node() *corev1.Node {
 	}
 }
 
-// start runs a new agent on the machine.
+// start runs a new agent on the machine, and returns when it follows the API: the
+// API in memory has no versions, so what changes between an agent's list and its
+// watch would be told to nobody.
 func (m *machine) start() {
+	m.t.Helper()
+	before := m.watches.Load()
+	m.startAway()
+	require.Eventually(m.t, func() bool { return m.watches.Load() > before }, patience, time.Millisecond, "the agent watches the API")
+}
+
+// startAway runs a new agent while the API is away.
+func (m *machine) startAway() {
 	m.t.Helper()
 	reader := objects.Reader{Client: m.client}
 	v, err := volumes.New(volumes.Options{Root: filepath.Join(m.root, "volumes"), Objects: reader, Mounter: mount.New("")})

@@ -71,7 +71,7 @@ func TestContainersRestartWhileTheAPIIsAway(t *testing.T) {
 	m.halt()
 
 	m.client.PrependReactor("*", "*", unavailable)
-	m.start()
+	m.startAway()
 	id := strings.TrimPrefix(pod.Status.ContainerStatuses[0].ContainerID, "containerd://")
 	_, _, err := m.c.Runtime.ExecSync(t.Context(), id, []string{"touch", "/tmp/end"}, patience)
 	require.NoError(t, err)
