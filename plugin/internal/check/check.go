@@ -64,10 +64,27 @@ type Result struct {
 
 // Judge judges a pod or a workload.
 func Judge(o Object, s Settings) (Result, error) {
+	judge := judgeTemplate
 	if o.isPod() {
-		return judgePod(o, s)
+		judge = judgePod
 	}
-	return judgeTemplate(o, s)
+	result, err := judge(o, s)
+	if result.Untouched || o.Live() {
+		return result, err
+	}
+	for _, f := range o.amounts() {
+		if slices.ContainsFunc(result.Findings, func(told Finding) bool { return told.Field == f.Field }) {
+			continue // of GPUs, by their row
+		}
+		result.Patched, result.Findings = nil, append(result.Findings, f)
+	}
+	result.Findings = inOrder(result.Findings)
+	return result, err
+}
+
+func inOrder(findings []Finding) []Finding {
+	slices.SortStableFunc(findings, func(a, b Finding) int { return cmp.Compare(a.Line, b.Line) })
+	return findings
 }
 
 func judgePod(o Object, s Settings) (Result, error) {
@@ -154,7 +171,14 @@ func (o *Object) wrong(field string, err error) error {
 				field = strings.TrimPrefix(field+"."+part, ".")
 			}
 		}
-		err = fmt.Errorf("%s: %s: a %s does not stand here", o.Ref, field, mistyped.Value)
+		if field == "" {
+			field = strings.ToLower(o.Kind)
+		}
+		article := "a"
+		if strings.HasPrefix(mistyped.Value, "object") || strings.HasPrefix(mistyped.Value, "array") {
+			article = "an"
+		}
+		err = fmt.Errorf("%s: %s: %s %s does not stand here", o.Ref, field, article, mistyped.Value)
 	}
 	if o.Live() {
 		return fmt.Errorf("%s: %w", o.File, err)
@@ -190,8 +214,7 @@ func (o *Object) findings(verdict contract.Verdict, prefix string) []Finding {
 		}
 		all[i] = o.finding(f)
 	}
-	slices.SortStableFunc(all, func(a, b Finding) int { return cmp.Compare(a.Line, b.Line) })
-	return all
+	return inOrder(all)
 }
 
 func (o *Object) finding(f contract.Finding) Finding {
