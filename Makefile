@@ -91,6 +91,7 @@ FUZZTIME ?= 1m
 fuzz: ## every fuzz target, a minute each (FUZZTIME=10m for longer)
 	@for t in FuzzDecode FuzzEvaluate FuzzStrip FuzzPatch; do $(GO) test ./api/contract -run '^$$' -fuzz "^$$t$$" -fuzztime $(FUZZTIME) || exit 1; done
 	@$(GO) test ./webhook/internal/admission -run '^$$' -fuzz '^FuzzReview$$' -fuzztime $(FUZZTIME)
+	@$(GO) test ./plugin/internal/check -run '^$$' -fuzz '^FuzzAnyFile$$' -fuzztime $(FUZZTIME)
 
 # A bare machine: the Go toolchain is asked for, the distribution's packages are
 # installed where they are missing.

@@ -43,6 +43,7 @@ func TestAdmission(t *testing.T) {
 	must("workloads and pods from before", c.testBefore)
 	must("chart", func(t *testing.T) { require.NoError(t, s.InstallChart(ctx)) })
 	t.Run("every row of the table", o.testDefault)
+	t.Run("check --server", o.testCheckServer)
 	t.Run("every row on workloads", o.testWorkloads)
 	t.Run("a pod is ungated", c.testUngated)
 	t.Run("selection", c.testSelection)

@@ -38,7 +38,7 @@ spec:
   schedulingGates: [{name: example.com/wait}]
   nodeSelector: {alibabacloud.com/virtual-node: "true"}
   hostPID: true
-  containers: [{name: a, image: demo.local/tools:v1}]
+  containers: [{name: a, image: demo.local/tools:v1, securityContext: {runAsNonRoot: true}}]
 `
 
 func (c *cluster) testBefore(t *testing.T) {
@@ -56,6 +56,8 @@ func (c *cluster) testUngated(t *testing.T) {
 	out, err := c.run(t, "kubectl", "patch", "pod", "gated", "-n", "life", "--type=merge", "-p", `{"spec":{"schedulingGates":null}}`)
 	require.NoError(t, err, out)
 	require.Contains(t, out, "host-pid: spec.hostPID: would have been removed when the pod was made")
+	require.Contains(t, out, "security-context: spec.containers[0].securityContext: would have been removed")
+	require.NotContains(t, out, "takes away", "it stays")
 	pod, err = c.kube.CoreV1().Pods("life").Get(t.Context(), "gated", metav1.GetOptions{})
 	require.NoError(t, err)
 	require.Contains(t, pod.Spec.Tolerations, contract.Toleration())

@@ -43,9 +43,16 @@ var settings = []setting{
 	{
 		name: "lenient",
 		policy: contract.Policy{UnreachableSeconds: 86400, Overrides: map[contract.Feature]contract.Action{
-			"security-context": contract.Warn, "empty-dir": contract.Warn, "service-access": contract.Allow, "dns": contract.Allow, "daemonset": contract.Warn,
+			"security-context": contract.Warn, "service-account-token": contract.Warn, "empty-dir": contract.Warn, "service-access": contract.Allow, "dns": contract.Allow, "daemonset": contract.Warn,
 		}},
 		values: []string{"admission.unreachableSeconds=86400"},
+	},
+	{
+		name: "open",
+		policy: contract.Policy{Overrides: map[contract.Feature]contract.Action{
+			"security-context": contract.Allow, "service-account-token": contract.Allow, "empty-dir": contract.Allow,
+			"pod-affinity": contract.Allow, "topology-spread": contract.Allow, "dns": contract.Warn, "placement": contract.Warn,
+		}},
 	},
 	{
 		name: "agent",
@@ -139,7 +146,7 @@ func (o *oracle) testBefore(t *testing.T) {
 		}
 	}
 	// testUngated; and every stored pod is looked at once more when it is settled.
-	require.Equal(t, []string{"tolerations/allowed-unreachable-settled", "tolerations/changed-ungated"}, elsewhere)
+	require.Equal(t, []string{"security-context/warned-ungated", "tolerations/allowed-unreachable-settled", "tolerations/changed-ungated"}, elsewhere)
 	require.Equal(t, map[string]string{
 		"gpu/rejected-junk":          "Pod in version \"v1\" cannot be handled as a Pod: quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
 		"runtime-class/allowed-none": "resource name may not be empty",
