@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"unicode"
@@ -121,7 +122,7 @@ func judgeTemplate(o Object, s Settings) (Result, error) {
 	result := Result{Object: o}
 	raw, field, err := o.template()
 	if err != nil {
-		return result, o.wrong("", err)
+		return result, o.wrong(field, err)
 	}
 	pod, err := decode(raw, o, s)
 	if err != nil {
@@ -156,10 +157,11 @@ func judgeTemplate(o Object, s Settings) (Result, error) {
 // decode reads a pod's JSON as the webhook does, which knows the namespace besides.
 func decode(raw []byte, o Object, s Settings) (*contract.Pod, error) {
 	pod, err := contract.Decode(raw)
-	if err == nil {
-		pod.Metadata.Namespace = cmp.Or(o.Namespace, s.InNamespace)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", o.Ref, err)
 	}
-	return pod, err
+	pod.Metadata.Namespace = cmp.Or(o.Namespace, s.InNamespace)
+	return pod, nil
 }
 
 // wrong is an error with the place it is about.
@@ -178,7 +180,11 @@ func (o *Object) wrong(field string, err error) error {
 		if strings.HasPrefix(mistyped.Value, "object") || strings.HasPrefix(mistyped.Value, "array") {
 			article = "an"
 		}
-		err = fmt.Errorf("%s: %s: %s %s does not stand here", o.Ref, field, article, mistyped.Value)
+		fix := ""
+		if mistyped.Type != nil && mistyped.Type.Kind() == reflect.String && article == "a" {
+			fix = ": put it in quotes"
+		}
+		err = fmt.Errorf("%s: %s: %s %s does not stand here%s", o.Ref, field, article, mistyped.Value, fix)
 	}
 	if o.Live() {
 		return fmt.Errorf("%s: %w", o.File, err)
