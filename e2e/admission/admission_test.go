@@ -48,6 +48,7 @@ func TestAdmission(t *testing.T) {
 	t.Run("a pod is ungated", c.testUngated)
 	t.Run("selection", c.testSelection)
 	t.Run("a violating workload", c.testViolatingWorkload)
+	t.Run("violating workloads of the other kinds", c.testViolatingKinds)
 	t.Run("a stripped Deployment becomes available", c.testAvailable)
 	t.Run("metrics and audit", c.testMetrics)
 	t.Run("guards of the records", c.testRecords)

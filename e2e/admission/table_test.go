@@ -389,10 +389,23 @@ func (o *oracle) testPolicies(t *testing.T) {
 			values = append(values, fmt.Sprintf("admission.features.%s=%s", feature, mode))
 		}
 		slices.Sort(values)
-		old := strings.Fields(o.must(t, "get", "pods", "-n", system, "-l", webhookPods, "-o", "name"))
-		require.NoError(t, o.UpgradeChart(t.Context(), append(values, "replicaCount=1")...))
-		o.must(t, append([]string{"wait", "-n", system, "--for=delete", "--timeout=60s"}, old...)...)
+		o.reconfigure(t, values...)
 		o.compare(t, s)
 		o.compareWorkloads(t, s)
 	}
+	// Where the cluster's default level is restricted, no namespace says so.
+	o.reconfigure(t, "admission.assumeRestricted=true")
+	got := o.try(t.Context(), pods, "plain", object(t, `{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {nodeName: ai-a, volumes: [{name: w, emptyDir: {}}], containers: [{name: a, image: a, securityContext: {runAsNonRoot: true}, volumeMounts: [{name: w, mountPath: /w}]}]}}`))
+	require.NoError(t, got.err)
+	require.Contains(t, stored(t, got.object), `"runAsNonRoot": true`)
+	require.Contains(t, stored(t, got.object), `"medium": "Memory"`)
+}
+
+// reconfigure gives the webhook other chart values, and waits until nobody is left
+// who has the old ones.
+func (o *oracle) reconfigure(t *testing.T, values ...string) {
+	t.Helper()
+	old := strings.Fields(o.must(t, "get", "pods", "-n", system, "-l", webhookPods, "-o", "name"))
+	require.NoError(t, o.UpgradeChart(t.Context(), append(values, "replicaCount=1")...))
+	o.must(t, append([]string{"wait", "-n", system, "--for=delete", "--timeout=60s"}, old...)...)
 }

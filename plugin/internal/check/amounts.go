@@ -19,7 +19,6 @@ func (o *Object) amounts() []Finding {
 	if err != nil {
 		return nil // whoever decodes it next says so
 	}
-	delete(content, "metadata")
 	var found []Finding
 	walk(content, "", func(field string, value any) {
 		text := fmt.Sprint(value)
@@ -49,6 +48,7 @@ func walk(value any, field string, amount func(field string, value any)) {
 				at = field + "[" + key + "]"
 			}
 			switch list, isList := value[key].(map[string]any); {
+			case slices.Contains([]string{"metadata", "matchLabels", "nodeSelector"}, key): // of any words
 			case isList && slices.Contains([]string{"limits", "requests", "overhead"}, key):
 				for _, name := range slices.Sorted(maps.Keys(list)) {
 					if list[name] != nil {
