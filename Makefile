@@ -90,8 +90,9 @@ bench-admission: ## the webhook against the least a webhook can do and against t
 FUZZTIME ?= 1m
 .PHONY: fuzz
 fuzz: ## every fuzz target, a minute each (FUZZTIME=10m for longer)
-	@for t in FuzzDecode FuzzEvaluate FuzzStrip FuzzPatch; do $(GO) test ./api/contract -run '^$$' -fuzz "^$$t$$" -fuzztime $(FUZZTIME); done
+	@for t in FuzzDecode FuzzEvaluate FuzzStrip FuzzPatch; do $(GO) test ./api/contract -run '^$$' -fuzz "^$$t$$" -fuzztime $(FUZZTIME) || exit 1; done
 	@$(GO) test ./webhook/internal/admission -run '^$$' -fuzz '^FuzzReview$$' -fuzztime $(FUZZTIME)
+	@$(GO) test ./plugin/internal/check -run '^$$' -fuzz '^FuzzAnyFile$$' -fuzztime $(FUZZTIME)
 
 # A bare machine: the Go toolchain is asked for, the distribution's packages are
 # installed where they are missing.

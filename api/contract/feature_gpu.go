@@ -162,9 +162,9 @@ func (r *review) gpuLabel(asked bool, total resource.Quantity) {
 	}, edits...)
 }
 
-// quantity reads an amount that may hold anything. Kubernetes' parser works out
+// Quantity reads an amount that may hold anything. Kubernetes' parser works out
 // every digit: an exponent of nine digits would keep it busy for minutes.
-func quantity(amount string) (resource.Quantity, error) {
+func Quantity(amount string) (resource.Quantity, error) {
 	const longest, exponentAtMost = 40, 3 // digits
 	_, exponent, _ := strings.Cut(strings.ToLower(amount), "e")
 	if len(amount) > longest || len(strings.TrimLeft(exponent, "+-0")) > exponentAtMost {
@@ -175,7 +175,7 @@ func quantity(amount string) (resource.Quantity, error) {
 
 // cards reads an amount of GPUs; fault says what is wrong with it.
 func cards(amount string) (q resource.Quantity, fault string) {
-	q, err := quantity(amount)
+	q, err := Quantity(amount)
 	if err != nil {
 		return q, fmt.Sprintf("%q is not a number", cut(amount, 40))
 	}

@@ -13,12 +13,18 @@ import (
 func dns(r *review) {
 	spec := &r.pod.Spec
 	switch corev1.DNSPolicy(spec.DNSPolicy) {
-	case corev1.DNSNone, corev1.DNSDefault:
+	case "", corev1.DNSClusterFirst, corev1.DNSClusterFirstWithHostNet:
+	default:
 		return
 	}
-	f := Finding{Field: "spec.dnsPolicy", Action: Normalise, Routine: true, Remedy: "set dnsPolicy: Default, or None with a dnsConfig"}
+	f := Finding{Field: "spec.dnsPolicy", Action: Normalise, Routine: r.override == "", Remedy: "set dnsPolicy: Default, or None with a dnsConfig"}
 	if spec.DNSPolicy != "" {
 		f.Old = raw(spec.DNSPolicy)
+	}
+	if r.override != "" {
+		f.Detail = "the cluster's DNS is not there on AI nodes"
+		r.find(f)
+		return
 	}
 	if len(r.Policy.Nameservers) == 0 || spec.DNSConfig != nil && len(spec.DNSConfig.Nameservers) > 0 {
 		f.Detail = "dnsPolicy is Default"

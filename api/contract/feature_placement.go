@@ -14,6 +14,9 @@ func placement(r *review) {
 	if r.pod.Metadata.Labels[ScheduleLabel] != "true" {
 		detail = "its namespace opts its GPU pods in by label " + ScheduleLabel
 	}
+	if r.override == Warn {
+		detail = "not there, though " + detail
+	}
 	add := set("/spec/nodeSelector/"+escape(NodeLabel), NodeLabelValue)
 	if spec.NodeSelector == nil {
 		add = set("/spec/nodeSelector", map[string]string{NodeLabel: NodeLabelValue})

@@ -1,6 +1,13 @@
 package contract
 
-import "fmt"
+import (
+	"fmt"
+
+	utiljson "k8s.io/apimachinery/pkg/util/json"
+)
+
+// rootCA is the ConfigMap that Kubernetes keeps in every namespace.
+const rootCA = "kube-root-ca.crt"
 
 // serviceAccountToken, contract §6: the automount volume goes with all its mounts,
 // of a user's projected volume only the token, and a Secret volume where it is
@@ -9,6 +16,7 @@ import "fmt"
 // automountServiceAccountToken: false goes along with every mount at that path
 // that goes, or the ServiceAccount admission, which runs again, puts one back.
 func serviceAccountToken(r *review) {
+	const noToken = "pods on AI nodes get no service-account token"
 	touched := false
 	for i := range r.pod.Spec.Volumes {
 		v := &r.pod.Spec.Volumes[i]
@@ -24,21 +32,24 @@ func serviceAccountToken(r *review) {
 			touched = touched || r.gone[i]
 		case v.Source != "projected":
 		case atPath && v.automount():
-			r.gone[i] = r.find(Finding{
-				Field: field, Action: Strip, Routine: true,
+			f := Finding{
+				Field: field, Action: Strip, Routine: r.override == "",
 				Detail: "no service-account token mounted", Remedy: "set automountServiceAccountToken: false",
-			}, r.takeVolume(i)...)
+			}
+			if !f.Routine {
+				f.Detail = noToken
+			}
+			r.gone[i] = r.find(f, r.takeVolume(i)...)
 			touched = touched || r.gone[i]
 		case v.tokens() > 0:
-			const detail = "pods on AI nodes get no service-account token"
 			if v.tokens() == len(v.Projected) {
-				r.gone[i] = r.find(Finding{Field: field, Action: Strip, Detail: detail}, r.takeVolume(i)...)
+				r.gone[i] = r.find(Finding{Field: field, Action: Strip, Detail: noToken}, r.takeVolume(i)...)
 				touched = touched || r.gone[i] && atPath
 				continue
 			}
 			for s, source := range v.Projected {
 				if source == "serviceAccountToken" {
-					r.find(Finding{Field: fmt.Sprintf("%s.projected.sources[%d]", field, s), Action: Strip, Detail: detail},
+					r.find(Finding{Field: fmt.Sprintf("%s.projected.sources[%d]", field, s), Action: Strip, Detail: noToken},
 						removeAt(fmt.Sprintf("/spec/volumes/%d/projected/sources", i), s, len(v.Projected)))
 				}
 			}
@@ -62,12 +73,40 @@ func (v *Volume) tokens() int {
 }
 
 // automount is true of a volume like those the ServiceAccount admission makes:
-// token, root CA and namespace, nothing else.
+// token, root CA and namespace, nothing else. Whatever else a user projects beside
+// a token is not thrown away with it.
 func (v *Volume) automount() bool {
-	counts := map[string]int{}
-	for _, source := range v.Projected {
-		counts[source]++
+	var projected struct {
+		Sources []struct {
+			ServiceAccountToken *struct{} `json:"serviceAccountToken"`
+			ConfigMap           *struct {
+				Name string `json:"name"`
+			} `json:"configMap"`
+			DownwardAPI *struct {
+				Items []struct {
+					FieldRef struct {
+						FieldPath string `json:"fieldPath"`
+					} `json:"fieldRef"`
+				} `json:"items"`
+			} `json:"downwardAPI"`
+		} `json:"sources"`
 	}
-	known := counts["serviceAccountToken"] + counts["configMap"] + counts["downwardAPI"]
-	return counts["serviceAccountToken"] == 1 && counts["configMap"] <= 1 && counts["downwardAPI"] <= 1 && known == len(v.Projected)
+	if v.tokens() != 1 || utiljson.Unmarshal(v.Raw, &projected) != nil {
+		return false
+	}
+	for _, s := range projected.Sources {
+		switch {
+		case s.ServiceAccountToken != nil:
+		case s.ConfigMap != nil && s.ConfigMap.Name == rootCA:
+		case s.DownwardAPI != nil:
+			for _, item := range s.DownwardAPI.Items {
+				if item.FieldRef.FieldPath != "metadata.namespace" {
+					return false
+				}
+			}
+		default:
+			return false
+		}
+	}
+	return true
 }

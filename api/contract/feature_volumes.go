@@ -71,6 +71,14 @@ func emptyDir(r *review) {
 		}
 		field := fmt.Sprintf("spec.volumes[%d].emptyDir", i)
 		users, where := r.users(i)
+		if r.override == Warn || r.override == Deny {
+			r.find(Finding{
+				Field: field, Action: r.override, Old: v.Raw,
+				Detail: "emptyDirs on disk are not promised on AI nodes",
+				Remedy: "set medium: Memory, or use a PersistentVolumeClaim",
+			})
+			continue
+		}
 		if users > 1 || r.Namespace.Restricted || r.mountedAt(i, sharedMemory, true) {
 			r.find(Finding{
 				Field: field, Action: Normalise, Old: v.Raw,
@@ -80,10 +88,7 @@ func emptyDir(r *review) {
 			continue
 		}
 		detail := "no container mounts it"
-		switch {
-		case r.override == Warn || r.override == Deny:
-			detail = "emptyDirs on disk are not promised on AI nodes"
-		case where != "":
+		if where != "" {
 			detail = fmt.Sprintf("%s is the container's own layer, it must exist in the image and be writable", cut(where, 60))
 		}
 		r.gone[i] = r.find(Finding{

@@ -110,9 +110,11 @@ func TestFixtures(t *testing.T) {
 func TestEveryRowBringsItsFixtures(t *testing.T) {
 	t.Parallel()
 	have := map[contract.Feature][]string{}
+	overridden := map[contract.Feature][]contract.Action{}
 	for _, f := range fixtures(t) {
 		outcome, _, _ := strings.Cut(f.Name, "-")
 		have[f.Feature] = append(have[f.Feature], outcome)
+		overridden[f.Feature] = append(overridden[f.Feature], f.Policy.Overrides[f.Feature])
 		_, known := contract.Lookup(f.Feature)
 		require.True(t, known, "fixtures of %q, which is no row", f.Feature)
 	}
@@ -120,6 +122,9 @@ func TestEveryRowBringsItsFixtures(t *testing.T) {
 		contract.Allow: "allowed", contract.Warn: "warned", contract.Deny: "rejected",
 	}
 	for _, row := range contract.Table {
+		for _, mode := range row.Overrides {
+			require.Contains(t, overridden[row.Feature], mode, "%s has no fixture for its override", row.Feature)
+		}
 		if row.Default == contract.Allow {
 			continue
 		}

@@ -2,6 +2,7 @@ package contract
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 )
 
@@ -15,6 +16,9 @@ const (
 	// ProfileAgent allows what our own node agent honours besides; host access stays out.
 	ProfileAgent Profile = "agent"
 )
+
+// nameserversAtMost is how many the API server takes in a pod's dnsConfig.
+const nameserversAtMost = 3
 
 // Policy is how a cluster's owner wants the table applied. Its zero value is the
 // default profile without overrides.
@@ -38,6 +42,14 @@ func (p Policy) Validate() error {
 	}
 	if p.UnreachableSeconds < 0 {
 		return fmt.Errorf("toleration of unreachable nodes of %d s: it is a number of seconds, 0 leaves the API server's", p.UnreachableSeconds)
+	}
+	if len(p.Nameservers) > nameserversAtMost {
+		return fmt.Errorf("%d nameservers: the API server takes %d of a pod, and would refuse every one", len(p.Nameservers), nameserversAtMost)
+	}
+	for _, server := range p.Nameservers {
+		if _, err := netip.ParseAddr(server); err != nil {
+			return fmt.Errorf("nameserver %q is no IP address", server)
+		}
 	}
 	for feature, mode := range p.Overrides {
 		row, ok := Lookup(feature)

@@ -69,9 +69,7 @@ func (in Request) review(part func(*Row) bool) (Verdict, error) {
 			continue
 		}
 		r.row, r.override = row, in.Policy.override(row)
-		if r.override != Allow {
-			row.rule(r)
-		}
+		row.rule(r)
 	}
 	verdict := Verdict{Findings: r.findings, moment: in.Moment}
 	if verdict.Denied() || in.Moment == OnTemplate {
@@ -121,13 +119,18 @@ type review struct {
 // applies the edits. It returns whether it was.
 func (r *review) find(f Finding, edits ...edit) bool {
 	f.Feature = r.row.Feature
-	switch r.override {
-	case Warn, Deny:
-		f.Action = r.override
+	// What a row refuses beside what it is there for (huge pages) stays refused.
+	if f.Action != Deny || r.row.Default == Deny {
+		switch r.override {
+		case Allow:
+			return false
+		case Warn, Deny:
+			f.Action = r.override
+		}
 	}
 	if f.Action.changes() && r.tooLate(f.Feature) {
 		f.Detail = fmt.Sprintf("would have been %s when the pod was made: %s", done[f.Action], f.Detail)
-		f.Action, f.Routine = Warn, false
+		f.Action, f.Routine, f.Lost = Warn, false, nil
 	}
 	if f.Action == Deny && f.Remedy == "" {
 		f.Remedy = "remove the field"

@@ -101,6 +101,6 @@ func nonZero(amounts Amounts) bool {
 	if !ok {
 		return false
 	}
-	q, err := quantity(amount)
+	q, err := Quantity(amount)
 	return err != nil || !q.IsZero()
 }

@@ -54,6 +54,9 @@ func TestPolicySaysWhatItCannotBe(t *testing.T) {
 	}{
 		{contract.Policy{}, ""},
 		{contract.Policy{Profile: contract.ProfileAgent, Overrides: map[contract.Feature]contract.Action{"host-network": contract.Deny, "dns": contract.Normalise}}, ""},
+		{contract.Policy{Nameservers: []string{"10.0.0.1", "fd00::a", "10.0.0.3"}}, ""},
+		{contract.Policy{Nameservers: []string{"1.1.1.1", "1.1.1.2", "1.1.1.3", "1.1.1.4"}}, "the API server takes 3"},
+		{contract.Policy{Nameservers: []string{"dns.example.com"}}, `nameserver "dns.example.com" is no IP address`},
 		{contract.Policy{Profile: "gke"}, `profile "gke" is not known`},
 		{contract.Policy{Overrides: map[contract.Feature]contract.Action{"host-net": contract.Deny}}, `feature "host-net" is not in the support table`},
 		{contract.Policy{Overrides: map[contract.Feature]contract.Action{"host-path": contract.Allow}}, `feature "host-path" cannot be set to "allow"`},

@@ -7,7 +7,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/ainode/ainode/api/contract"
@@ -38,13 +40,69 @@ spec:
   schedulingGates: [{name: example.com/wait}]
   nodeSelector: {alibabacloud.com/virtual-node: "true"}
   hostPID: true
-  containers: [{name: a, image: demo.local/tools:v1}]
+  containers: [{name: a, image: demo.local/tools:v1, securityContext: {runAsNonRoot: true}}]
 `
 
 func (c *cluster) testBefore(t *testing.T) {
 	c.namespace(t, "life", nil)
 	c.create(t, deployments, "life", violating)
 	c.create(t, pods, "life", gated)
+	for _, v := range violations {
+		c.create(t, v.at, "life", v.text)
+	}
+}
+
+// violations are the other kinds of workload, each made before the chart was
+// installed. fine is a change that leaves the template alone, bad one that does not.
+var violations = []struct {
+	at                    schema.GroupVersionResource
+	text, fine, bad, says string
+}{
+	{
+		schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "statefulsets"},
+		`{apiVersion: apps/v1, kind: StatefulSet, metadata: {name: bad, finalizers: [example.com/hold]}, spec: {replicas: 0, serviceName: bad, selector: {matchLabels: {app: sts}}, template: {metadata: {labels: {app: sts}}, spec: {nodeName: ai-gone, volumes: [{name: etc, hostPath: {path: /etc}}], containers: [{name: a, image: a}]}}}}`,
+		`{"spec":{"replicas":1}}`, `{"spec":{"template":{"metadata":{"labels":{"v":"2"}}}}}`, "- host-path: spec.template.spec.volumes[0].hostPath",
+	},
+	{
+		schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "daemonsets"},
+		`{apiVersion: apps/v1, kind: DaemonSet, metadata: {name: bad, finalizers: [example.com/hold]}, spec: {selector: {matchLabels: {app: ds}}, template: {metadata: {labels: {app: ds}}, spec: {nodeSelector: {alibabacloud.com/virtual-node: "true"}, containers: [{name: a, image: a}]}}}}`,
+		`{"spec":{"minReadySeconds":5}}`, `{"spec":{"template":{"metadata":{"labels":{"v":"2"}}}}}`, "- daemonset: spec",
+	},
+	{
+		schema.GroupVersionResource{Group: "batch", Version: "v1", Resource: "cronjobs"},
+		`{apiVersion: batch/v1, kind: CronJob, metadata: {name: bad, finalizers: [example.com/hold]}, spec: {suspend: true, schedule: "0 0 * * *", jobTemplate: {spec: {template: {spec: {restartPolicy: Never, nodeName: ai-gone, volumes: [{name: etc, hostPath: {path: /etc}}], containers: [{name: a, image: a}]}}}}}}`,
+		`{"spec":{"schedule":"1 0 * * *","jobTemplate":{"spec":{"backoffLimit":1}}}}`, `{"spec":{"jobTemplate":{"spec":{"template":{"metadata":{"labels":{"v":"2"}}}}}}}`, "- host-path: spec.jobTemplate.spec.template.spec.volumes[0].hostPath",
+	},
+	{
+		schema.GroupVersionResource{Group: "batch", Version: "v1", Resource: "jobs"},
+		`{apiVersion: batch/v1, kind: Job, metadata: {name: bad, finalizers: [example.com/hold]}, spec: {suspend: true, template: {spec: {restartPolicy: Never, nodeName: ai-gone, volumes: [{name: etc, hostPath: {path: /etc}}], containers: [{name: a, image: a}]}}}}`,
+		`{"spec":{"parallelism":2}}`, `{"spec":{"template":{"metadata":{"labels":{"v":"2"}}}}}`, "- host-path: spec.template.spec.volumes[0].hostPath",
+	},
+}
+
+// testViolatingKinds: what goes for a Deployment goes for every kind, and by the API
+// server's own count nobody is even asked about a change beside the template.
+func (c *cluster) testViolatingKinds(t *testing.T) {
+	for _, v := range violations {
+		before := c.calls(t)
+		require.NoError(t, c.patch(t, v.at, "life", "bad", v.fine), v.at.Resource)
+		require.NoError(t, c.patch(t, v.at, "life", "bad", `{"metadata":{"labels":{"team":"a"}}}`), v.at.Resource)
+		for name, n := range c.calls(t) {
+			if strings.Contains(name, "workloads") || strings.Contains(name, "cronjobs") { // a controller may make pods meanwhile
+				require.Equal(t, before[name], n, "%s: %s", v.at.Resource, name)
+			}
+		}
+		refused(t, c.patch(t, v.at, "life", "bad", v.bad), v.says)
+		require.NoError(t, c.delete(t, v.at, "life", "bad"))
+		require.NoError(t, c.patch(t, v.at, "life", "bad", `{"metadata":{"finalizers":null}}`), v.at.Resource)
+		eventually(t, v.at.Resource+" is gone", func() error {
+			_, err := c.any.Resource(v.at).Namespace("life").Get(t.Context(), "bad", metav1.GetOptions{})
+			if apierrors.IsNotFound(err) {
+				return nil
+			}
+			return fmt.Errorf("it is there: %w", err)
+		})
+	}
 }
 
 // testUngated: the API server takes a toleration at this moment and nothing else,
@@ -56,6 +114,8 @@ func (c *cluster) testUngated(t *testing.T) {
 	out, err := c.run(t, "kubectl", "patch", "pod", "gated", "-n", "life", "--type=merge", "-p", `{"spec":{"schedulingGates":null}}`)
 	require.NoError(t, err, out)
 	require.Contains(t, out, "host-pid: spec.hostPID: would have been removed when the pod was made")
+	require.Contains(t, out, "security-context: spec.containers[0].securityContext: would have been removed")
+	require.NotContains(t, out, "takes away", "it stays")
 	pod, err = c.kube.CoreV1().Pods("life").Get(t.Context(), "gated", metav1.GetOptions{})
 	require.NoError(t, err)
 	require.Contains(t, pod.Spec.Tolerations, contract.Toleration())

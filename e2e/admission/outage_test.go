@@ -74,6 +74,7 @@ func (c *cluster) testOutage(t *testing.T) {
 	require.Contains(t, said, `failed calling webhook "pods.if-unreachable-check-deployment-ainode-webhook-in-`+system+`.`+contract.Group+`"`)
 	require.Contains(t, said, `no endpoints available for service "ainode-webhook"`, "told at once, and not after a timeout")
 	t.Log(said)
+	c.testCheckOutage(t, file)
 
 	// Guards are the API server's own: they hold.
 	c.create(t, configs, "", config, "held")

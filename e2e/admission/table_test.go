@@ -43,9 +43,16 @@ var settings = []setting{
 	{
 		name: "lenient",
 		policy: contract.Policy{UnreachableSeconds: 86400, Overrides: map[contract.Feature]contract.Action{
-			"security-context": contract.Warn, "empty-dir": contract.Warn, "service-access": contract.Allow, "dns": contract.Allow, "daemonset": contract.Warn,
+			"security-context": contract.Warn, "service-account-token": contract.Warn, "empty-dir": contract.Warn, "service-access": contract.Allow, "dns": contract.Allow, "daemonset": contract.Warn,
 		}},
 		values: []string{"admission.unreachableSeconds=86400"},
+	},
+	{
+		name: "open",
+		policy: contract.Policy{Overrides: map[contract.Feature]contract.Action{
+			"security-context": contract.Allow, "service-account-token": contract.Allow, "empty-dir": contract.Allow,
+			"pod-affinity": contract.Allow, "topology-spread": contract.Allow, "dns": contract.Warn, "placement": contract.Warn,
+		}},
 	},
 	{
 		name: "agent",
@@ -139,7 +146,7 @@ func (o *oracle) testBefore(t *testing.T) {
 		}
 	}
 	// testUngated; and every stored pod is looked at once more when it is settled.
-	require.Equal(t, []string{"tolerations/allowed-unreachable-settled", "tolerations/changed-ungated"}, elsewhere)
+	require.Equal(t, []string{"security-context/warned-ungated", "tolerations/allowed-unreachable-settled", "tolerations/changed-ungated"}, elsewhere)
 	require.Equal(t, map[string]string{
 		"gpu/rejected-junk":          "Pod in version \"v1\" cannot be handled as a Pod: quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
 		"runtime-class/allowed-none": "resource name may not be empty",
@@ -382,10 +389,23 @@ func (o *oracle) testPolicies(t *testing.T) {
 			values = append(values, fmt.Sprintf("admission.features.%s=%s", feature, mode))
 		}
 		slices.Sort(values)
-		old := strings.Fields(o.must(t, "get", "pods", "-n", system, "-l", webhookPods, "-o", "name"))
-		require.NoError(t, o.UpgradeChart(t.Context(), append(values, "replicaCount=1")...))
-		o.must(t, append([]string{"wait", "-n", system, "--for=delete", "--timeout=2m"}, old...)...)
+		o.reconfigure(t, values...)
 		o.compare(t, s)
 		o.compareWorkloads(t, s)
 	}
+	// Where the cluster's default level is restricted, no namespace says so.
+	o.reconfigure(t, "admission.assumeRestricted=true")
+	got := o.try(t.Context(), pods, "plain", object(t, `{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {nodeName: ai-a, volumes: [{name: w, emptyDir: {}}], containers: [{name: a, image: a, securityContext: {runAsNonRoot: true}, volumeMounts: [{name: w, mountPath: /w}]}]}}`))
+	require.NoError(t, got.err)
+	require.Contains(t, stored(t, got.object), `"runAsNonRoot": true`)
+	require.Contains(t, stored(t, got.object), `"medium": "Memory"`)
+}
+
+// reconfigure gives the webhook other chart values, and waits until nobody is left
+// who has the old ones.
+func (o *oracle) reconfigure(t *testing.T, values ...string) {
+	t.Helper()
+	old := strings.Fields(o.must(t, "get", "pods", "-n", system, "-l", webhookPods, "-o", "name"))
+	require.NoError(t, o.UpgradeChart(t.Context(), append(values, "replicaCount=1")...))
+	o.must(t, append([]string{"wait", "-n", system, "--for=delete", "--timeout=2m"}, old...)...)
 }

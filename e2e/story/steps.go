@@ -26,7 +26,7 @@ func (s *Story) Build(ctx context.Context) error {
 		devclusterPrograms)
 }
 
-// BuildWebhook makes the webhook and devcluster, for those who need no AI node.
+// BuildWebhook makes the webhook, the plugin and devcluster, for those who need no AI node.
 // Kubernetes and containerd are taken from another story's directory, where one
 // has built them already.
 func (s *Story) BuildWebhook(ctx context.Context, other string) error {
@@ -38,7 +38,7 @@ func (s *Story) BuildWebhook(ctx context.Context, other string) error {
 			return err
 		}
 	}
-	return s.build(ctx, programs{".", "0", []string{"./webhook/cmd/ainode-webhook"}}, devclusterPrograms)
+	return s.build(ctx, programs{".", "0", []string{"./webhook/cmd/ainode-webhook", "./plugin/cmd/kubectl-ainode"}}, devclusterPrograms)
 }
 
 func (s *Story) build(ctx context.Context, all ...programs) error {

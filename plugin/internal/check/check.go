@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"unicode"
@@ -64,10 +65,27 @@ type Result struct {
 
 // Judge judges a pod or a workload.
 func Judge(o Object, s Settings) (Result, error) {
+	judge := judgeTemplate
 	if o.isPod() {
-		return judgePod(o, s)
+		judge = judgePod
 	}
-	return judgeTemplate(o, s)
+	result, err := judge(o, s)
+	if result.Untouched || o.Live() {
+		return result, err
+	}
+	for _, f := range o.amounts() {
+		if slices.ContainsFunc(result.Findings, func(told Finding) bool { return told.Field == f.Field }) {
+			continue // of GPUs, by their row
+		}
+		result.Patched, result.Findings = nil, append(result.Findings, f)
+	}
+	result.Findings = inOrder(result.Findings)
+	return result, err
+}
+
+func inOrder(findings []Finding) []Finding {
+	slices.SortStableFunc(findings, func(a, b Finding) int { return cmp.Compare(a.Line, b.Line) })
+	return findings
 }
 
 func judgePod(o Object, s Settings) (Result, error) {
@@ -104,7 +122,7 @@ func judgeTemplate(o Object, s Settings) (Result, error) {
 	result := Result{Object: o}
 	raw, field, err := o.template()
 	if err != nil {
-		return result, o.wrong("", err)
+		return result, o.wrong(field, err)
 	}
 	pod, err := decode(raw, o, s)
 	if err != nil {
@@ -139,10 +157,11 @@ func judgeTemplate(o Object, s Settings) (Result, error) {
 // decode reads a pod's JSON as the webhook does, which knows the namespace besides.
 func decode(raw []byte, o Object, s Settings) (*contract.Pod, error) {
 	pod, err := contract.Decode(raw)
-	if err == nil {
-		pod.Metadata.Namespace = cmp.Or(o.Namespace, s.InNamespace)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", o.Ref, err)
 	}
-	return pod, err
+	pod.Metadata.Namespace = cmp.Or(o.Namespace, s.InNamespace)
+	return pod, nil
 }
 
 // wrong is an error with the place it is about.
@@ -154,7 +173,18 @@ func (o *Object) wrong(field string, err error) error {
 				field = strings.TrimPrefix(field+"."+part, ".")
 			}
 		}
-		err = fmt.Errorf("%s: %s: a %s does not stand here", o.Ref, field, mistyped.Value)
+		if field == "" {
+			field = strings.ToLower(o.Kind)
+		}
+		article := "a"
+		if strings.HasPrefix(mistyped.Value, "object") || strings.HasPrefix(mistyped.Value, "array") {
+			article = "an"
+		}
+		fix := ""
+		if mistyped.Type != nil && mistyped.Type.Kind() == reflect.String && article == "a" {
+			fix = ": put it in quotes"
+		}
+		err = fmt.Errorf("%s: %s: %s %s does not stand here%s", o.Ref, field, article, mistyped.Value, fix)
 	}
 	if o.Live() {
 		return fmt.Errorf("%s: %w", o.File, err)
@@ -190,8 +220,7 @@ func (o *Object) findings(verdict contract.Verdict, prefix string) []Finding {
 		}
 		all[i] = o.finding(f)
 	}
-	slices.SortStableFunc(all, func(a, b Finding) int { return cmp.Compare(a.Line, b.Line) })
-	return all
+	return inOrder(all)
 }
 
 func (o *Object) finding(f contract.Finding) Finding {

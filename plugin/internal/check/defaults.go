@@ -2,10 +2,7 @@ package check
 
 import (
 	"encoding/json"
-	"fmt"
 	"path"
-
-	utiljson "k8s.io/apimachinery/pkg/util/json"
 
 	"github.com/ainode/ainode/api/contract"
 )
@@ -20,9 +17,9 @@ const tokenVolume = "kube-api-access"
 // (ServiceAccount admission). A dnsPolicy that is not there is judged like its
 // default, hostPorts that come from hostNetwork go with it.
 func defaulted(raw json.RawMessage) (json.RawMessage, error) {
-	var pod map[string]any
-	if err := utiljson.Unmarshal(raw, &pod); err != nil {
-		return nil, fmt.Errorf("decode pod: %w", err)
+	pod, err := loose(raw)
+	if err != nil {
+		return nil, err
 	}
 	spec, ok := pod["spec"].(map[string]any)
 	if !ok {

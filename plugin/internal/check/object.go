@@ -143,7 +143,13 @@ func (d document) objects(file string, typed Ref) ([]Object, error) {
 	if head.Kind == "" {
 		head.Kind, head.APIVersion = typed.Kind, typed.APIVersion
 	}
+	o := Object{
+		File: file, Line: line, JSON: d.json, node: d.node, meta: head.Metadata,
+		Ref: Ref{APIVersion: head.APIVersion, Kind: head.Kind, Namespace: head.Metadata.Namespace, Name: nameOf(head.Metadata)},
+	}
 	switch {
+	case err != nil && head.Kind != "":
+		return nil, o.wrong("", err)
 	case err != nil:
 		return nil, fault(file, line, "no Kubernetes object: %w", err)
 	case head.Kind == "":
@@ -151,10 +157,7 @@ func (d document) objects(file string, typed Ref) ([]Object, error) {
 	case strings.HasSuffix(head.Kind, "List") && head.Items != nil:
 		return d.items(file, Ref{APIVersion: head.APIVersion, Kind: strings.TrimSuffix(head.Kind, "List")}, head.Items)
 	}
-	return []Object{{
-		File: file, Line: line, JSON: d.json, node: d.node, meta: head.Metadata,
-		Ref: Ref{APIVersion: head.APIVersion, Kind: head.Kind, Namespace: head.Metadata.Namespace, Name: nameOf(head.Metadata)},
-	}}, nil
+	return []Object{o}, nil
 }
 
 func (d document) items(file string, typed Ref, items []json.RawMessage) ([]Object, error) {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
-	utiljson "k8s.io/apimachinery/pkg/util/json"
 
 	"github.com/ainode/ainode/api/contract"
 )
@@ -55,9 +54,12 @@ func patchedTemplate(template []byte, o Object, s Settings) ([]byte, error) {
 
 // podOf makes a pod of a workload's template.
 func podOf(template []byte, o Object) ([]byte, error) {
-	var pod map[string]any
-	if err := utiljson.Unmarshal(template, &pod); err != nil {
-		return nil, fmt.Errorf("decode pod: %w", err)
+	pod, err := loose(template)
+	if err != nil {
+		return nil, err
+	}
+	if pod == nil {
+		pod = map[string]any{}
 	}
 	pod["apiVersion"], pod["kind"] = "v1", "Pod"
 	meta, ok := pod["metadata"].(map[string]any)

@@ -73,6 +73,11 @@ var ofServer = []string{"resourceVersion", "uid", "creationTimestamp", "managedF
 // that the server could not be asked.
 func (s *Server) Ask(ctx context.Context, o Object) (Result, error) {
 	result := Result{Object: o}
+	if !o.Live() {
+		if result.Findings = o.amounts(); len(result.Findings) > 0 {
+			return result, nil // the server would not answer
+		}
+	}
 	var u unstructured.Unstructured
 	if err := u.UnmarshalJSON(o.JSON); err != nil {
 		return result, o.wrong("", fmt.Errorf("decode %s: %w", o.Ref, err))
@@ -106,7 +111,7 @@ func (s *Server) Ask(ctx context.Context, o Object) (Result, error) {
 	default:
 		return result, o.wrong("", fmt.Errorf("ask the server about %s: %w", o.Ref, err))
 	}
-	slices.SortStableFunc(result.Findings, func(a, b Finding) int { return cmp.Compare(a.Line, b.Line) })
+	result.Findings = inOrder(result.Findings)
 	return result, nil
 }
 

@@ -14,13 +14,16 @@ import (
 )
 
 // width is how many columns text takes at most.
-const width = 100
+const width = 80
+
+// columns are what the features and modes take of a line of 80.
+const columns = 38
 
 // Table is the support table, a line a feature.
 func Table() *metav1.Table {
 	rows := make([][]string, len(contract.Table))
 	for i, row := range contract.Table {
-		rows[i] = []string{string(row.Feature), string(row.Default), gist(row.Text)}
+		rows[i] = []string{string(row.Feature), string(row.Default), brief(gist(row.Text), 80-columns)}
 	}
 	return output.Table([]output.Column{{Name: "Feature"}, {Name: "Default"}, {Name: "What happens"}}, rows)
 }
@@ -28,12 +31,21 @@ func Table() *metav1.Table {
 // gist is the beginning of a row's text that can stand alone.
 func gist(text string) string {
 	end := len(text)
-	for _, stop := range []string{". ", ": ", "; ", ", so", ", or ", ", which "} {
+	for _, stop := range []string{". ", "; ", ", so", ", or ", ", which "} {
 		if i := strings.Index(text, stop); i > 0 {
 			end = min(end, i)
 		}
 	}
 	return strings.TrimSuffix(text[:end], ".")
+}
+
+// brief is text in at most n columns, cut between words.
+func brief(text string, n int) string {
+	lines := wrap(text, n)
+	if len(lines) == 1 {
+		return text
+	}
+	return strings.TrimRight(wrap(text, n-1)[0], ",:;(") + "…"
 }
 
 // Describe writes all that a row says.
