@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	utiljson "k8s.io/apimachinery/pkg/util/json"
 )
 
 // Pod is what the rules see of a pod: the fields that a row claims, with enough
@@ -133,7 +132,7 @@ func (a *Amounts) UnmarshalJSON(raw []byte) error {
 		return nil
 	}
 	var all keys
-	if err := utiljson.Unmarshal(raw, &all); err != nil {
+	if err := Unmarshal(raw, &all); err != nil {
 		return fmt.Errorf("decode resources: %w", err)
 	}
 	if all == nil {
@@ -195,14 +194,14 @@ func volume(all keys) (Volume, error) {
 	var err error
 	switch v.Source {
 	case "emptyDir":
-		err = utiljson.Unmarshal(v.Raw, &v.EmptyDir)
+		err = Unmarshal(v.Raw, &v.EmptyDir)
 	case "hostPath":
-		err = utiljson.Unmarshal(v.Raw, &v.HostPath)
+		err = Unmarshal(v.Raw, &v.HostPath)
 	case "projected":
 		var projected struct {
 			Sources []keys `json:"sources"`
 		}
-		err = utiljson.Unmarshal(v.Raw, &projected)
+		err = Unmarshal(v.Raw, &projected)
 		for _, source := range projected.Sources {
 			name, _ := only(source, "")
 			v.Projected = append(v.Projected, name)
@@ -258,14 +257,14 @@ func (s *Security) UnmarshalJSON(raw []byte) error {
 	if string(raw) == "{}" {
 		return nil // the API server's default
 	}
-	if err := utiljson.Unmarshal(raw, &s.securityFields); err != nil {
+	if err := Unmarshal(raw, &s.securityFields); err != nil {
 		return fmt.Errorf("decode a security context: %w", err)
 	}
 	if s.set = len(s.protections()) > 0; s.set {
 		return nil // no need to look at each key
 	}
 	var all keys
-	if err := utiljson.Unmarshal(raw, &all); err != nil {
+	if err := Unmarshal(raw, &all); err != nil {
 		return fmt.Errorf("decode a security context: %w", err)
 	}
 	for name, value := range all {
@@ -309,7 +308,7 @@ func (o *Object) Pod() (*Pod, error) {
 // Decode reads a pod's JSON.
 func Decode(raw []byte) (*Pod, error) {
 	var o Object
-	if err := utiljson.Unmarshal(raw, &o); err != nil {
+	if err := Unmarshal(raw, &o); err != nil {
 		return nil, fmt.Errorf("decode pod: %w", err)
 	}
 	return o.Pod()
