@@ -9,8 +9,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/go-json-experiment/json/jsontext"
 	corev1 "k8s.io/api/core/v1"
-	utiljson "k8s.io/apimachinery/pkg/util/json"
 )
 
 // Pod is what the rules see of a pod: the fields that a row claims, with enough
@@ -125,24 +125,35 @@ type Resources struct {
 // what is no quantity can be told; nil where the list is absent.
 type Amounts map[string]string
 
-// UnmarshalJSON keeps the GPUs of a resource list. Most lists name none, and are
-// not decoded a second time.
-func (a *Amounts) UnmarshalJSON(raw []byte) error {
-	*a = Amounts{}
-	if bytes.HasPrefix(raw, []byte("{")) && !bytes.Contains(raw, []byte("nvidia.com/")) && !bytes.Contains(raw, []byte(`\`)) {
-		return nil
-	}
-	var all keys
-	if err := utiljson.Unmarshal(raw, &all); err != nil {
+// UnmarshalJSONFrom keeps the GPUs of a resource list and passes over the rest.
+func (a *Amounts) UnmarshalJSONFrom(in *jsontext.Decoder) error {
+	begin, err := in.ReadToken()
+	switch {
+	case err != nil:
 		return fmt.Errorf("decode resources: %w", err)
-	}
-	if all == nil {
+	case begin.Kind() == jsontext.KindNull:
 		*a = nil
+		return nil
+	case begin.Kind() != jsontext.KindBeginObject:
+		return fmt.Errorf("decode resources: it is no object but %s", begin.Kind())
 	}
-	for name, amount := range all {
-		if IsGPUResource(corev1.ResourceName(name)) {
-			(*a)[name] = text(amount)
+	*a = Amounts{}
+	for in.PeekKind() == jsontext.KindString {
+		key, err := in.ReadToken()
+		if err != nil {
+			return fmt.Errorf("decode resources: %w", err)
 		}
+		name := key.String()
+		amount, err := in.ReadValue()
+		if err != nil {
+			return fmt.Errorf("decode resources: %w", err)
+		}
+		if IsGPUResource(corev1.ResourceName(name)) {
+			(*a)[name] = text(json.RawMessage(amount))
+		}
+	}
+	if _, err := in.ReadToken(); err != nil {
+		return fmt.Errorf("decode resources: %w", err)
 	}
 	return nil
 }
@@ -154,7 +165,7 @@ type keys map[string]json.RawMessage
 // text is a JSON string's text, and any other value as it stands.
 func text(raw json.RawMessage) string {
 	var s string
-	if json.Unmarshal(raw, &s) == nil {
+	if Unmarshal(raw, &s) == nil {
 		return s
 	}
 	return string(raw)
@@ -195,14 +206,14 @@ func volume(all keys) (Volume, error) {
 	var err error
 	switch v.Source {
 	case "emptyDir":
-		err = utiljson.Unmarshal(v.Raw, &v.EmptyDir)
+		err = Unmarshal(v.Raw, &v.EmptyDir)
 	case "hostPath":
-		err = utiljson.Unmarshal(v.Raw, &v.HostPath)
+		err = Unmarshal(v.Raw, &v.HostPath)
 	case "projected":
 		var projected struct {
 			Sources []keys `json:"sources"`
 		}
-		err = utiljson.Unmarshal(v.Raw, &projected)
+		err = Unmarshal(v.Raw, &projected)
 		for _, source := range projected.Sources {
 			name, _ := only(source, "")
 			v.Projected = append(v.Projected, name)
@@ -215,7 +226,7 @@ func volume(all keys) (Volume, error) {
 func only(m keys, except string) (string, json.RawMessage) {
 	var found string
 	for key, value := range m {
-		if key != except && !bytes.Equal(value, []byte("null")) && (found == "" || key < found) {
+		if key != except && key != "" && !bytes.Equal(value, []byte("null")) && (found == "" || key < found) {
 			found = key
 		}
 	}
@@ -264,14 +275,14 @@ func (s *Security) UnmarshalJSON(raw []byte) error {
 	if string(raw) == "{}" {
 		return nil // the API server's default
 	}
-	if err := utiljson.Unmarshal(raw, &s.securityFields); err != nil {
+	if err := Unmarshal(raw, &s.securityFields); err != nil {
 		return fmt.Errorf("decode a security context: %w", err)
 	}
 	if s.set = len(s.protections()) > 0; s.set {
 		return nil // no need to look at each key
 	}
 	var all keys
-	if err := utiljson.Unmarshal(raw, &all); err != nil {
+	if err := Unmarshal(raw, &all); err != nil {
 		return fmt.Errorf("decode a security context: %w", err)
 	}
 	for name, value := range all {
@@ -315,7 +326,7 @@ func (o *Object) Pod() (*Pod, error) {
 // Decode reads a pod's JSON.
 func Decode(raw []byte) (*Pod, error) {
 	var o Object
-	if err := utiljson.Unmarshal(raw, &o); err != nil {
+	if err := Unmarshal(raw, &o); err != nil {
 		return nil, fmt.Errorf("decode pod: %w", err)
 	}
 	return o.Pod()

@@ -131,7 +131,7 @@ func respond(in *about, verdict contract.Verdict, err error) *admissionv1.Admiss
 func audit(verdict contract.Verdict) map[string]string {
 	var said []string
 	for _, f := range verdict.Findings {
-		if entry := fmt.Sprintf("%s=%s", f.Feature, f.Action); !slices.Contains(said, entry) {
+		if entry := string(f.Feature) + "=" + string(f.Action); !slices.Contains(said, entry) {
 			said = append(said, entry)
 		}
 	}

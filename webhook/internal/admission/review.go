@@ -9,9 +9,9 @@ import (
 	"net/http"
 	"sync"
 
+	"github.com/ainode/ainode/api/contract"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	utiljson "k8s.io/apimachinery/pkg/util/json"
 )
 
 const (
@@ -75,9 +75,9 @@ func read[Object any](w http.ResponseWriter, r *http.Request) (in review[Object]
 	if _, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, bodyAtMost)); err != nil {
 		return in, &refusal{fmt.Errorf("read the admission review: %w", err), http.StatusBadRequest}, nil
 	}
-	if err := utiljson.Unmarshal(body.Bytes(), &in); err != nil {
+	if err := contract.Unmarshal(body.Bytes(), &in); err != nil {
 		var rest review[json.RawMessage]
-		if utiljson.Unmarshal(body.Bytes(), &rest) != nil {
+		if contract.Unmarshal(body.Bytes(), &rest) != nil {
 			return in, &refusal{fmt.Errorf("decode the admission review: %w", err), http.StatusBadRequest}, nil
 		}
 		unreadable = err
