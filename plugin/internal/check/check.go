@@ -6,13 +6,15 @@ package check
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
+
+	v1 "github.com/go-json-experiment/json/v1"
 
 	"github.com/ainode/ainode/api/contract"
 )
@@ -164,12 +166,18 @@ func decode(raw []byte, o Object, s Settings) (*contract.Pod, error) {
 	return pod, nil
 }
 
+// plainKeys takes a JSON pointer's escapes out of what a decoder calls a field.
+var plainKeys = strings.NewReplacer("~1", "/", "~0", "~")
+
 // wrong is an error with the place it is about.
 func (o *Object) wrong(field string, err error) error {
-	var mistyped *json.UnmarshalTypeError
+	var mistyped *v1.UnmarshalTypeError
 	if errors.As(err, &mistyped) {
-		for part := range strings.SplitSeq(mistyped.Field, ".") {
-			if part != "" && !unicode.IsUpper(rune(part[0])) { // decoders put the names of Go's embedded types in
+		for part := range strings.SplitSeq(plainKeys.Replace(mistyped.Field), ".") {
+			switch _, err := strconv.Atoi(part); {
+			case err == nil:
+				field += "[" + part + "]"
+			case part != "" && !unicode.IsUpper(rune(part[0])): // decoders put the names of Go's embedded types in
 				field = strings.TrimPrefix(field+"."+part, ".")
 			}
 		}

@@ -6,7 +6,6 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	utiljson "k8s.io/apimachinery/pkg/util/json"
 
 	"github.com/ainode/ainode/api/contract"
 )
@@ -73,7 +72,7 @@ func (o *Object) selector() (labels.Selector, error) {
 			Selector    *metav1.LabelSelector `json:"selector"`
 		} `json:"spec"`
 	}
-	if err := utiljson.Unmarshal(o.JSON, &spec); err != nil {
+	if err := contract.Unmarshal(o.JSON, &spec); err != nil {
 		return nil, fmt.Errorf("decode %s: %w", o.Ref, err)
 	}
 	if o.Kind == "NetworkPolicy" && spec.Spec.PodSelector == nil { // every pod
@@ -98,6 +97,6 @@ func (o *Object) podLabels() (labels.Set, error) {
 	var template struct {
 		Metadata metadata `json:"metadata"`
 	}
-	err = utiljson.Unmarshal(raw, &template)
+	err = contract.Unmarshal(raw, &template)
 	return template.Metadata.Labels, err
 }

@@ -9,7 +9,8 @@ import (
 	"go.yaml.in/yaml/v3"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	utiljson "k8s.io/apimachinery/pkg/util/json"
+
+	"github.com/ainode/ainode/api/contract"
 )
 
 // Object is one object of a file or of a cluster.
@@ -102,7 +103,7 @@ func (o *Object) template() (raw json.RawMessage, field string, err error) {
 	raw = o.JSON
 	for key := range strings.SplitSeq(field, ".") {
 		var inner map[string]json.RawMessage
-		if err := utiljson.Unmarshal(raw, &inner); err != nil {
+		if err := contract.Unmarshal(raw, &inner); err != nil {
 			return nil, field, fmt.Errorf("%s: decode %q: %w", o.Ref, field, err)
 		}
 		if raw = inner[key]; len(raw) == 0 || string(raw) == "null" {
@@ -139,7 +140,7 @@ func (d document) objects(file string, typed Ref) ([]Object, error) {
 	if follow(d.node).Kind != yaml.MappingNode {
 		return nil, fault(file, line, "no Kubernetes object: a mapping is expected")
 	}
-	err := utiljson.Unmarshal(d.json, &head)
+	err := contract.Unmarshal(d.json, &head)
 	if head.Kind == "" {
 		head.Kind, head.APIVersion = typed.Kind, typed.APIVersion
 	}

@@ -9,9 +9,10 @@ import (
 	"net/http"
 	"sync"
 
-	"github.com/ainode/ainode/api/contract"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/ainode/ainode/api/contract"
 )
 
 const (
