@@ -1,10 +1,6 @@
 package contract
 
-import (
-	"fmt"
-
-	utiljson "k8s.io/apimachinery/pkg/util/json"
-)
+import "fmt"
 
 // rootCA is the ConfigMap that Kubernetes keeps in every namespace.
 const rootCA = "kube-root-ca.crt"
@@ -91,7 +87,7 @@ func (v *Volume) automount() bool {
 			} `json:"downwardAPI"`
 		} `json:"sources"`
 	}
-	if v.tokens() != 1 || utiljson.Unmarshal(v.Raw, &projected) != nil {
+	if v.tokens() != 1 || Unmarshal(v.Raw, &projected) != nil {
 		return false
 	}
 	for _, s := range projected.Sources {

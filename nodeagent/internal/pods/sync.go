@@ -102,7 +102,8 @@ func stub(actual *cri.Pod) *corev1.Pod {
 // otherwise returns when that will be.
 func (w *worker) checkDeadline(pod *corev1.Pod) time.Time {
 	began := pod.Status.StartTime
-	if w.mu.Lock(); began == nil && w.status != nil {
+	w.mu.Lock()
+	if began == nil && w.status != nil {
 		began = w.status.StartTime // not written yet
 	}
 	w.mu.Unlock()
