@@ -54,8 +54,9 @@ func annotation(before string, findings []Finding) (string, error) {
 			continue
 		}
 		entry := Entry{Feature: f.Feature, Field: f.Field, Action: f.Action}
-		if len(f.Old) <= oldAtMost {
-			entry.Old = f.Old
+		var old bytes.Buffer // as it will be stored, without a file's spaces
+		if json.Compact(&old, f.Old) == nil && old.Len() <= oldAtMost {
+			entry.Old = old.Bytes()
 		}
 		raw, err := json.Marshal(entry)
 		if err != nil {
