@@ -40,14 +40,15 @@ func (s *Story) run(ctx context.Context, stdin string, show bool, name string, a
 		cmd.Stdin = strings.NewReader(stdin)
 	}
 	var stdout, stderr bytes.Buffer
-	out, progress := &lineWriter{to: s.Out}, &lineWriter{to: s.Out}
+	out := &lineWriter{to: s.Out}
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if show {
-		cmd.Stdout, cmd.Stderr = tee{&stdout, out}, tee{&stderr, progress}
+		// Both by one pipe, as on a terminal: what was printed first is shown first.
+		both := tee{&stdout, out}
+		cmd.Stdout, cmd.Stderr = both, both
 	}
 	err := cmd.Run()
 	out.flush()
-	progress.flush()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		return stdout.String(), &Failed{

@@ -2,6 +2,7 @@ package cri
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -16,17 +17,21 @@ import (
 const (
 	reconnectFirst = 100 * time.Millisecond
 	reconnectLast  = 5 * time.Second
+	// subscribes is how long the runtime may take to follow its own events once the
+	// stream is open; it does not say when it does.
+	subscribes = time.Second
 )
 
 // Watch calls changed with the UID of each pod of which the runtime reports a
 // container or sandbox event, until ctx is done. It opens the stream again for
 // ever; since events are lost in between, it calls changed with the empty UID
-// ("look at every pod") after each reopening. changed must not block.
+// ("look at every pod") after each opening, and once more when the runtime follows
+// for certain. changed must not block.
 func Watch(ctx context.Context, service criapi.RuntimeService, clock clock.Clock, changed func(types.UID)) {
 	delay := reconnectFirst
 	for ctx.Err() == nil {
 		opened := false
-		err := watchOnce(ctx, service, changed, func() { opened = true })
+		err := watchOnce(ctx, service, clock, changed, func() { opened = true })
 		if ctx.Err() != nil {
 			return
 		}
@@ -43,7 +48,7 @@ func Watch(ctx context.Context, service criapi.RuntimeService, clock clock.Clock
 	}
 }
 
-func watchOnce(ctx context.Context, service criapi.RuntimeService, changed func(types.UID), opened func()) error {
+func watchOnce(ctx context.Context, service criapi.RuntimeService, clock clock.Clock, changed func(types.UID), opened func()) error {
 	events := make(chan *runtimeapi.ContainerEventResponse, 64)
 	drained := make(chan struct{})
 	go func() {
@@ -52,10 +57,21 @@ func watchOnce(ctx context.Context, service criapi.RuntimeService, changed func(
 			changed(types.UID(event.GetPodSandboxStatus().GetMetadata().GetUid()))
 		}
 	}()
+	ctx, cancel := context.WithCancel(ctx)
+	var again sync.WaitGroup
 	err := service.GetContainerEvents(ctx, events, func(runtimeapi.RuntimeService_GetContainerEventsClient) {
 		opened()
 		changed("")
+		again.Go(func() {
+			select {
+			case <-ctx.Done():
+			case <-clock.After(subscribes):
+				changed("")
+			}
+		})
 	})
+	cancel()
+	again.Wait()
 	close(events)
 	<-drained
 	return err
