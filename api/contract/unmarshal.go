@@ -10,5 +10,5 @@ import (
 var asKubernetes = json.JoinOptions(v1.DefaultOptionsV1(), json.MatchCaseInsensitiveNames(false))
 
 // Unmarshal is k8s.io/apimachinery/pkg/util/json.Unmarshal with the library that
-// is encoding/json/v2 from Go 1.27 on: a review is read in half the time.
+// is encoding/json/v2 from Go 1.27 on, which reads in one pass.
 func Unmarshal(raw []byte, into any) error { return json.Unmarshal(raw, into, asKubernetes) }

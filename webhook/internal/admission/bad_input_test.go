@@ -115,6 +115,7 @@ func TestWhateverTheObjectIsTheReviewIsAnswered(t *testing.T) {
 		"a fractional port":       {aimed(`"containers":[{"ports":[{"hostPort":1.5}]}]`), 400, "cannot unmarshal number"},
 		"twice the same volume":   {aimed(`"volumes":[{"name":"a"},{"name":"a","emptyDir":{}},` + token + `,` + token + `],"containers":[{"volumeMounts":[{"name":"a","mountPath":"/a"},{"name":"kube-api-access","mountPath":"/var/run/secrets/kubernetes.io/serviceaccount"}]}]`), 0, ""},
 		"two sources":             {aimed(`"volumes":[{"name":"a","emptyDir":{},"nfs":{}}]`), 0, ""},
+		"a source without a name": {aimed(`"volumes":[{"name":"a","":{},"hostPath":{"path":"/etc"}}]`), 403, "host-path"},
 		"an unknown source":       {aimed(`"volumes":[{"name":"a","quantumDisk":{}}]`), 403, "quantumDisk"},
 		"a mount of nothing":      {aimed(`"containers":[{"volumeMounts":[{"name":"nowhere","mountPath":""}]}]`), 0, ""},
 		"unicode":                 {aimed(`"volumes":[{"name":"` + "\u202edlrow/~1 😀\\u0000\\ud800" + `","emptyDir":{}}],"containers":[{"name":"日本語","args":["a.svc…"],"resources":{"limits":{"nvidia.com/gpu\u0000":"1"}}}]`), 0, ""},
