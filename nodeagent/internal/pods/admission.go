@@ -2,9 +2,12 @@ package pods
 
 import (
 	"fmt"
+	"math"
 	"slices"
+	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
+	quantity "k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/component-helpers/resource"
 	schedulingv1 "k8s.io/component-helpers/scheduling/corev1"
@@ -70,7 +73,8 @@ func outOfCards(err error) *podstatus.Verdict {
 func fits(pod *corev1.Pod, node *corev1.Node, others []*corev1.Pod) *podstatus.Verdict {
 	allocatable := node.Status.Allocatable
 	if limit, ok := allocatable[corev1.ResourcePods]; ok && int64(len(others)+1) > limit.Value() {
-		return outOf(corev1.ResourcePods, 1, int64(len(others)), limit.Value())
+		count := func(n int) quantity.Quantity { return *quantity.NewQuantity(int64(n), quantity.DecimalSI) }
+		return outOf(corev1.ResourcePods, count(1), count(len(others)), limit)
 	}
 	used := corev1.ResourceList{}
 	for _, other := range others {
@@ -95,21 +99,27 @@ func fits(pod *corev1.Pod, node *corev1.Node, others []*corev1.Pod) *podstatus.V
 		// Compared as quantities: what an API object asks for may be no int64.
 		left := has.DeepCopy()
 		left.Sub(taken)
-		if want.Cmp(left) <= 0 {
-			continue
+		if want.Cmp(left) > 0 {
+			return outOf(name, want, taken, has)
 		}
-		if name == corev1.ResourceCPU {
-			return outOf(name, want.MilliValue(), taken.MilliValue(), has.MilliValue())
-		}
-		return outOf(name, want.Value(), taken.Value(), has.Value())
 	}
 	return nil
 }
 
 // outOf words a shortage as the kubelet does; cpu is in thousandths.
-func outOf(name corev1.ResourceName, requested, used, capacity int64) *podstatus.Verdict {
-	return refuse("OutOf"+string(name), fmt.Sprintf(
-		"Node didn't have enough resource: %s, requested: %d, used: %d, capacity: %d", name, requested, used, capacity))
+func outOf(name corev1.ResourceName, requested, used, capacity quantity.Quantity) *podstatus.Verdict {
+	number := func(q quantity.Quantity) string {
+		switch {
+		case q.CmpInt64(math.MaxInt64/1000) > 0:
+			return q.String() // no int64 holds it, in thousandths
+		case name == corev1.ResourceCPU:
+			return strconv.FormatInt(q.MilliValue(), 10)
+		default:
+			return strconv.FormatInt(q.Value(), 10)
+		}
+	}
+	return refuse("OutOf"+string(name), fmt.Sprintf("Node didn't have enough resource: %s, requested: %s, used: %s, capacity: %s",
+		name, number(requested), number(used), number(capacity)))
 }
 
 func requests(pod *corev1.Pod) corev1.ResourceList {
@@ -117,9 +127,9 @@ func requests(pod *corev1.Pod) corev1.ResourceList {
 }
 
 func addTo(total, more corev1.ResourceList) {
-	for name, quantity := range more {
+	for name, q := range more {
 		sum := total[name]
-		sum.Add(quantity)
+		sum.Add(q)
 		total[name] = sum
 	}
 }

@@ -72,6 +72,9 @@ func TestAmountsWithoutEnd(t *testing.T) {
 			verdict := admit(pod, testNode(), nil, nil)
 			require.NotNil(t, verdict, "two containers of %s %s", amount, name)
 			require.Equal(t, "OutOf"+string(name), verdict.Reason)
+			asked := resource.MustParse(amount)
+			asked.Add(resource.MustParse(amount))
+			require.Contains(t, verdict.Message, "requested: "+asked.String()+",")
 			if name == contract.GPUResource {
 				_, err := newAllocator().assign(pod, []string{"GPU-0"})
 				require.Error(t, err)
