@@ -142,16 +142,18 @@ func (m *Manager) removeCgroup(uid types.UID) error {
 	return cgroup.Remove(cgroup.Mount, crispec.PodCgroup(m.o.CgroupParent, uid))
 }
 
-// takeAway ends a deleted pod of which nothing runs: last status, volumes and
-// sandbox gone, then the API object, then what is left on the machine.
+// takeAway ends a deleted pod of which nothing runs: volumes and sandbox gone, last
+// status, then the API object, then what is left on the machine.
 func (w *worker) takeAway(ctx context.Context, t *task) (result, error) {
-	if !t.absent && !neverRan(t) {
-		w.publish(t, true)
-	}
 	if err := w.dismantle(ctx, t); err != nil {
 		return result{}, err
 	}
 	w.release()
+	// Only now: to the scheduler a terminal phase is room on the node, and the pod that
+	// it sends at once must find the cards and ports free.
+	if !t.absent && !neverRan(t) {
+		w.publish(t, true)
+	}
 	if !t.absent {
 		inner, done := w.interruptible(ctx, t.seen)
 		err := w.writer.flush(inner)

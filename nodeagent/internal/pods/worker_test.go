@@ -9,6 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clienttesting "k8s.io/client-go/testing"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/utils/ptr"
 
@@ -127,6 +129,28 @@ func TestJobPodsEnd(t *testing.T) {
 	m.awaitPhase("other", corev1.PodRunning)
 	require.Equal(t, int32(0), m.get("good").Status.ContainerStatuses[0].RestartCount, "never run again")
 	require.Equal(t, corev1.PodSucceeded, m.get("good").Status.Phase)
+}
+
+// To the scheduler a terminal phase is room on the node: whoever comes then finds it.
+func TestWhatAPodHeldIsFreeWhenItsEndIsTold(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.writeCards("GPU-0")
+	m.start()
+	m.create(asking(shell("train", obedient), "main", 1))
+	m.awaitPhase("train", corev1.PodRunning)
+	var held []int // cards in use at each telling of an end
+	m.client.PrependReactor("patch", "pods", func(action clienttesting.Action) (bool, runtime.Object, error) {
+		patch := string(action.(clienttesting.PatchAction).GetPatch())
+		if strings.Contains(patch, `"phase":"Succeeded"`) || strings.Contains(patch, `"phase":"Failed"`) {
+			held = append(held, m.manager.GPUsInUse())
+		}
+		return false, nil, nil
+	})
+	m.delete("train", 5)
+	m.awaitGone("train")
+	m.halt()
+	require.Equal(t, []int{0}, held)
 }
 
 func TestTwoPodsOneCard(t *testing.T) {
