@@ -173,6 +173,10 @@ func Quantity(amount string) (resource.Quantity, error) {
 	return resource.ParseQuantity(amount)
 }
 
+// cardsAtMost is more than any machine has. Sums of amounts beyond it overflow in the
+// scheduler, which then places a pod that every node refuses, again and again.
+const cardsAtMost = 1 << 20
+
 // cards reads an amount of GPUs; fault says what is wrong with it.
 func cards(amount string) (q resource.Quantity, fault string) {
 	q, err := Quantity(amount)
@@ -184,6 +188,9 @@ func cards(amount string) (q resource.Quantity, fault string) {
 	}
 	if whole := q.DeepCopy(); !whole.RoundUp(0) {
 		return q, amount + " is not a whole number of cards"
+	}
+	if q.CmpInt64(cardsAtMost) > 0 {
+		return q, amount + " is more than any machine has"
 	}
 	return q, ""
 }

@@ -5,7 +5,7 @@ import "fmt"
 // hostNetwork, contract §6: removed with the hostPorts that the API server filled
 // in because of it; with hostNetwork every hostPort equals its containerPort.
 //
-//	host-network: spec.hostNetwork was removed: pods do not share the AI node's network
+//	host-network: spec.hostNetwork was removed: an AI node's network is not the cluster's
 func hostNetwork(r *review) {
 	if !r.pod.Spec.HostNetwork {
 		return
@@ -20,8 +20,8 @@ func hostNetwork(r *review) {
 	})
 	r.find(Finding{
 		Field: "spec.hostNetwork", Action: Strip, Old: raw(true),
-		Detail: "pods do not share the AI node's network",
-		Remedy: "remove it; the pod is reached at its own address",
+		Detail: "an AI node's network is not the cluster's",
+		Remedy: "remove it; the pod is reached at its podIP",
 	}, edits...)
 }
 
@@ -31,8 +31,8 @@ func hostPort(r *review) {
 	r.pod.containers(func(c *Container) {
 		for i, port := range c.Ports {
 			field, path := fmt.Sprintf("%s.ports[%d]", c.field, i), fmt.Sprintf("%s/ports/%d", c.path, i)
-			const detail = "the port answers at the pod's own address"
-			const remedy = "remove it and call the containerPort at the pod's address"
+			const detail = "the containerPort answers at the podIP"
+			const remedy = "remove it and call the containerPort at the podIP"
 			if port.HostPort != 0 && (!r.pod.Spec.HostNetwork || port.HostPort != port.ContainerPort) {
 				r.find(Finding{Field: field + ".hostPort", Action: Strip, Old: raw(port.HostPort), Detail: detail, Remedy: remedy},
 					remove(path+"/hostPort"))

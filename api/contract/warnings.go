@@ -18,7 +18,7 @@ const (
 // Warnings are the lines a user reads at kubectl apply: one a feature, worst
 // first, the routine ones in one line on pods and not at all on workloads.
 //
-//	host-network: spec.hostNetwork was removed: pods do not share the AI node's network
+//	host-network: spec.hostNetwork was removed: an AI node's network is not the cluster's
 func (v Verdict) Warnings() []string {
 	var lines []string
 	var routine []Finding

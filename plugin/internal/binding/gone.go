@@ -17,7 +17,7 @@ func (w *Walk) checkGone(ctx context.Context, l *Leaving) error {
 		return nil // it can't be proved that a cluster is gone; that is what the flag says
 	}
 	there := l.options
-	there.ClusterGone = false
+	there.ClusterGone, there.MachineGone = false, false // a machine that is gone too is told then
 	return remedy.New("Unbind it in order", l.command(there),
 		"the cluster of config %q answers at %s: --cluster-gone is for clusters that are gone", l.Config, w.Target.Config.Host)
 }

@@ -83,6 +83,7 @@ func (s *Server) Ask(ctx context.Context, o Object) (Result, error) {
 		return result, o.wrong("", fmt.Errorf("decode %s: %w", o.Ref, err))
 	}
 	unstructured.RemoveNestedField(u.Object, "status")
+	unstructured.RemoveNestedField(u.Object, "spec", "ephemeralContainers") // nothing is created with them
 	for _, field := range ofServer {
 		unstructured.RemoveNestedField(u.Object, "metadata", field)
 	}

@@ -14,7 +14,7 @@ var becomes = map[contract.Action]string{
 
 // words are a finding in words.
 //
-//	spec.hostNetwork will be removed: pods do not share the AI node's network. Fix: remove it; the pod is reached at its own address
+//	spec.hostNetwork will be removed: an AI node's network is not the cluster's. Fix: remove it; the pod is reached at its podIP
 func words(f contract.Finding, pod bool) string {
 	var b strings.Builder
 	b.WriteString(f.Field)

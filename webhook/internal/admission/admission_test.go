@@ -162,7 +162,7 @@ func TestWorkloadsAreTold(t *testing.T) {
 	require.True(t, deployment.Allowed)
 	require.Empty(t, deployment.Patch)
 	require.Equal(t, []string{
-		"host-network: spec.template.spec.hostNetwork will be removed on its pods: pods do not share the AI node's network",
+		"host-network: spec.template.spec.hostNetwork will be removed on its pods: an AI node's network is not the cluster's",
 		"placement: spec.template.spec.nodeSelector[alibabacloud.com/virtual-node] will be added on its pods: the pod opts in by label ainode.dev/schedule",
 	}, deployment.Warnings)
 
