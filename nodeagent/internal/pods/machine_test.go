@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,9 +16,11 @@ import (
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes/fake"
@@ -98,8 +101,9 @@ func (r *recorded) list() []string {
 func newMachine(t testing.TB, known ...*corev1.Pod) *machine {
 	t.Helper()
 	m := &machine{t: t, c: critest.Start(t), client: fake.NewClientset(), root: t.TempDir(), epoch: 1, events: &recorded{}}
+	m.client.PrependReactor("*", "pods", clienttesting.ObjectReaction(&versioned{ObjectTracker: m.client.Tracker()}))
 	m.client.PrependWatchReactor("pods", func(action clienttesting.Action) (bool, watch.Interface, error) {
-		w, err := m.client.Tracker().Watch(action.GetResource(), action.GetNamespace())
+		w, err := m.client.Tracker().Watch(action.GetResource(), action.GetNamespace(), action.(clienttesting.WatchActionImpl).ListOptions)
 		m.watches.Add(1)
 		return true, w, err
 	})
@@ -107,6 +111,45 @@ func newMachine(t testing.TB, known ...*corev1.Pod) *machine {
 		m.create(pod)
 	}
 	return m
+}
+
+// versioned gives each stored object the next resource version, as the API server
+// does. Without it an agent cannot tell that the answer to a write of its own is
+// older than what it has heard meanwhile. Callers hold the clientset's lock.
+type versioned struct {
+	clienttesting.ObjectTracker
+	last int
+}
+
+func (v *versioned) next(obj runtime.Object) error {
+	accessor, err := meta.Accessor(obj)
+	if err != nil {
+		return err
+	}
+	v.last++
+	accessor.SetResourceVersion(strconv.Itoa(v.last))
+	return nil
+}
+
+func (v *versioned) Create(gvr schema.GroupVersionResource, obj runtime.Object, ns string, opts ...metav1.CreateOptions) error {
+	if err := v.next(obj); err != nil {
+		return err
+	}
+	return v.ObjectTracker.Create(gvr, obj, ns, opts...)
+}
+
+func (v *versioned) Update(gvr schema.GroupVersionResource, obj runtime.Object, ns string, opts ...metav1.UpdateOptions) error {
+	if err := v.next(obj); err != nil {
+		return err
+	}
+	return v.ObjectTracker.Update(gvr, obj, ns, opts...)
+}
+
+func (v *versioned) Patch(gvr schema.GroupVersionResource, obj runtime.Object, ns string, opts ...metav1.PatchOptions) error {
+	if err := v.next(obj); err != nil {
+		return err
+	}
+	return v.ObjectTracker.Patch(gvr, obj, ns, opts...)
 }
 
 // writeCards makes a CDI spec for cards that put an environment variable into the container.
@@ -135,8 +178,7 @@ func (m *machine) node() *corev1.Node {
 }
 
 // start runs a new agent on the machine, and returns when it follows the API: the
-// API in memory has no versions, so what changes between an agent's list and its
-// watch would be told to nobody.
+// API in memory tells nobody what is deleted between an agent's list and its watch.
 func (m *machine) start() {
 	m.t.Helper()
 	before := m.watches.Load()
@@ -194,11 +236,9 @@ func (m *machine) get(name string) *corev1.Pod {
 // delete marks the pod as the API server does for a graceful deletion.
 func (m *machine) delete(name string, grace int64) {
 	m.t.Helper()
-	pod := m.get(name)
-	pod.DeletionTimestamp = ptr.To(metav1.Now())
-	pod.DeletionGracePeriodSeconds = ptr.To(grace)
-	pod.Generation++
-	_, err := m.client.CoreV1().Pods("default").Update(m.t.Context(), pod, metav1.UpdateOptions{})
+	patch := fmt.Sprintf(`{"metadata":{"deletionTimestamp":%q,"deletionGracePeriodSeconds":%d,"generation":%d}}`,
+		time.Now().UTC().Format(time.RFC3339), grace, m.get(name).Generation+1)
+	_, err := m.client.CoreV1().Pods("default").Patch(m.t.Context(), name, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
 	require.NoError(m.t, err)
 }
 
