@@ -53,7 +53,7 @@ func TestRefusedStatus(t *testing.T) {
 	m.start()
 	m.create(shell("web", obedient))
 	m.awaitPhase("web", corev1.PodRunning)
-	m.client.PrependReactor("patch", "pods", func(clienttesting.Action) (bool, runtime.Object, error) {
+	m.client.PrependReactor("patch", "pods/status", func(clienttesting.Action) (bool, runtime.Object, error) {
 		return true, nil, apierrors.NewInvalid(schema.GroupKind{Kind: "Pod"}, "web", nil)
 	})
 	m.delete("web", 1)
