@@ -271,7 +271,7 @@ var Table = []Row{
 	allowed("init-containers", "Init containers and sidecars (restartPolicy: Always) work.", "PodSpec.InitContainers"),
 	allowed("probes", "Liveness, readiness and startup probes work.",
 		"Container.LivenessProbe", "Container.ReadinessProbe", "Container.StartupProbe",
-		"EphemeralContainerCommon.LivenessProbe", "EphemeralContainerCommon.ReadinessProbe", "EphemeralContainerCommon.StartupProbe").notYet("no probe is run; a running container counts as ready"),
+		"EphemeralContainerCommon.LivenessProbe", "EphemeralContainerCommon.ReadinessProbe", "EphemeralContainerCommon.StartupProbe"),
 }
 
 func allowed(feature Feature, text string, claims ...string) Row {

@@ -17,6 +17,7 @@ import (
 	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/nodeagent/internal/config"
 	"github.com/ainode/ainode/nodeagent/internal/gpu"
+	"github.com/ainode/ainode/nodeagent/internal/probes"
 )
 
 type cards struct {
@@ -111,4 +112,10 @@ func TestCommandsSayWhatIsWrong(t *testing.T) {
 	code, text := run("", "version")
 	require.Zero(t, code)
 	require.Contains(t, text, "v1.37.2-ainode")
+}
+
+// Probes and the Node name the same Kubernetes.
+func TestProbesFollowTheKubeletThatTheNodeNames(t *testing.T) {
+	t.Parallel()
+	require.True(t, strings.HasPrefix(KubeletVersion(), "v"+probes.Version+"."), KubeletVersion())
 }

@@ -27,6 +27,7 @@ import (
 	"github.com/ainode/ainode/nodeagent/internal/machine"
 	"github.com/ainode/ainode/nodeagent/internal/nodestatus"
 	"github.com/ainode/ainode/nodeagent/internal/pods"
+	"github.com/ainode/ainode/nodeagent/internal/probes"
 )
 
 // stopGrace is how long a pod may take to end at release. Unbind has evicted what
@@ -97,7 +98,8 @@ func (t *tenant) Serve(ctx context.Context, target binding.Target, registered fu
 	}
 	server, err := kubeletapi.New(kubeletapi.Options{
 		Node: t.node, Address: net.JoinHostPort(t.address, strconv.Itoa(t.cfg.Port)), Client: clients.reviews, ClientCA: target.ClientCA,
-		Certificate: certificates.Current, Pods: manager, Runtime: t.runtime.RuntimeService, Images: t.runtime.Images, Clock: t.clock,
+		Certificate: certificates.Current, Pods: manager, Runtime: t.runtime.RuntimeService, Images: t.runtime.Images,
+		Probes: probes.Metrics(), Clock: t.clock,
 	})
 	if err != nil {
 		return err

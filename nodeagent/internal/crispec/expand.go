@@ -51,6 +51,18 @@ func expandAll(texts []string, lookup func(string) (string, bool)) []string {
 	return all
 }
 
+// ExpandStatic expands the command of an exec probe by the values that stand in the
+// container's own definition; others are not known outside of it.
+func ExpandStatic(command []string, c *corev1.Container) []string {
+	var env []*runtimeapi.KeyValue
+	for _, v := range c.Env {
+		if v.ValueFrom == nil {
+			env = append(env, &runtimeapi.KeyValue{Key: v.Name, Value: []byte(v.Value)})
+		}
+	}
+	return expandAll(command, lookupIn(env))
+}
+
 func lookupIn(env []*runtimeapi.KeyValue) func(string) (string, bool) {
 	return func(name string) (string, bool) {
 		for i := len(env) - 1; i >= 0; i-- {

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
@@ -47,7 +48,9 @@ type Options struct {
 	Pods        Pods
 	Runtime     criapi.RuntimeService
 	Images      criapi.ImageManagerService
-	Clock       clock.PassiveClock
+	// Probes are the metrics of probes.
+	Probes prometheus.Gatherer
+	Clock  clock.PassiveClock
 }
 
 // Server answers on :10250.

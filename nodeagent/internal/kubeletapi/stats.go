@@ -46,10 +46,7 @@ func (s *Server) handleStats(mux *http.ServeMux) {
 	}
 	mux.HandleFunc("GET /metrics/resource", text(resourceMetrics))
 	mux.HandleFunc("GET /metrics/cadvisor", text(cadvisorMetrics))
-	// No prober metrics yet, but a scraper of every kubelet must not find a 404.
-	mux.HandleFunc("GET /metrics/probes", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/plain; version=0.0.4")
-	})
+	mux.Handle("GET /metrics/probes", promhttp.HandlerFor(s.o.Probes, promhttp.HandlerOpts{}))
 	mux.Handle("GET /metrics", promhttp.Handler())
 }
 

@@ -2,16 +2,13 @@ package pods
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
-	"strconv"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/ainode/ainode/nodeagent/internal/probes"
 )
 
 // preStop runs the container's hook, for at most grace, and returns what is left
@@ -57,58 +54,15 @@ func (w *worker) hook(ctx context.Context, c *corev1.Container, handler *corev1.
 	}
 }
 
+// hookGet asks a container's server. What it answers does not matter, as on a kubelet.
 func (w *worker) hookGet(ctx context.Context, c *corev1.Container, get *corev1.HTTPGetAction) error {
-	number, err := hookPort(c, get.Port)
+	request, err := probes.Request(ctx, get, c, w.address(), "kube-lifecycle")
 	if err != nil {
 		return err
 	}
-	host, scheme := get.Host, "http"
-	if ips := w.m.o.HostIPs(); host == "" && len(ips) > 0 {
-		host = ips[0]
-	}
-	if get.Scheme == corev1.URISchemeHTTPS {
-		scheme = "https"
-	}
-	url := fmt.Sprintf("%s://%s/%s", scheme, net.JoinHostPort(host, strconv.Itoa(number)), trimSlash(get.Path))
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return fmt.Errorf("make the hook's request: %w", err)
-	}
-	for _, header := range get.HTTPHeaders {
-		request.Header.Add(header.Name, header.Value)
-	}
-	if host := request.Header.Get("Host"); host != "" {
-		request.Host = host
-	}
-	response, err := hookClient.Do(request)
+	response, err := probes.Client.Do(request)
 	if err != nil {
 		return fmt.Errorf("ask the hook: %w", err)
 	}
 	return response.Body.Close()
-}
-
-// hookClient asks a pod's own server: no proxy lies between, and its certificate is
-// its own affair (as on a kubelet).
-var hookClient = &http.Client{Transport: &http.Transport{
-	DisableKeepAlives: true,
-	TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // see above
-}}
-
-func trimSlash(path string) string {
-	if path != "" && path[0] == '/' {
-		return path[1:]
-	}
-	return path
-}
-
-func hookPort(c *corev1.Container, port intstr.IntOrString) (int, error) {
-	if port.Type == intstr.Int {
-		return port.IntValue(), nil
-	}
-	for _, p := range c.Ports {
-		if p.Name == port.StrVal {
-			return int(p.ContainerPort), nil
-		}
-	}
-	return 0, fmt.Errorf("the hook's port %q is not a port of container %q", port.StrVal, c.Name)
 }

@@ -2,6 +2,7 @@ package pods
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -10,6 +11,7 @@ import (
 	"github.com/ainode/ainode/nodeagent/internal/cri"
 	"github.com/ainode/ainode/nodeagent/internal/crispec"
 	"github.com/ainode/ainode/nodeagent/internal/podstatus"
+	"github.com/ainode/ainode/nodeagent/internal/probes"
 )
 
 // view is all that the next step is decided from.
@@ -26,12 +28,16 @@ type view struct {
 	crashes map[string]crash
 	// probes are probe results by container id; no entry counts as started.
 	probes map[string]podstatus.Probed
+	// failed are the containers whose startup or liveness probe has failed, by id.
+	failed map[string]probes.Failure
 	now    time.Time
 }
 
 // killing is a container to be ended, and why (empty: the pod ends).
 type killing struct {
 	id, name, message string
+	// grace is the container's own in seconds, nil for the pod's.
+	grace *int64
 }
 
 // starting is a container to be started.
@@ -178,11 +184,40 @@ func (p *planner) finished() bool {
 	}
 	for i := range p.pod.Spec.Containers {
 		c := &p.pod.Spec.Containers[i]
-		if last := p.last(c.Name); !exited(last) || podstatus.Restarts(&p.pod.Spec, c, last.ExitCode) {
+		if last := p.last(c.Name); !exited(last) || p.restarts(c, last) {
 			return false
 		}
 	}
 	return true
+}
+
+// restarts reports whether the container is to be started again that has ended: by
+// its policy, or because it was ended for that.
+func (p *planner) restarts(c *corev1.Container, last *runtimeapi.ContainerStatus) bool {
+	_, failed := p.failed[last.Id]
+	return podstatus.Restarts(&p.pod.Spec, c, last.ExitCode) || failed && p.restartsFailed(c)
+}
+
+// restartsFailed reports whether the container is started again when its probe fails.
+func (p *planner) restartsFailed(c *corev1.Container) bool {
+	return podstatus.Restarts(&p.pod.Spec, c, exitKilled)
+}
+
+// exitKilled is the exit code of a process that was killed: no policy but Never
+// takes it for a success.
+const exitKilled = 137
+
+// killIfFailed ends the container if its startup or liveness probe has failed.
+func (p *planner) killIfFailed(c *corev1.Container, last *runtimeapi.ContainerStatus) {
+	failure, failed := p.failed[last.Id]
+	if !failed {
+		return
+	}
+	message := fmt.Sprintf("Container %s failed %s probe", c.Name, strings.ToLower(string(failure.Kind)))
+	if p.restartsFailed(c) {
+		message += ", will be restarted"
+	}
+	p.plan.kill = append(p.plan.kill, killing{id: last.Id, name: c.Name, message: message, grace: failure.Grace})
 }
 
 func (p *planner) last(name string) *runtimeapi.ContainerStatus {
@@ -206,6 +241,7 @@ func (p *planner) initContainers() bool {
 		switch {
 		case isSidecar(c):
 			if last != nil && last.State == runtimeapi.ContainerState_CONTAINER_RUNNING {
+				p.killIfFailed(c, last)
 				if probed, ok := p.probes[last.Id]; !initialized && ok && !probed.Started {
 					return false
 				}
@@ -258,9 +294,11 @@ func (p *planner) appContainer(c *corev1.Container) {
 	case last.State == runtimeapi.ContainerState_CONTAINER_RUNNING:
 		if changed(c, last) {
 			p.killIfLive(last, fmt.Sprintf("Container %s definition changed, will be restarted", c.Name))
+			return
 		}
+		p.killIfFailed(c, last)
 	case exited(last):
-		if podstatus.Restarts(&p.pod.Spec, c, last.ExitCode) || changed(c, last) && p.pod.Spec.RestartPolicy != corev1.RestartPolicyNever {
+		if p.restarts(c, last) || changed(c, last) && p.pod.Spec.RestartPolicy != corev1.RestartPolicyNever {
 			p.restart(c, last)
 		}
 	default:

@@ -13,6 +13,7 @@ import (
 	"github.com/ainode/ainode/nodeagent/internal/cri"
 	"github.com/ainode/ainode/nodeagent/internal/crispec"
 	"github.com/ainode/ainode/nodeagent/internal/podstatus"
+	"github.com/ainode/ainode/nodeagent/internal/probes"
 )
 
 var epoch = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
@@ -110,6 +111,7 @@ func TestNext(t *testing.T) {
 		world   *world
 		crashes map[string]crash
 		probes  map[string]podstatus.Probed
+		failed  map[string]probes.Failure
 
 		sandbox bool
 		attempt uint32
@@ -162,11 +164,20 @@ func TestNext(t *testing.T) {
 			world: emptyWorld().sandbox("s", 0, true).running("side").dead("a", 0, 0), kill: []string{"side"}},
 		{name: "a sidecar does not keep a pod alive", pod: withSidecar(testPod(never, "a"), "side"),
 			world: emptyWorld().sandbox("s", 0, true).running("side").dead("a", 0, 0), kill: []string{"side"}},
+
+		{name: "liveness failed", pod: testPod(always, "a", "b"), world: emptyWorld().sandbox("s", 0, true).running("a").running("b"),
+			failed: map[string]probes.Failure{"b-run": {Kind: probes.Liveness}}, kill: []string{"b"}},
+		{name: "a sidecar's startup probe failed", pod: withSidecar(testPod(always, "a"), "side"), world: emptyWorld().sandbox("s", 0, true).running("side"),
+			probes: map[string]podstatus.Probed{"side-run": {}}, failed: map[string]probes.Failure{"side-run": {Kind: probes.Startup}}, kill: []string{"side"}},
+		{name: "on failure: what was killed for its probe is restarted although it ended well", pod: testPod(onFailure, "a"),
+			world: emptyWorld().sandbox("s", 0, true).dead("a", 0, 0), failed: map[string]probes.Failure{"a-dead": {}}, start: []string{"a"}},
+		{name: "never: what was killed for its probe is not restarted", pod: testPod(never, "a"),
+			world: emptyWorld().sandbox("s", 0, true).dead("a", 0, 137), failed: map[string]probes.Failure{"a-dead": {}}, ended: true},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			got := next(view{pod: test.pod, stop: test.stop, actual: test.world.pod, crashes: test.crashes, probes: test.probes, now: epoch})
+			got := next(view{pod: test.pod, stop: test.stop, actual: test.world.pod, crashes: test.crashes, probes: test.probes, failed: test.failed, now: epoch})
 			require.Equal(t, test.sandbox, got.sandbox, "sandbox")
 			require.Equal(t, test.attempt, got.attempt, "attempt")
 			require.Equal(t, test.start, names(got.start), "start")
@@ -190,6 +201,16 @@ func TestNextRestartsWhatChanged(t *testing.T) {
 	w.pod.Containers[0].Annotations[crispec.AnnotationSpecHash] = "another"
 	got := next(view{pod: pod, actual: w.pod, now: epoch})
 	require.Equal(t, "Container a definition changed, will be restarted", got.kill[0].message)
+}
+
+func TestNextWordsFailedProbesAsTheKubelet(t *testing.T) {
+	t.Parallel()
+	w := emptyWorld().sandbox("s", 0, true).running("a")
+	failed := map[string]probes.Failure{"a-run": {Kind: probes.Liveness, Grace: ptr.To[int64](7)}}
+	got := next(view{pod: testPod(corev1.RestartPolicyAlways, "a"), actual: w.pod, failed: failed, now: epoch}).kill
+	require.Equal(t, []killing{{id: "a-run", name: "a", message: "Container a failed liveness probe, will be restarted", grace: ptr.To[int64](7)}}, got)
+	got = next(view{pod: testPod(corev1.RestartPolicyNever, "a"), actual: w.pod, failed: failed, now: epoch}).kill
+	require.Equal(t, "Container a failed liveness probe", got[0].message)
 }
 
 func TestNextPrunes(t *testing.T) {

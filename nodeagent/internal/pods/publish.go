@@ -40,7 +40,7 @@ func (w *worker) compute(t *task, ended, online bool) corev1.PodStatus {
 		Pod: pod, Previous: previous,
 		Sandbox: t.actual.SandboxStatus, Containers: t.actual.Containers,
 		Runtime: w.m.o.RuntimeName, Waiting: w.waiting, Messages: w.messages,
-		Verdict: w.verdict, Ended: ended,
+		Probes: w.probes.Results(), Verdict: w.verdict, Ended: ended,
 		HostIPs: w.m.o.HostIPs(), HostNetwork: true,
 		Now: w.m.o.Clock.Now(),
 	})

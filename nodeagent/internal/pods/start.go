@@ -194,6 +194,7 @@ func (w *worker) refresh(ctx context.Context, t *task) {
 		return
 	}
 	t.actual = actual
+	w.probe(ctx, t)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.actual = actual

@@ -76,6 +76,9 @@ func (w *worker) kill(ctx context.Context, t *task) error {
 }
 
 func (w *worker) killOne(ctx context.Context, t *task, k killing, grace time.Duration) error {
+	if k.grace != nil && !t.deleting() {
+		grace = time.Duration(*k.grace) * time.Second
+	}
 	if spec := findContainer(t.pod, k.name); spec != nil && spec.Lifecycle != nil && spec.Lifecycle.PreStop != nil {
 		grace = w.preStop(ctx, t.pod, spec, k.id, grace)
 	}

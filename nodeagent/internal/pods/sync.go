@@ -66,8 +66,10 @@ func (w *worker) sync(ctx context.Context) (result, error) {
 	}
 	deadline := w.checkDeadline(t.pod)
 	w.remember(ctx, t)
+	w.probe(ctx, t)
 	t.plan = next(view{
 		pod: t.pod, refused: w.refuseDebug(t), actual: actual, crashes: w.crashes, now: w.m.o.Clock.Now(),
+		probes: w.probes.Results(), failed: w.probes.Failures(),
 		stop: t.deleting() || w.verdict != nil || podstatus.Terminal(t.pod.Status.Phase),
 	})
 	w.noteWaiting(t)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/ainode/ainode/nodeagent/internal/cri"
 	"github.com/ainode/ainode/nodeagent/internal/podstatus"
+	"github.com/ainode/ainode/nodeagent/internal/probes"
 )
 
 // worker runs one pod UID. Its goroutine alone takes steps; what others may read
@@ -19,6 +20,7 @@ type worker struct {
 	m      *Manager
 	uid    types.UID
 	writer *statusWriter
+	probes *probes.Set
 	wake   chan struct{}
 
 	mu sync.Mutex
@@ -88,6 +90,7 @@ func newWorker(m *Manager, uid types.UID) *worker {
 		crashes: map[string]crash{}, waiting: map[string]podstatus.Waiting{}, messages: map[string]string{},
 		retries: map[string]retry{}, pulled: map[string]pulled{}, told: map[string]told{}, killed: map[string]bool{},
 	}
+	w.probes = w.newProbes()
 	w.writer = newStatusWriter(m.o.Client, m.o.Clock, func(pod *corev1.Pod) { w.take(pod) })
 	return w
 }
@@ -165,6 +168,7 @@ func (w *worker) run(ctx context.Context) {
 	writer.Go(func() { w.writer.run(writing) })
 	defer writer.Wait()
 	defer stopWriting()
+	defer w.probes.Close()
 
 	for {
 		again, gone := w.step(ctx)

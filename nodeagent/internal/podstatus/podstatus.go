@@ -5,7 +5,6 @@ package podstatus
 
 import (
 	"cmp"
-	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -117,18 +116,13 @@ func Compute(in Input) corev1.PodStatus {
 		status.Phase = corev1.PodFailed
 		status.Reason, status.Message = in.Verdict.Reason, in.Verdict.Message
 	}
-	if Terminal(status.Phase) && slices.ContainsFunc(in.Containers, live) && !Terminal(in.Pod.Status.Phase) && !Terminal(old.Phase) {
+	if Terminal(status.Phase) && !in.Ended && !Terminal(in.Pod.Status.Phase) && !Terminal(old.Phase) {
 		// Whoever reads a terminal phase gives the pod's cards and its place away: it
-		// is told when the last process has ended, not before.
+		// is told when the last process has ended and none will follow, not before.
 		status.Phase, status.Reason, status.Message = cmp.Or(old.Phase, corev1.PodPending), old.Reason, old.Message
 	}
 	status.Conditions = conditions(&in, &old, &status, now)
 	return status
-}
-
-// live reports whether the container may have a process.
-func live(c *runtimeapi.ContainerStatus) bool {
-	return c.State == runtimeapi.ContainerState_CONTAINER_RUNNING || c.State == runtimeapi.ContainerState_CONTAINER_UNKNOWN
 }
 
 // Terminal reports whether a pod in this phase will never run again.
