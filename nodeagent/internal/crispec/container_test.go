@@ -200,7 +200,7 @@ func TestResources(t *testing.T) {
 			if test.sidecar {
 				c.RestartPolicy = ptr.To(corev1.ContainerRestartPolicyAlways)
 			}
-			got := resources(pod, c, 64<<30)
+			got := Resources(pod, c, 64<<30)
 			require.Truef(t, proto.Equal(test.want, got), "want %v, got %v", test.want, got)
 		})
 	}
@@ -230,4 +230,45 @@ func TestSpecHashFollowsTheImage(t *testing.T) {
 	require.Equal(t, SpecHash(a), SpecHash(b), "defaults of a newer API server restart nothing")
 	b.Image = "x:2"
 	require.NotEqual(t, SpecHash(a), SpecHash(b))
+}
+
+func TestLimitsOfAPod(t *testing.T) {
+	t.Parallel()
+	container := func(requests, limits corev1.ResourceList) corev1.Container {
+		return corev1.Container{Name: "c", Resources: corev1.ResourceRequirements{Requests: requests, Limits: limits}}
+	}
+	list := func(cpu, memory string) corev1.ResourceList {
+		return corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(cpu), corev1.ResourceMemory: resource.MustParse(memory)}
+	}
+	for name, test := range map[string]struct {
+		spec corev1.PodSpec
+		want PodLimits
+	}{
+		"nothing": {spec: corev1.PodSpec{Containers: []corev1.Container{container(nil, nil)}}, want: PodLimits{2, -1, 100000, -1}},
+		"the sum, of what all limit": {
+			spec: corev1.PodSpec{Containers: []corev1.Container{
+				container(list("1", "1Gi"), list("2", "1Gi")), container(list("1", "1Gi"), corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("2Gi")}),
+			}},
+			want: PodLimits{2048, -1, 100000, 3 << 30},
+		},
+		"init containers run alone": {
+			spec: corev1.PodSpec{
+				InitContainers: []corev1.Container{container(list("4", "4Gi"), list("4", "4Gi"))},
+				Containers:     []corev1.Container{container(list("1", "1Gi"), list("1", "1Gi"))},
+			},
+			want: PodLimits{4096, 400000, 100000, 4 << 30},
+		},
+		"of the pod itself": {
+			spec: corev1.PodSpec{
+				Resources:  &corev1.ResourceRequirements{Requests: list("1", "1Gi"), Limits: list("3", "3Gi")},
+				Containers: []corev1.Container{container(nil, nil)},
+			},
+			want: PodLimits{1024, 300000, 100000, 3 << 30},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			require.Equal(t, test.want, LimitsOf(&corev1.Pod{Spec: test.spec}))
+		})
+	}
 }

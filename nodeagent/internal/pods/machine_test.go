@@ -30,6 +30,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/ainode/ainode/api/contract"
+	"github.com/ainode/ainode/nodeagent/internal/cgroup"
 	"github.com/ainode/ainode/nodeagent/internal/cri/critest"
 	"github.com/ainode/ainode/nodeagent/internal/images"
 	"github.com/ainode/ainode/nodeagent/internal/objects"
@@ -51,6 +52,7 @@ type machine struct {
 	c       *critest.Containerd
 	client  *fake.Clientset
 	root    string
+	cgroup  string // of all its pods
 	epoch   int64
 	cards   fakeCards
 	manager *Manager
@@ -100,7 +102,10 @@ func (r *recorded) list() []string {
 
 func newMachine(t testing.TB, known ...*corev1.Pod) *machine {
 	t.Helper()
-	m := &machine{t: t, c: critest.Start(t), client: fake.NewClientset(), root: t.TempDir(), epoch: 1, events: &recorded{}}
+	m := &machine{t: t, client: fake.NewClientset(), root: t.TempDir(), epoch: 1, events: &recorded{}}
+	m.cgroup = "/ainode-" + strings.ReplaceAll(m.root, "/", "-")
+	t.Cleanup(func() { require.NoError(t, cgroup.Remove(cgroup.Mount, m.cgroup)) }) // when containerd has ended
+	m.c = critest.Start(t)
 	m.client.PrependReactor("*", "pods", clienttesting.ObjectReaction(&versioned{ObjectTracker: m.client.Tracker()}))
 	m.client.PrependWatchReactor("pods", func(action clienttesting.Action) (bool, watch.Interface, error) {
 		w, err := m.client.Tracker().Watch(action.GetResource(), action.GetNamespace(), action.(clienttesting.WatchActionImpl).ListOptions)
@@ -198,7 +203,7 @@ func (m *machine) startAway() {
 	m.manager, err = New(Options{
 		Client: m.client, NodeName: "ai-1", Node: m.node, HostIPs: func() []string { return []string{"127.0.0.1"} },
 		Epoch: m.epoch, Runtime: m.c.Runtime, Images: i, Volumes: v, Objects: reader, Cards: m.cards, Recorder: m.events,
-		StateDir: filepath.Join(m.root, "state"), LogDir: filepath.Join(m.root, "logs"), ReservedPorts: []int32{10250},
+		StateDir: filepath.Join(m.root, "state"), LogDir: filepath.Join(m.root, "logs"), CgroupParent: m.cgroup, ReservedPorts: []int32{10250},
 	})
 	require.NoError(m.t, err)
 	ctx, cancel := context.WithCancel(m.t.Context())

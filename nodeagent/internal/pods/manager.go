@@ -178,8 +178,10 @@ func (m *Manager) others(but types.UID) []*corev1.Pod {
 	var pods []*corev1.Pod
 	for uid, w := range m.workers {
 		w.mu.Lock()
-		if uid != but && w.pod != nil && !w.released && !w.daemonSet {
-			pods = append(pods, w.pod)
+		switch {
+		case uid == but || w.pod == nil || w.released || w.daemonSet:
+		default:
+			pods = append(pods, w.granted.in(w.pod))
 		}
 		w.mu.Unlock()
 	}

@@ -206,7 +206,7 @@ func (w *worker) ensureSandbox(ctx context.Context, t *task) (id string, err err
 		return "", fmt.Errorf("make the pod's log folder: %w", err)
 	}
 	if !t.plan.sandbox {
-		return t.actual.Sandboxes[0].Id, nil
+		return t.actual.Sandboxes[0].Id, w.limit(t.pod, crispec.LimitsOf(t.pod))
 	}
 	config, err := w.sandboxConfig(t.pod, t.plan.attempt)
 	if err != nil {
@@ -215,7 +215,12 @@ func (w *worker) ensureSandbox(ctx context.Context, t *task) (id string, err err
 	if t.plan.attempt > 0 && w.retries[wholePod].failures == 0 {
 		w.event(podRef(t.pod), corev1.EventTypeNormal, eventSandboxChanged, "Pod sandbox changed, it will be killed and re-created.")
 	}
-	return w.m.o.Runtime.RunPodSandbox(context.WithoutCancel(ctx), config, "")
+	id, err = w.m.o.Runtime.RunPodSandbox(context.WithoutCancel(ctx), config, "")
+	if err != nil {
+		return "", err
+	}
+	w.limits = nil // the runtime has made the cgroup anew
+	return id, w.limit(t.pod, crispec.LimitsOf(t.pod))
 }
 
 // pulled is the image that a start has brought which failed later: the next try is

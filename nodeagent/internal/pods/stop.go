@@ -93,8 +93,9 @@ func (w *worker) killOne(ctx context.Context, t *task, k killing, grace time.Dur
 func (w *worker) release() {
 	w.m.gpus.release(w.uid)
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	w.released = true
+	w.mu.Unlock()
+	w.m.roomFreed()
 }
 
 // settle frees what a pod holds that has ended and stays in the API. Its dead

@@ -65,12 +65,16 @@ func (w *worker) sync(ctx context.Context) (result, error) {
 		w.generation = t.pod.Generation
 	}
 	deadline := w.checkDeadline(t.pod)
+	stop := t.deleting() || w.verdict != nil || podstatus.Terminal(t.pod.Status.Phase)
+	if !stop {
+		w.grant(t)
+		w.resize(ctx, t)
+	}
 	w.remember(ctx, t)
 	w.probe(ctx, t)
 	t.plan = next(view{
 		pod: t.pod, refused: w.refuseDebug(t), actual: actual, crashes: w.crashes, now: w.m.o.Clock.Now(),
-		probes: w.probes.Results(), failed: w.probes.Failures(),
-		stop: t.deleting() || w.verdict != nil || podstatus.Terminal(t.pod.Status.Phase),
+		probes: w.probes.Results(), failed: w.probes.Failures(), resized: w.resized, stop: stop,
 	})
 	w.noteWaiting(t)
 
@@ -130,7 +134,7 @@ func (w *worker) remember(ctx context.Context, t *task) {
 	if t.absent || w.verdict != nil || podstatus.Terminal(t.pod.Status.Phase) {
 		return
 	}
-	now := saved{generation: t.pod.Generation, deleting: t.pod.DeletionTimestamp != nil, started: true}
+	now := saved{generation: t.pod.Generation, deleting: t.pod.DeletionTimestamp != nil, started: true, waits: w.resizing.Pending != nil}
 	if w.saved == now {
 		return
 	}

@@ -10,6 +10,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/ainode/ainode/nodeagent/internal/cri"
+	"github.com/ainode/ainode/nodeagent/internal/crispec"
 	"github.com/ainode/ainode/nodeagent/internal/podstatus"
 	"github.com/ainode/ainode/nodeagent/internal/probes"
 )
@@ -38,6 +39,10 @@ type worker struct {
 	// deleted says that the worker has deleted the API object itself; goneSeen that
 	// the API has told so since.
 	deleted, goneSeen bool
+	// granted are the resources that the pod may use, nil for what it asked for at
+	// first; wants says that it has asked for others since.
+	granted granted
+	wants   bool
 	// actual and status are what was seen and computed last; online says that the
 	// API's status was known then.
 	actual *cri.Pod
@@ -60,6 +65,9 @@ type worker struct {
 	failures  int
 	settled   bool // what an ended pod held has been freed
 	saved     saved
+	resizing  podstatus.Resizing
+	resized   map[string]bool    // containers that are restarted for new resources
+	limits    *crispec.PodLimits // of the pod's cgroup, once set
 	// generation of the pod for which retries wait.
 	generation int64
 	daemonSet  bool
@@ -82,6 +90,7 @@ type saved struct {
 	generation int64
 	deleting   bool
 	started    bool
+	waits      bool // for other resources
 }
 
 func newWorker(m *Manager, uid types.UID) *worker {
@@ -89,6 +98,7 @@ func newWorker(m *Manager, uid types.UID) *worker {
 		m: m, uid: uid, wake: make(chan struct{}, 1),
 		crashes: map[string]crash{}, waiting: map[string]podstatus.Waiting{}, messages: map[string]string{},
 		retries: map[string]retry{}, pulled: map[string]pulled{}, told: map[string]told{}, killed: map[string]bool{},
+		resized: map[string]bool{},
 	}
 	w.probes = w.newProbes()
 	w.writer = newStatusWriter(m.o.Client, m.o.Clock, func(pod *corev1.Pod) { w.take(pod) })
