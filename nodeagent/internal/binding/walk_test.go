@@ -225,6 +225,8 @@ func (r *recorder) StopAll(context.Context) error {
 
 func (r *recorder) GPUsInUse() int { return 1 }
 
+func (r *recorder) PodsAnswered() *Answer { return nil }
+
 // The whole walk: unbound, bound, the agent starts again, released, bound anew.
 func TestTheWalk(t *testing.T) {
 	t.Parallel()
