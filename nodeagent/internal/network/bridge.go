@@ -36,7 +36,8 @@ func (n *Network) survey() (mtu int, err error) {
 				return 0, fmt.Errorf("the pods' range %s holds the address %s of this machine's interface %s (unbind, and bind with another --pod-cidr)",
 					n.o.Range, prefix, link.Name)
 			}
-			if prefix.Addr().String() == n.o.Address {
+			// An address on the loopback says nothing of the way out.
+			if prefix.Addr().String() == n.o.Address && link.Flags&net.FlagLoopback == 0 {
 				mtu = link.MTU
 			}
 		}
