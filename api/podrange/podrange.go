@@ -15,8 +15,8 @@ const (
 )
 
 // reserved are the addresses of a range that no pod gets: the network's own, the
-// broadcast address and the gateway.
-const reserved = 3
+// broadcast address, the gateway, and one that the network is tried with.
+const reserved = 4
 
 // mostPods bounds Pods: no machine runs more.
 const mostPods = 1 << 16

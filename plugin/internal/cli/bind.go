@@ -65,7 +65,7 @@ func newBind(env *Env) *cobra.Command {
 			# Only if the machine is the one whose key you have seen there
 			kubectl ainode bind ai-h200-01 --to prod --expect-key SHA256:…
 
-			# Each pod gets an address of its own, of a range that is routed to the machine
+			# Each pod gets an address of its own, from a range routed to the machine
 			kubectl ainode bind ai-h200-01 --to prod --pod-cidr 10.64.3.0/24
 
 			# See what speaks against it, change nothing
