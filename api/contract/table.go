@@ -261,7 +261,7 @@ var Table = []Row{
 	allowed("deployment", "Deployments work."),
 	allowed("statefulset", "StatefulSets work."),
 	allowed("pod", "Pods work: create, delete, status."),
-	allowed("pod-ip", "A pod has the address that its AI node has in the cluster's network."),
+	allowed("pod-ip", "A pod has the address that its AI node has in the cluster's network; where the node was bound with a range (bind --pod-cidr), one of its own from it."),
 	allowed("service-endpoint", "A pod can be the endpoint of a Service and is called through it."),
 	allowed("config-map", "As volume and as environment.", "Container.EnvFrom", "EphemeralContainerCommon.EnvFrom", "VolumeSource.ConfigMap", "VolumeProjection.ConfigMap"),
 	allowed("secret", "As volume and as environment; as pull secret.", "PodSpec.ImagePullSecrets", "VolumeSource.Secret", "VolumeProjection.Secret"),

@@ -142,6 +142,7 @@ func (s *Story) StartAgent(ctx context.Context) error {
 	args := []string{"--name", agentName, machine, "--",
 		s.bin("ainode-agent"), "run", "--node-ip", m.Address,
 		"--container-runtime-endpoint", "unix://" + m.ContainerdSocket, "--cdi-dir", m.CDIDir,
+		"--cni-bin-dir", m.CNIBinDir, "--cni-conf-dir", m.CNIConfDir,
 	}
 	if !exists("/dev/nvidiactl") {
 		fmt.Fprintln(s.Out, "   no NVIDIA driver here: the cards of a DGX H200 are SIMULATED")

@@ -87,6 +87,8 @@ func TestStory(t *testing.T) {
 	part("the agent is killed", func(t *testing.T) { s.testKilledAgent(t) })
 	part("the plugin's bad input", func(t *testing.T) { s.testBadInput(t) })
 	part("unbind", func(t *testing.T) { s.testUnbind(t) })
+	part("pods with addresses of their own", func(t *testing.T) { s.testPodAddresses(t) })
+	part("delete the config, remove the node", func(t *testing.T) { s.testRemove(t) })
 	part("down leaves nothing", func(t *testing.T) {
 		// dcID-machine-1: links, cgroups and the rest carry the id too.
 		id := strings.TrimPrefix(strings.TrimSuffix(s.cluster.Machines[0].Netns, "-"+machine), "dc")

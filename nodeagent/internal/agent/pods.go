@@ -14,6 +14,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/mount-utils"
 
+	"github.com/ainode/ainode/nodeagent/internal/crispec"
 	"github.com/ainode/ainode/nodeagent/internal/images"
 	"github.com/ainode/ainode/nodeagent/internal/objects"
 	"github.com/ainode/ainode/nodeagent/internal/pods"
@@ -21,7 +22,7 @@ import (
 )
 
 // newPods makes the manager of this machine's pods for one binding.
-func (t *tenant) newPods(client kubernetes.Interface, node func() *corev1.Node, epoch int64, recorder record.EventRecorder) (*pods.Manager, error) {
+func (t *tenant) newPods(client kubernetes.Interface, node func() *corev1.Node, epoch int64, mode crispec.NetworkMode, recorder record.EventRecorder) (*pods.Manager, error) {
 	state := string(t.cfg.StateDir)
 	reader := objects.Reader{Client: client}
 	v, err := volumes.New(volumes.Options{
@@ -35,12 +36,12 @@ func (t *tenant) newPods(client kubernetes.Interface, node func() *corev1.Node, 
 	if err != nil {
 		return nil, err
 	}
-	dns, err := machineDNS("/etc/resolv.conf")
+	dns, err := machineDNS(resolvConf(mode, "/"))
 	if err != nil {
 		return nil, err
 	}
 	manager, err := pods.New(pods.Options{
-		Client: client, NodeName: t.node, Node: node, HostIPs: func() []string { return []string{t.address} }, Epoch: epoch,
+		Client: client, NodeName: t.node, Node: node, HostIPs: func() []string { return []string{t.address} }, Epoch: epoch, Network: mode,
 		Runtime: t.runtime.RuntimeService, Images: puller, Volumes: v, Objects: reader, Cards: t.cards, Recorder: recorder, Clock: t.clock,
 		StateDir: t.cfg.StateDir.Pods(), PodDir: filepath.Join(state, "containers"), LogDir: t.cfg.LogDir,
 		CgroupParent: t.cfg.CgroupParent, DNS: dns, ReservedPorts: []int32{int32(t.cfg.Port)}, //nolint:gosec // a port

@@ -42,6 +42,11 @@ type Run struct {
 	SimulateMemory string `json:"simulateMemory,omitempty"`
 	// CDIDir is where the container runtime reads CDI specs.
 	CDIDir string `json:"cdiDir,omitempty"`
+	// CNIBinDir and CNIConfDir are where the container runtime looks for CNI plugins and
+	// reads CNI configurations. They matter where the machine is bound with a range of
+	// addresses for its pods.
+	CNIBinDir  string `json:"cniBinDir,omitempty"`
+	CNIConfDir string `json:"cniConfDir,omitempty"`
 	// LogDir is where containers' logs are written.
 	LogDir string `json:"logDir,omitempty"`
 	// CgroupParent is the cgroup that pods' cgroups are made in.
@@ -60,6 +65,8 @@ func Default() Run {
 		ContainerRuntimeEndpoint: "unix:///run/containerd/containerd.sock",
 		Port:                     10250,
 		CDIDir:                   "/var/run/cdi",
+		CNIBinDir:                "/opt/cni/bin",
+		CNIConfDir:               "/etc/cni/net.d",
 		LogDir:                   "/var/log/pods",
 		CgroupParent:             "/ainode",
 		MaxPods:                  110,
@@ -76,6 +83,8 @@ func (r *Run) Flags(flags *pflag.FlagSet) {
 	flags.StringVar(&r.SimulateCPU, "simulate-cpu", r.SimulateCPU, "report that many CPUs, with simulated GPUs only")
 	flags.StringVar(&r.SimulateMemory, "simulate-memory", r.SimulateMemory, "report that much memory, with simulated GPUs only")
 	flags.StringVar(&r.CDIDir, "cdi-dir", r.CDIDir, "directory the container runtime reads CDI specs from")
+	flags.StringVar(&r.CNIBinDir, "cni-bin-dir", r.CNIBinDir, "directory the container runtime looks for CNI plugins in, where pods have addresses of their own")
+	flags.StringVar(&r.CNIConfDir, "cni-conf-dir", r.CNIConfDir, "directory the container runtime reads CNI configurations from, where pods have addresses of their own")
 	flags.StringVar(&r.LogDir, "log-dir", r.LogDir, "directory of the containers' logs")
 	flags.StringVar(&r.CgroupParent, "cgroup-parent", r.CgroupParent, "cgroup that the pods' cgroups are made in")
 	flags.IntVar(&r.MaxPods, "max-pods", r.MaxPods, "most pods this node takes")
@@ -107,6 +116,7 @@ func (r *Run) Validate() error {
 	}
 	for name, path := range map[string]string{
 		"--state-dir": string(r.StateDir), "--cdi-dir": r.CDIDir, "--log-dir": r.LogDir,
+		"--cni-bin-dir": r.CNIBinDir, "--cni-conf-dir": r.CNIConfDir,
 	} {
 		check(filepath.IsAbs(path), "%s: %q is not an absolute path", name, path)
 	}

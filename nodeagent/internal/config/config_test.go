@@ -19,6 +19,7 @@ func TestValidateNamesTheFlag(t *testing.T) {
 	for flag, spoil := range map[string]func(*Run){
 		"--state-dir":                  func(r *Run) { r.StateDir = "here" },
 		"--container-runtime-endpoint": func(r *Run) { r.ContainerRuntimeEndpoint = "/run/containerd.sock" },
+		"--cni-bin-dir":                func(r *Run) { r.CNIBinDir = "cni" },
 		"--node-ip":                    func(r *Run) { r.NodeIP = "127.0.0.1" },
 		"--port":                       func(r *Run) { r.Port = 0 },
 		"--max-pods":                   func(r *Run) { r.MaxPods = 0 },

@@ -31,8 +31,9 @@ const (
 const patience = 10 * time.Second
 
 // Probe looks at the machine below root ("/" outside tests), the file system of
-// stateDir and the runtime.
-func Probe(ctx context.Context, root, stateDir string, runtime RuntimeStatus) Health {
+// stateDir and the runtime; ownAddresses says that pods have addresses which the
+// runtime gives them.
+func Probe(ctx context.Context, root, stateDir string, runtime RuntimeStatus, ownAddresses bool) Health {
 	// A runtime that hangs must not keep the news of it.
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -43,9 +44,13 @@ func Probe(ctx context.Context, root, stateDir string, runtime RuntimeStatus) He
 		h.NotReady = "container runtime does not answer: " + err.Error()
 	default:
 		for _, c := range answer.GetStatus().GetConditions() {
-			// NetworkReady is CNI's, which pods on the node's own address do not use.
-			if c.Type == runtimeapi.RuntimeReady && !c.Status {
+			switch {
+			case c.Status:
+			case c.Type == runtimeapi.RuntimeReady:
 				h.NotReady = fmt.Sprintf("container runtime is not ready: %s %s", c.Reason, c.Message)
+			case c.Type == runtimeapi.NetworkReady && ownAddresses && h.NotReady == "":
+				// In the kubelet's words (pkg/kubelet/kubelet.go, updateRuntimeUp).
+				h.NotReady = fmt.Sprintf("container runtime network not ready: NetworkReady=false reason:%s message:%s", c.Reason, c.Message)
 			}
 		}
 	}

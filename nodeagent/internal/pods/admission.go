@@ -31,8 +31,9 @@ const (
 
 // admit judges a pod that the node sees for the first time, in the kubelet's
 // order: what cannot be helped first, then room. others are the pods that are
-// admitted and whose processes may still live. It returns nil if the pod may run.
-func admit(pod *corev1.Pod, node *corev1.Node, others []*corev1.Pod, reserved []int32) *podstatus.Verdict {
+// admitted and whose processes may still live; shared says that they share the node's
+// address, of which ports are reserved. It returns nil if the pod may run.
+func admit(pod *corev1.Pod, node *corev1.Node, others []*corev1.Pod, shared bool, reserved []int32) *podstatus.Verdict {
 	if verdict := defend(pod); verdict != nil {
 		return verdict
 	}
@@ -45,8 +46,10 @@ func admit(pod *corev1.Pod, node *corev1.Node, others []*corev1.Pod, reserved []
 	if matches, err := nodeaffinity.GetRequiredNodeAffinity(pod).Match(node); err != nil || !matches {
 		return refuse(reasonNodeAffinity, "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector")
 	}
-	if verdict := portsFree(pod, others, reserved); verdict != nil {
-		return verdict
+	if shared {
+		if verdict := portsFree(pod, others, reserved); verdict != nil {
+			return verdict
+		}
 	}
 	// Like the kubelet: NoSchedule is the scheduler's matter, and nodeName skips that.
 	noExecute := func(t *corev1.Taint) bool { return t.Effect == corev1.TaintEffectNoExecute }

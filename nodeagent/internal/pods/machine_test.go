@@ -30,8 +30,10 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/ainode/ainode/api/contract"
+	"github.com/ainode/ainode/api/podrange"
 	"github.com/ainode/ainode/nodeagent/internal/cgroup"
 	"github.com/ainode/ainode/nodeagent/internal/cri/critest"
+	"github.com/ainode/ainode/nodeagent/internal/crispec"
 	"github.com/ainode/ainode/nodeagent/internal/images"
 	"github.com/ainode/ainode/nodeagent/internal/objects"
 	"github.com/ainode/ainode/nodeagent/internal/volumes"
@@ -60,7 +62,8 @@ type machine struct {
 	images  *countedImages
 	stop    context.CancelFunc
 	done    chan error
-	watches atomic.Int32 // that have begun
+	watches atomic.Int32   // that have begun
+	own     podrange.Range // of the pods' addresses; none: they share the machine's
 }
 
 type fakeCards []string
@@ -93,6 +96,12 @@ func (r *recorded) AnnotatedEventf(object runtime.Object, _ map[string]string, k
 
 // String is read when a wait has failed, not when it begins.
 func (r *recorded) String() string { return strings.Join(r.list(), "\n") }
+
+func (r *recorded) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.all = nil
+}
 
 func (r *recorded) list() []string {
 	r.mu.Lock()
@@ -200,8 +209,13 @@ func (m *machine) startAway() {
 	m.images = &countedImages{ImageManagerService: m.c.Runtime.Images}
 	i, err := images.New(images.Options{Images: m.images, Secrets: reader, Recorder: m.events})
 	require.NoError(m.t, err)
+	mode := crispec.Host
+	if !m.own.IsZero() {
+		mode = crispec.CNI
+	}
 	m.manager, err = New(Options{
-		Client: m.client, NodeName: "ai-1", Node: m.node, HostIPs: func() []string { return []string{"127.0.0.1"} },
+		Network: mode,
+		Client:  m.client, NodeName: "ai-1", Node: m.node, HostIPs: func() []string { return []string{"127.0.0.1"} },
 		Epoch: m.epoch, Runtime: m.c.Runtime, Images: i, Volumes: v, Objects: reader, Cards: m.cards, Recorder: m.events,
 		StateDir: filepath.Join(m.root, "state"), LogDir: filepath.Join(m.root, "logs"), CgroupParent: m.cgroup, ReservedPorts: []int32{10250},
 	})

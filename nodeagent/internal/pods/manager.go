@@ -156,7 +156,7 @@ func (m *Manager) judge(w *worker, pod *corev1.Pod) {
 		w.verdict = defend(pod)
 	} else {
 		w.fresh = true // else its sandbox or checkpoint had been found at the start
-		w.verdict = admit(pod, m.o.Node(), m.others(pod.UID), m.o.ReservedPorts)
+		w.verdict = admit(pod, m.o.Node(), m.others(pod.UID), m.shared(), m.o.ReservedPorts)
 	}
 	if w.verdict == nil {
 		cards, err := m.gpus.assign(pod, m.o.Cards.UUIDs())

@@ -61,6 +61,9 @@ type Options struct {
 	Node func() *corev1.Node
 	// HostIPs returns the node's addresses, the preferred one first. It must not block.
 	HostIPs func() []string
+	// Network says whether pods share the node's addresses (the default) or have one
+	// each, which the runtime gives them.
+	Network crispec.NetworkMode
 	// Epoch of the binding, recorded on every sandbox.
 	Epoch int64
 

@@ -22,6 +22,8 @@ type view struct {
 	stop bool
 	// refused are the ephemeral containers that may not run.
 	refused map[string]bool
+	// ownAddress says that the pod has an address that is not the node's.
+	ownAddress bool
 	// actual is what the runtime holds.
 	actual *cri.Pod
 	// crashes is the remembered back-off by container name.
@@ -137,9 +139,12 @@ func (p *planner) newest() *runtimeapi.PodSandbox {
 	return p.actual.Sandboxes[0]
 }
 
+// sandboxReady is false too for a sandbox whose network has gone: the runtime knows
+// no address of it then.
 func (p *planner) sandboxReady() bool {
 	s := p.newest()
-	return s != nil && s.State == runtimeapi.PodSandboxState_SANDBOX_READY
+	return s != nil && s.State == runtimeapi.PodSandboxState_SANDBOX_READY &&
+		(!p.ownAddress || p.actual.SandboxStatus.GetNetwork().GetIp() != "")
 }
 
 // live reports whether the container may have a process.

@@ -41,7 +41,7 @@ func (w *worker) compute(t *task, ended, online bool) corev1.PodStatus {
 		Sandbox: t.actual.SandboxStatus, Containers: t.actual.Containers,
 		Runtime: w.m.o.RuntimeName, Waiting: w.waiting, Messages: w.messages,
 		Probes: w.probes.Results(), Granted: w.granted, Resizing: w.resizing, Verdict: w.verdict, Ended: ended,
-		HostIPs: w.m.o.HostIPs(), HostNetwork: true,
+		HostIPs: w.m.o.HostIPs(), HostNetwork: w.m.shared(),
 		Now: w.m.o.Clock.Now(),
 	})
 }

@@ -14,14 +14,6 @@ import (
 	"github.com/ainode/ainode/nodeagent/internal/podstatus"
 )
 
-// env is the environment of a container.
-func (m *Manager) env(ctx context.Context, pod *corev1.Pod, c *corev1.Container) ([]*runtimeapi.KeyValue, error) {
-	ips := m.o.HostIPs()
-	return crispec.Env(ctx, pod, c, m.o.Objects, crispec.Facts{
-		PodIPs: ips, HostIPs: ips, Allocatable: m.o.Node().Status.Allocatable,
-	})
-}
-
 // logDirectory holds the logs of the pod's containers.
 func (m *Manager) logDirectory(pod *corev1.Pod) string { return crispec.LogDirectory(m.o.LogDir, pod) }
 
@@ -32,7 +24,7 @@ func (w *worker) sandboxConfig(pod *corev1.Pod, attempt uint32) (*runtimeapi.Pod
 	}
 	return crispec.Sandbox(pod, crispec.SandboxOptions{
 		Epoch: w.m.o.Epoch, LogDirectory: w.m.logDirectory(pod), CgroupParent: w.m.o.CgroupParent,
-		DNS: crispec.DNS(pod, machine), Network: crispec.Host, Attempt: attempt,
+		DNS: crispec.DNS(pod, machine), Network: w.m.o.Network, Attempt: attempt,
 	})
 }
 
@@ -48,7 +40,7 @@ func (w *worker) containerConfig(ctx context.Context, pod *corev1.Pod, c *corev1
 	memory := w.m.o.Node().Status.Capacity[corev1.ResourceMemory]
 	o := crispec.ContainerOptions{
 		ImageRef: p.imageRef, Env: p.env, Mounts: mounts, GPUs: cards, CDIDevices: devices,
-		Attempt: attempt, CgroupParent: w.m.o.CgroupParent, NodeMemory: memory.Value(),
+		Attempt: attempt, CgroupParent: w.m.o.CgroupParent, Network: w.m.o.Network, NodeMemory: memory.Value(),
 	}
 	if crispec.NonRoot(pod, c, nil, "") != nil {
 		// Only the image can tell whether this container is allowed: one more call,

@@ -40,8 +40,9 @@ func (w *worker) start(ctx context.Context, t *task) result {
 	defer done()
 
 	var sandboxID string
-	sandbox := make(chan error, 1)
+	sandbox, sandboxThere := make(chan error, 1), make(chan struct{})
 	go func() {
+		defer close(sandboxThere)
 		var err error
 		sandboxID, err = w.ensureSandbox(ctx, t)
 		sandbox <- err
@@ -70,7 +71,7 @@ func (w *worker) start(ctx context.Context, t *task) result {
 		}
 		c := findContainer(t.pod, s.name)
 		known := w.pulled[c.Name].of(c)
-		go func() { ready[i] <- w.prepare(inner, t.pod, c, known) }()
+		go func() { ready[i] <- w.prepare(inner, t.pod, c, known, sandboxThere) }()
 	}
 	if !held {
 		await()
@@ -215,8 +216,7 @@ func (w *worker) ensureSandbox(ctx context.Context, t *task) (id string, err err
 	if t.plan.attempt > 0 && w.retries[wholePod].failures == 0 {
 		w.event(podRef(t.pod), corev1.EventTypeNormal, eventSandboxChanged, "Pod sandbox changed, it will be killed and re-created.")
 	}
-	id, err = w.m.o.Runtime.RunPodSandbox(context.WithoutCancel(ctx), config, "")
-	if err != nil {
+	if id, err = w.makeSandbox(context.WithoutCancel(ctx), t, config); err != nil {
 		return "", err
 	}
 	w.limits = nil // the runtime has made the cgroup anew
@@ -237,12 +237,12 @@ func (p pulled) of(c *corev1.Container) string {
 
 // prepare brings the image, unless it is known, and makes the environment, which
 // may need objects of the API, at the same time.
-func (w *worker) prepare(ctx context.Context, pod *corev1.Pod, c *corev1.Container, known string) prepared {
+func (w *worker) prepare(ctx context.Context, pod *corev1.Pod, c *corev1.Container, known string, sandbox <-chan struct{}) prepared {
 	p := prepared{imageRef: known}
 	fetched := make(chan struct{})
 	go func() {
 		defer close(fetched)
-		p.env, p.envErr = w.m.env(ctx, pod, c)
+		p.env, p.envErr = w.env(ctx, pod, c, sandbox)
 	}()
 	if known == "" {
 		p.imageRef, p.imageErr = w.m.o.Images.Ensure(ctx, pod, c)

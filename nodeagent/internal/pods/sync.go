@@ -46,6 +46,7 @@ func (w *worker) sync(ctx context.Context) (result, error) {
 	}
 	w.fresh = false
 	t.actual = actual
+	w.sawSandbox(actual.SandboxStatus)
 	w.mu.Lock()
 	w.actual = actual
 	w.mu.Unlock()
@@ -73,7 +74,7 @@ func (w *worker) sync(ctx context.Context) (result, error) {
 	w.remember(ctx, t)
 	w.probe(ctx, t)
 	t.plan = next(view{
-		pod: t.pod, refused: w.refuseDebug(t), actual: actual, crashes: w.crashes, now: w.m.o.Clock.Now(),
+		pod: t.pod, ownAddress: !w.m.shared(), refused: w.refuseDebug(t), actual: actual, crashes: w.crashes, now: w.m.o.Clock.Now(),
 		probes: w.probes.Results(), failed: w.probes.Failures(), resized: w.resized, stop: stop,
 	})
 	w.noteWaiting(t)

@@ -46,6 +46,8 @@ type worker struct {
 	// actual and status are what was seen and computed last; online says that the
 	// API's status was known then.
 	actual *cri.Pod
+	// ips are the newest sandbox's own addresses.
+	ips    []string
 	status *corev1.PodStatus
 	online bool
 
