@@ -65,6 +65,7 @@ func (w *worker) sync(ctx context.Context) (result, error) {
 		w.generation = t.pod.Generation
 	}
 	deadline := w.checkDeadline(t.pod)
+	w.checkEvicted(t.pod)
 	w.remember(ctx, t)
 	w.probe(ctx, t)
 	t.plan = next(view{
@@ -87,6 +88,7 @@ func (w *worker) sync(ctx context.Context) (result, error) {
 	}
 	w.publish(t, false)
 	w.prune(ctx, t)
+	w.lookAfter(ctx, t)
 	if len(t.plan.start) > 0 {
 		r := w.start(ctx, t)
 		r.again = earliest(r.again, earliest(t.plan.again, deadline))

@@ -22,6 +22,7 @@ type worker struct {
 	writer *statusWriter
 	probes *probes.Set
 	wake   chan struct{}
+	news   chan struct{} // for the mounted volumes
 
 	mu sync.Mutex
 	// pod is the newest object known; nil for a pod found in the runtime of which
@@ -38,6 +39,8 @@ type worker struct {
 	// deleted says that the worker has deleted the API object itself; goneSeen that
 	// the API has told so since.
 	deleted, goneSeen bool
+	// excess is why the pod is to be evicted; empty for nearly all.
+	excess string
 	// actual and status are what was seen and computed last; online says that the
 	// API's status was known then.
 	actual *cri.Pod
@@ -60,6 +63,8 @@ type worker struct {
 	failures  int
 	settled   bool // what an ended pod held has been freed
 	saved     saved
+	// stopLooking ends what looks after the volumes; nil where nothing does.
+	stopLooking context.CancelFunc
 	// generation of the pod for which retries wait.
 	generation int64
 	daemonSet  bool
@@ -86,7 +91,7 @@ type saved struct {
 
 func newWorker(m *Manager, uid types.UID) *worker {
 	w := &worker{
-		m: m, uid: uid, wake: make(chan struct{}, 1),
+		m: m, uid: uid, wake: make(chan struct{}, 1), news: make(chan struct{}, 1),
 		crashes: map[string]crash{}, waiting: map[string]podstatus.Waiting{}, messages: map[string]string{},
 		retries: map[string]retry{}, pulled: map[string]pulled{}, told: map[string]told{}, killed: map[string]bool{},
 	}
@@ -98,6 +103,9 @@ func newWorker(m *Manager, uid types.UID) *worker {
 // observe takes note of a newer object of the pod and makes the worker look at it.
 func (w *worker) observe(pod *corev1.Pod) {
 	first := w.writer.observe(pod)
+	if first {
+		w.nudge()
+	}
 	if w.take(pod) || first {
 		w.look()
 	}
@@ -112,6 +120,9 @@ func (w *worker) take(pod *corev1.Pod) bool {
 		return false
 	}
 	w.pod, w.absent = pod, false
+	if inVolumes(before, pod) {
+		w.nudge()
+	}
 	if before != nil && (before.DeletionTimestamp == nil && pod.DeletionTimestamp != nil || shorter(before, pod)) {
 		w.poke(true)
 	}

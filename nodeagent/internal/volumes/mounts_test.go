@@ -76,7 +76,7 @@ func TestNestedMountPointsAreMade(t *testing.T) {
 	mounted, err := f.Setup(t.Context(), pod)
 	require.NoError(t, err)
 	require.DirExists(t, filepath.Join(mounted["config"], "work/dir"))
-	require.NoError(t, f.Refresh(t.Context(), pod))
+	f.refresh(t, pod)
 	require.DirExists(t, filepath.Join(mounted["config"], "work/dir"))
 }
 
