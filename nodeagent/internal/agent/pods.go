@@ -1,12 +1,10 @@
 package agent
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
@@ -14,6 +12,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/mount-utils"
 
+	"github.com/ainode/ainode/nodeagent/internal/crispec"
 	"github.com/ainode/ainode/nodeagent/internal/images"
 	"github.com/ainode/ainode/nodeagent/internal/objects"
 	"github.com/ainode/ainode/nodeagent/internal/pods"
@@ -44,7 +43,7 @@ func (t *tenant) newPods(client kubernetes.Interface, node func() *corev1.Node, 
 		Client: client, NodeName: t.node, Node: node, HostIPs: func() []string { return []string{t.address} }, Epoch: epoch,
 		Runtime: t.runtime.RuntimeService, Images: puller, Volumes: v, Objects: reader, Cards: t.cards, Recorder: recorder, Clock: t.clock,
 		StateDir: t.cfg.StateDir.Pods(), PodDir: filepath.Join(state, "containers"), LogDir: t.cfg.LogDir,
-		CgroupParent: t.cfg.CgroupParent, DNS: dns, ReservedPorts: []int32{int32(t.cfg.Port)}, //nolint:gosec // a port
+		CgroupParent: t.cfg.CgroupParent, DNS: dns, ClusterDomain: t.cfg.ClusterDomain, ReservedPorts: []int32{int32(t.cfg.Port)}, //nolint:gosec // a port
 	})
 	if err != nil {
 		return nil, err
@@ -57,32 +56,10 @@ func (t *tenant) newPods(client kubernetes.Interface, node func() *corev1.Node, 
 
 // machineDNS reads what pods with dnsPolicy Default get.
 func machineDNS(path string) (*runtimeapi.DNSConfig, error) {
-	f, err := os.Open(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return &runtimeapi.DNSConfig{}, nil
-	}
-	if err != nil {
+	text, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("read the machine's name servers: %w", err)
 	}
-	defer func() { _ = f.Close() }()
-	dns := &runtimeapi.DNSConfig{}
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		fields := strings.Fields(lines.Text())
-		if len(fields) < 2 {
-			continue
-		}
-		switch fields[0] {
-		case "nameserver":
-			dns.Servers = append(dns.Servers, fields[1])
-		case "search":
-			dns.Searches = fields[1:]
-		case "options":
-			dns.Options = append(dns.Options, fields[1:]...)
-		}
-	}
-	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("read the machine's name servers: %w", err)
-	}
-	return dns, nil
+	r := crispec.ParseResolv(string(text))
+	return &runtimeapi.DNSConfig{Servers: r.Nameservers, Searches: r.Searches, Options: r.Options}, nil
 }

@@ -21,6 +21,7 @@ func TestValidateNamesTheFlag(t *testing.T) {
 		"--container-runtime-endpoint": func(r *Run) { r.ContainerRuntimeEndpoint = "/run/containerd.sock" },
 		"--node-ip":                    func(r *Run) { r.NodeIP = "127.0.0.1" },
 		"--port":                       func(r *Run) { r.Port = 0 },
+		"--cluster-domain":             func(r *Run) { r.ClusterDomain = "a b" },
 		"--max-pods":                   func(r *Run) { r.MaxPods = 0 },
 		"--simulate-gpus":              func(r *Run) { r.SimulateGPUs = "dgx1" },
 		"--simulate-cpu":               func(r *Run) { r.SimulateGPUs, r.SimulateCPU = "dgxh200", "-1" },

@@ -19,6 +19,7 @@ const (
 	eventSandboxChanged    = "SandboxChanged"
 	eventFailedPostStart   = "FailedPostStartHook"
 	eventFailedPreStop     = "FailedPreStopHook"
+	eventDNSConfig         = "DNSConfigForming"
 	eventDeadlineExceeded  = "DeadlineExceeded"
 	eventDaemonSetNotRun   = "DaemonSetNotSupported"
 	messageDaemonSetNotRun = "AI nodes run no DaemonSet pods; this pod is left Pending and uses nothing"

@@ -100,6 +100,10 @@ type Options struct {
 	CgroupParent string
 	// DNS is what a pod with dnsPolicy Default gets: the machine's resolv.conf.
 	DNS *runtimeapi.DNSConfig
+	// ClusterDomain is that of the cluster's DNS; default cluster.local.
+	ClusterDomain string
+	// HostsFile is the machine's own host names; default /etc/hosts.
+	HostsFile string
 	// ReservedPorts of the machine that no pod may have, for example 10250.
 	ReservedPorts []int32
 }
@@ -130,6 +134,12 @@ func (o *Options) complete() error {
 	}
 	if o.PodDir == "" {
 		o.PodDir = o.StateDir + "/pods"
+	}
+	if o.ClusterDomain == "" {
+		o.ClusterDomain = "cluster.local"
+	}
+	if o.HostsFile == "" {
+		o.HostsFile = etcHosts
 	}
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}

@@ -18,21 +18,30 @@ import (
 func (m *Manager) env(ctx context.Context, pod *corev1.Pod, c *corev1.Container) ([]*runtimeapi.KeyValue, error) {
 	ips := m.o.HostIPs()
 	return crispec.Env(ctx, pod, c, m.o.Objects, crispec.Facts{
-		PodIPs: ips, HostIPs: ips, Allocatable: m.o.Node().Status.Allocatable,
+		PodIPs: ips, HostIPs: ips, ClusterDomain: m.o.ClusterDomain, Allocatable: m.o.Node().Status.Allocatable,
 	})
 }
 
 // logDirectory holds the logs of the pod's containers.
 func (m *Manager) logDirectory(pod *corev1.Pod) string { return crispec.LogDirectory(m.o.LogDir, pod) }
 
+// resolv is what the machine's resolv.conf says.
+func (m *Manager) resolv() crispec.NodeResolv {
+	if m.o.DNS == nil {
+		return crispec.NodeResolv{}
+	}
+	return crispec.NodeResolv{Nameservers: m.o.DNS.Servers, Searches: m.o.DNS.Searches, Options: m.o.DNS.Options}
+}
+
 func (w *worker) sandboxConfig(pod *corev1.Pod, attempt uint32) (*runtimeapi.PodSandboxConfig, error) {
-	machine := crispec.NodeResolv{}
-	if dns := w.m.o.DNS; dns != nil {
-		machine = crispec.NodeResolv{Nameservers: dns.Servers, Searches: dns.Searches, Options: dns.Options}
+	resolv, _ := crispec.DNS(pod, w.m.resolv())
+	hostname, err := crispec.FullHostname(pod, w.m.o.ClusterDomain)
+	if err != nil {
+		return nil, err
 	}
 	return crispec.Sandbox(pod, crispec.SandboxOptions{
 		Epoch: w.m.o.Epoch, LogDirectory: w.m.logDirectory(pod), CgroupParent: w.m.o.CgroupParent,
-		DNS: crispec.DNS(pod, machine), Network: crispec.Host, Attempt: attempt,
+		Hostname: hostname, DNS: resolv, Network: crispec.Host, Attempt: attempt,
 	})
 }
 

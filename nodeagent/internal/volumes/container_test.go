@@ -80,8 +80,9 @@ func TestContainerSeesWhatItsPodSays(t *testing.T) {
 
 	// Of this process alone: another run on the machine has its own.
 	parent := fmt.Sprintf("/ainode-test-%d", os.Getpid())
+	resolv, _ := crispec.DNS(pod, crispec.NodeResolv{Nameservers: []string{"192.0.2.53"}, Searches: []string{"lab.example"}})
 	sandboxConfig, err := crispec.Sandbox(pod, crispec.SandboxOptions{
-		LogDirectory: t.TempDir(), CgroupParent: parent, DNS: crispec.DNS(pod, crispec.NodeResolv{Nameservers: []string{"192.0.2.53"}, Searches: []string{"lab.example"}}),
+		LogDirectory: t.TempDir(), CgroupParent: parent, DNS: resolv,
 	})
 	require.NoError(t, err)
 	sandbox, err := c.Runtime.RunPodSandbox(ctx, sandboxConfig, "")
