@@ -1,9 +1,9 @@
 package crispec
 
 import (
-	"fmt"
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 

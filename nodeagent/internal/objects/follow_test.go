@@ -61,7 +61,10 @@ func TestFollowIsOneWatchForAllWhoFollow(t *testing.T) {
 	require.EqualValues(t, 2, one.Load(), "who has left is not told")
 
 	stopSecond()
-	require.Eventually(t, func() bool { _, err := f.ConfigMap(t.Context(), "ns", "a"); return err != nil && !apierrors.IsNotFound(err) }, patience, time.Millisecond)
+	require.Eventually(t, func() bool {
+		_, err := f.ConfigMap(t.Context(), "ns", "a")
+		return err != nil && !apierrors.IsNotFound(err)
+	}, patience, time.Millisecond)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	require.Empty(t, f.watched, "nothing stays of what nobody follows")
