@@ -58,8 +58,7 @@ func (m *Manager) writeFirst(ctx context.Context, pod *corev1.Pod, v *corev1.Vol
 	if err != nil {
 		return err
 	}
-	m.writing.LockKey(string(pod.UID))
-	defer m.unlock(pod.UID)
+	defer m.lock(pod.UID)()
 	return m.swap(path, c.files, fsGroup(pod))
 }
 

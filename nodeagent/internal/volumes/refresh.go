@@ -93,8 +93,7 @@ func (m *Manager) Refresh(ctx context.Context, pod *corev1.Pod) (next time.Time,
 // rewrite swaps the content of a volume that is there, and leaves one alone that has
 // been taken away meanwhile.
 func (m *Manager) rewrite(pod *corev1.Pod, path string, c *collector) error {
-	m.writing.LockKey(string(pod.UID))
-	defer m.unlock(pod.UID)
+	defer m.lock(pod.UID)()
 	if !m.written(path) {
 		return nil
 	}

@@ -21,8 +21,8 @@ func (m *Manager) Teardown(ctx context.Context, uid types.UID) error {
 	if err := checkUID(uid); err != nil {
 		return err
 	}
-	m.writing.LockKey(string(uid))
-	defer m.unlock(uid)
+	defer m.writing.Delete(uid)
+	defer m.lock(uid)()
 	m.tokens.forget(uid)
 	pod := filepath.Join(m.o.Root, string(uid))
 	// subPaths first: they hold on to the volumes.

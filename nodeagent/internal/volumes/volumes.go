@@ -18,12 +18,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/mount-utils"
 	"k8s.io/utils/clock"
-	"k8s.io/utils/keymutex"
 
 	"github.com/ainode/ainode/nodeagent/internal/crispec"
 	"github.com/ainode/ainode/nodeagent/internal/objects"
@@ -68,8 +68,9 @@ type Mounted = map[string]string
 // overlap with others.
 type Manager struct {
 	o Options
-	// writing, by pod UID, keeps a Refresh from writing where Teardown removes.
-	writing keymutex.KeyMutex
+	// writing, a *sync.Mutex by pod UID, keeps a Refresh from writing where Teardown
+	// removes. Each pod has its own: the dead mount of one holds up no other.
+	writing sync.Map
 	tokens  tokenCache
 }
 
@@ -109,7 +110,7 @@ func New(o Options) (*Manager, error) {
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
 	}
-	return &Manager{o: o, writing: keymutex.NewHashed(0), tokens: tokenCache{clock: o.Clock, source: o.Tokens}}, nil
+	return &Manager{o: o, tokens: tokenCache{clock: o.Clock, source: o.Tokens}}, nil
 }
 
 const (
@@ -117,8 +118,12 @@ const (
 	subPathsDir = "volume-subpaths"
 )
 
-func (m *Manager) unlock(uid types.UID) {
-	_ = m.writing.UnlockKey(string(uid)) // fails on a key that is not locked
+// lock keeps others from writing into the pod's volumes until unlock is called.
+func (m *Manager) lock(uid types.UID) (unlock func()) {
+	of, _ := m.writing.LoadOrStore(uid, &sync.Mutex{})
+	mutex := of.(*sync.Mutex) //nolint:forcetypeassert // nothing else is stored
+	mutex.Lock()
+	return mutex.Unlock
 }
 
 func (m *Manager) volume(uid types.UID, name string) string {
