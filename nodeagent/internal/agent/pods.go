@@ -10,6 +10,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/record"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/klog/v2"
 	"k8s.io/mount-utils"
 
 	"github.com/ainode/ainode/nodeagent/internal/crispec"
@@ -35,15 +36,11 @@ func (t *tenant) newPods(client kubernetes.Interface, node func() *corev1.Node, 
 	if err != nil {
 		return nil, err
 	}
-	dns, err := machineDNS("/etc/resolv.conf")
-	if err != nil {
-		return nil, err
-	}
 	manager, err := pods.New(pods.Options{
 		Client: client, NodeName: t.node, Node: node, HostIPs: func() []string { return []string{t.address} }, Epoch: epoch,
 		Runtime: t.runtime.RuntimeService, Images: puller, Volumes: v, Objects: reader, Cards: t.cards, Recorder: recorder, Clock: t.clock,
 		StateDir: t.cfg.StateDir.Pods(), PodDir: filepath.Join(state, "containers"), LogDir: t.cfg.LogDir,
-		CgroupParent: t.cfg.CgroupParent, DNS: dns, ClusterDomain: t.cfg.ClusterDomain, ReservedPorts: []int32{int32(t.cfg.Port)}, //nolint:gosec // a port
+		CgroupParent: t.cfg.CgroupParent, DNS: machineDNS, ClusterDomain: t.cfg.ClusterDomain, ReservedPorts: []int32{int32(t.cfg.Port)}, //nolint:gosec // a port
 	})
 	if err != nil {
 		return nil, err
@@ -54,8 +51,18 @@ func (t *tenant) newPods(client kubernetes.Interface, node func() *corev1.Node, 
 	return manager, nil
 }
 
-// machineDNS reads what pods with dnsPolicy Default get.
-func machineDNS(path string) (*runtimeapi.DNSConfig, error) {
+// machineDNS is what pods with dnsPolicy Default get. It is read for each pod: an agent
+// may be started before the machine has an address.
+func machineDNS() *runtimeapi.DNSConfig {
+	dns, err := readDNS("/etc/resolv.conf")
+	if err != nil {
+		klog.Background().Error(err, "pods get the name servers that the container runtime finds")
+		return nil
+	}
+	return dns
+}
+
+func readDNS(path string) (*runtimeapi.DNSConfig, error) {
 	text, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("read the machine's name servers: %w", err)

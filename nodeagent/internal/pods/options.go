@@ -98,8 +98,9 @@ type Options struct {
 	PodDir string
 	// CgroupParent is the parent cgroup of all pods; may be empty.
 	CgroupParent string
-	// DNS is what a pod with dnsPolicy Default gets: the machine's resolv.conf.
-	DNS *runtimeapi.DNSConfig
+	// DNS returns what a pod with dnsPolicy Default gets: the machine's resolv.conf, nil
+	// to leave it to the runtime. Default nil.
+	DNS func() *runtimeapi.DNSConfig
 	// ClusterDomain is that of the cluster's DNS; default cluster.local.
 	ClusterDomain string
 	// HostsFile is the machine's own host names; default /etc/hosts.
@@ -140,6 +141,9 @@ func (o *Options) complete() error {
 	}
 	if o.HostsFile == "" {
 		o.HostsFile = etcHosts
+	}
+	if o.DNS == nil {
+		o.DNS = func() *runtimeapi.DNSConfig { return nil }
 	}
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}

@@ -27,10 +27,8 @@ func (m *Manager) logDirectory(pod *corev1.Pod) string { return crispec.LogDirec
 
 // resolv is what the machine's resolv.conf says.
 func (m *Manager) resolv() crispec.NodeResolv {
-	if m.o.DNS == nil {
-		return crispec.NodeResolv{}
-	}
-	return crispec.NodeResolv{Nameservers: m.o.DNS.Servers, Searches: m.o.DNS.Searches, Options: m.o.DNS.Options}
+	dns := m.o.DNS()
+	return crispec.NodeResolv{Nameservers: dns.GetServers(), Searches: dns.GetSearches(), Options: dns.GetOptions()}
 }
 
 func (w *worker) sandboxConfig(pod *corev1.Pod, attempt uint32) (*runtimeapi.PodSandboxConfig, error) {
