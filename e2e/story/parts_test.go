@@ -278,8 +278,25 @@ func (s *Story) testLateConfigMap(t *testing.T) {
 	s.must(t, "create", "configmap", "late-env", "--from-literal=k=v")
 	s.must(t, "wait", "--for=condition=Ready", "pod/late", "--timeout=2m")
 	require.Equal(t, "v", s.must(t, "exec", "late", "--", "cat", "/v/k"))
+	s.must(t, "patch", "configmap", "late", "--type=merge", "-p", `{"data":{"k":"changed"}}`)
+	eventually(t, 90*time.Second, "the mounted configmap follows", func() (bool, string) {
+		out := s.must(t, "exec", "late", "--", "cat", "/v/k")
+		return out == "changed", out
+	})
 	s.must(t, "delete", "pod", "late", "--wait=true", "--timeout=2m")
 	s.must(t, "delete", "configmap", "late", "late-env")
+}
+
+// testRefusedToken: a pod that the webhook was told to leave alone keeps its token
+// volume; the node is given no token for it, and the pod says how that is allowed.
+func (s *Story) testRefusedToken(t *testing.T) {
+	pod := aiPod("token", "", `"nodeName":"`+Node+`",`)
+	s.apply(t, strings.Replace(pod, `"metadata":{`, `"metadata":{"labels":{"`+contract.ScheduleLabel+`":"false"},`, 1))
+	eventually(t, 2*time.Minute, "the refused token is told", func() (bool, string) {
+		out := s.must(t, "get", "events", "--field-selector", "involvedObject.name=token")
+		return strings.Contains(out, "FailedMount") && strings.Contains(out, "admission.profile=agent and admission.tokenNamespaces"), out
+	})
+	s.must(t, "delete", "pod", "token", "--wait=true", "--timeout=2m")
 }
 
 // testKilledAgent: kill -9 and a new start: the same containers, no restart, no

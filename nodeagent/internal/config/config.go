@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/yaml"
 )
 
@@ -51,6 +52,8 @@ type Run struct {
 	LogDir string `json:"logDir,omitempty"`
 	// CgroupParent is the cgroup that pods' cgroups are made in.
 	CgroupParent string `json:"cgroupParent,omitempty"`
+	// ClusterDomain is the domain of the cluster's DNS, in which pods' full names end.
+	ClusterDomain string `json:"clusterDomain,omitempty"`
 	// MaxPods is how many pods the node takes.
 	MaxPods int `json:"maxPods,omitempty"`
 }
@@ -69,6 +72,7 @@ func Default() Run {
 		CNIConfDir:               "/etc/cni/net.d",
 		LogDir:                   "/var/log/pods",
 		CgroupParent:             "/ainode",
+		ClusterDomain:            "cluster.local",
 		MaxPods:                  110,
 	}
 }
@@ -87,6 +91,7 @@ func (r *Run) Flags(flags *pflag.FlagSet) {
 	flags.StringVar(&r.CNIConfDir, "cni-conf-dir", r.CNIConfDir, "directory the container runtime reads CNI configurations from, where pods have addresses of their own")
 	flags.StringVar(&r.LogDir, "log-dir", r.LogDir, "directory of the containers' logs")
 	flags.StringVar(&r.CgroupParent, "cgroup-parent", r.CgroupParent, "cgroup that the pods' cgroups are made in")
+	flags.StringVar(&r.ClusterDomain, "cluster-domain", r.ClusterDomain, "domain of the cluster's DNS, in which the full names of pods end")
 	flags.IntVar(&r.MaxPods, "max-pods", r.MaxPods, "most pods this node takes")
 }
 
@@ -127,6 +132,7 @@ func (r *Run) Validate() error {
 		check(err == nil && !addr.IsUnspecified() && !addr.IsLoopback(), "--node-ip: %q is not an address that a cluster could reach", r.NodeIP)
 	}
 	check(r.Port > 0 && r.Port < 1<<16, "--port: %d is not a port", r.Port)
+	check(len(validation.IsDNS1123Subdomain(r.ClusterDomain)) == 0, "--cluster-domain: %q is not a domain", r.ClusterDomain)
 	check(r.MaxPods > 0, "--max-pods: want at least 1, got %d", r.MaxPods)
 	check(r.SimulateGPUs == "" || slices.Contains(Simulations, r.SimulateGPUs),
 		"--simulate-gpus: %q can't be simulated; choose one of %s", r.SimulateGPUs, strings.Join(Simulations, ", "))

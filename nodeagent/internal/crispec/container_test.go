@@ -58,7 +58,7 @@ func TestPodsAsTheRuntimeTakesThem(t *testing.T) {
 			pod := fixturePod(t, name)
 			sandbox, err := Sandbox(pod, SandboxOptions{
 				Epoch: 7, LogDirectory: LogDirectory("/var/log/pods", pod), CgroupParent: "/ainode", Network: network, Attempt: 1,
-				DNS: DNS(pod, NodeResolv{Nameservers: []string{"192.0.2.53"}}),
+				DNS: &runtimeapi.DNSConfig{Servers: []string{"192.0.2.53"}},
 			})
 			require.NoError(t, err)
 			golden(t, name+".sandbox", sandbox)

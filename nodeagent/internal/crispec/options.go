@@ -78,6 +78,8 @@ type Objects interface {
 type Facts struct {
 	// PodIPs and HostIPs, the preferred one first.
 	PodIPs, HostIPs []string
+	// ClusterDomain is that of the cluster's DNS, which full host names end in.
+	ClusterDomain string
 	// Allocatable of the node: what a limit that is not set counts as.
 	Allocatable corev1.ResourceList
 }

@@ -72,7 +72,8 @@ func (w *worker) env(ctx context.Context, pod *corev1.Pod, c *corev1.Container, 
 		}
 	}
 	return crispec.Env(ctx, pod, c, w.m.o.Objects, crispec.Facts{
-		PodIPs: w.addresses(), HostIPs: w.m.o.HostIPs(), Allocatable: w.m.o.Node().Status.Allocatable,
+		PodIPs: w.addresses(), HostIPs: w.m.o.HostIPs(), ClusterDomain: w.m.o.ClusterDomain,
+		Allocatable: w.m.o.Node().Status.Allocatable,
 	})
 }
 

@@ -20,6 +20,7 @@ const (
 	eventFailedPostStart   = "FailedPostStartHook"
 	eventFailedPreStop     = "FailedPreStopHook"
 	eventResizeError       = "ResizeError"
+	eventDNSConfig         = "DNSConfigForming"
 	eventDeadlineExceeded  = "DeadlineExceeded"
 	eventDaemonSetNotRun   = "DaemonSetNotSupported"
 	messageDaemonSetNotRun = "AI nodes run no DaemonSet pods; this pod is left Pending and uses nothing"

@@ -204,7 +204,9 @@ func (m *machine) start() {
 func (m *machine) startAway() {
 	m.t.Helper()
 	reader := objects.Reader{Client: m.client}
-	v, err := volumes.New(volumes.Options{Root: filepath.Join(m.root, "volumes"), Objects: reader, Mounter: mount.New("")})
+	v, err := volumes.New(volumes.Options{
+		Root: filepath.Join(m.root, "volumes"), Objects: reader, Followed: objects.NewFollower(m.client), Tokens: reader, Mounter: mount.New(""), Boot: "one",
+	})
 	require.NoError(m.t, err)
 	m.images = &countedImages{ImageManagerService: m.c.Runtime.Images}
 	i, err := images.New(images.Options{Images: m.images, Secrets: reader, Recorder: m.events})

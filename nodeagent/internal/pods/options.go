@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -35,6 +36,15 @@ type Volumes interface {
 	Setup(ctx context.Context, pod *corev1.Pod) (map[string]string, error)
 	// Mounts are the CRI mounts of one container on volumes that Setup returned.
 	Mounts(pod *corev1.Pod, container *corev1.Container, mounted map[string]string) ([]*runtimeapi.Mount, error)
+	// Follow calls changed, which does not block, when Refresh may have something to do,
+	// until ctx is done.
+	Follow(ctx context.Context, pod *corev1.Pod, changed func())
+	// Refresh writes what has changed into mounted volumes, and returns when there will
+	// be something to do though nothing has changed (zero: never). Its error is told
+	// as an event.
+	Refresh(ctx context.Context, pod *corev1.Pod) (next time.Time, err error)
+	// Excess says which volume holds more than its limit; nothing if none does.
+	Excess(ctx context.Context, pod *corev1.Pod) (string, error)
 	// Teardown takes away all volumes of the pod. Idempotent.
 	Teardown(ctx context.Context, uid types.UID) error
 	// PodUIDs are the pods that have volumes on the machine.
@@ -91,8 +101,13 @@ type Options struct {
 	PodDir string
 	// CgroupParent is the parent cgroup of all pods; may be empty.
 	CgroupParent string
-	// DNS is what a pod with dnsPolicy Default gets: the machine's resolv.conf.
-	DNS *runtimeapi.DNSConfig
+	// DNS returns what a pod with dnsPolicy Default gets: the machine's resolv.conf, nil
+	// to leave it to the runtime. Default nil.
+	DNS func() *runtimeapi.DNSConfig
+	// ClusterDomain is that of the cluster's DNS; default cluster.local.
+	ClusterDomain string
+	// HostsFile is the machine's own host names; default /etc/hosts.
+	HostsFile string
 	// ReservedPorts of the machine that no pod may have, for example 10250.
 	ReservedPorts []int32
 }
@@ -123,6 +138,15 @@ func (o *Options) complete() error {
 	}
 	if o.PodDir == "" {
 		o.PodDir = o.StateDir + "/pods"
+	}
+	if o.ClusterDomain == "" {
+		o.ClusterDomain = "cluster.local"
+	}
+	if o.HostsFile == "" {
+		o.HostsFile = etcHosts
+	}
+	if o.DNS == nil {
+		o.DNS = func() *runtimeapi.DNSConfig { return nil }
 	}
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}

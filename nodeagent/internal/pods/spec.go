@@ -17,14 +17,21 @@ import (
 // logDirectory holds the logs of the pod's containers.
 func (m *Manager) logDirectory(pod *corev1.Pod) string { return crispec.LogDirectory(m.o.LogDir, pod) }
 
+// resolv is what the machine's resolv.conf says.
+func (m *Manager) resolv() crispec.NodeResolv {
+	dns := m.o.DNS()
+	return crispec.NodeResolv{Nameservers: dns.GetServers(), Searches: dns.GetSearches(), Options: dns.GetOptions()}
+}
+
 func (w *worker) sandboxConfig(pod *corev1.Pod, attempt uint32) (*runtimeapi.PodSandboxConfig, error) {
-	machine := crispec.NodeResolv{}
-	if dns := w.m.o.DNS; dns != nil {
-		machine = crispec.NodeResolv{Nameservers: dns.Servers, Searches: dns.Searches, Options: dns.Options}
+	resolv, _ := crispec.DNS(pod, w.m.resolv())
+	hostname, err := crispec.FullHostname(pod, w.m.o.ClusterDomain)
+	if err != nil {
+		return nil, err
 	}
 	return crispec.Sandbox(pod, crispec.SandboxOptions{
 		Epoch: w.m.o.Epoch, LogDirectory: w.m.logDirectory(pod), CgroupParent: w.m.o.CgroupParent,
-		DNS: crispec.DNS(pod, machine), Network: w.m.o.Network, Attempt: attempt,
+		Hostname: hostname, DNS: resolv, Network: w.m.o.Network, Attempt: attempt,
 	})
 }
 

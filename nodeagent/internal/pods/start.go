@@ -325,7 +325,10 @@ func (w *worker) createContainer(ctx context.Context, t *task, c *corev1.Contain
 	if err != nil {
 		return "", stepFailed(podstatus.CreateContainerConfigError, err)
 	}
-	mounts = append(mounts, message)
+	if mounts, err = w.hostsMount(t.pod, append(mounts, message)); err != nil {
+		return "", stepFailed(podstatus.CreateContainerConfigError, err)
+	}
+	w.tellNames(t.pod)
 	attempt := t.plan.attempt
 	if !t.plan.sandbox {
 		attempt = t.actual.Sandboxes[0].GetMetadata().GetAttempt()

@@ -36,6 +36,9 @@ func (w *worker) grace(t *task) time.Duration {
 	if t.pod.DeletionTimestamp != nil && t.pod.DeletionGracePeriodSeconds != nil {
 		grace = time.Duration(*t.pod.DeletionGracePeriodSeconds) * time.Second
 	}
+	if w.verdict != nil && w.verdict.Reason == reasonEvicted {
+		grace = graceLeast
+	}
 	if t.deleting() || w.verdict != nil {
 		// The whole pod ends: one clock for all its containers, stage by stage.
 		if w.stopSince.IsZero() {
@@ -123,6 +126,9 @@ func (w *worker) settle(ctx context.Context, t *task) error {
 
 // dismantle stops the sandboxes and takes the volumes away.
 func (w *worker) dismantle(ctx context.Context, t *task) error {
+	if w.stopLooking != nil {
+		w.stopLooking()
+	}
 	errs := make([]error, len(t.actual.Sandboxes)+1)
 	var all sync.WaitGroup
 	for i, s := range t.actual.Sandboxes {

@@ -66,6 +66,7 @@ func (w *worker) sync(ctx context.Context) (result, error) {
 		w.generation = t.pod.Generation
 	}
 	deadline := w.checkDeadline(t.pod)
+	w.checkEvicted(t.pod)
 	stop := t.deleting() || w.verdict != nil || podstatus.Terminal(t.pod.Status.Phase)
 	if !stop {
 		w.grant(t)
@@ -92,6 +93,7 @@ func (w *worker) sync(ctx context.Context) (result, error) {
 	}
 	w.publish(t, false)
 	w.prune(ctx, t)
+	w.lookAfter(ctx, t)
 	if len(t.plan.start) > 0 {
 		r := w.start(ctx, t)
 		r.again = earliest(r.again, earliest(t.plan.again, deadline))

@@ -23,6 +23,7 @@ type worker struct {
 	writer *statusWriter
 	probes *probes.Set
 	wake   chan struct{}
+	news   chan struct{} // for the mounted volumes
 
 	mu sync.Mutex
 	// pod is the newest object known; nil for a pod found in the runtime of which
@@ -43,6 +44,8 @@ type worker struct {
 	// first; wants says that it has asked for others since.
 	granted granted
 	wants   bool
+	// excess is why the pod is to be evicted; empty for nearly all.
+	excess string
 	// actual and status are what was seen and computed last; online says that the
 	// API's status was known then.
 	actual *cri.Pod
@@ -70,6 +73,8 @@ type worker struct {
 	resizing  podstatus.Resizing
 	resized   map[string]bool    // containers that are restarted for new resources
 	limits    *crispec.PodLimits // of the pod's cgroup, once set
+	// stopLooking ends what looks after the volumes; nil where nothing does.
+	stopLooking context.CancelFunc
 	// generation of the pod for which retries wait.
 	generation int64
 	daemonSet  bool
@@ -97,7 +102,7 @@ type saved struct {
 
 func newWorker(m *Manager, uid types.UID) *worker {
 	w := &worker{
-		m: m, uid: uid, wake: make(chan struct{}, 1),
+		m: m, uid: uid, wake: make(chan struct{}, 1), news: make(chan struct{}, 1),
 		crashes: map[string]crash{}, waiting: map[string]podstatus.Waiting{}, messages: map[string]string{},
 		retries: map[string]retry{}, pulled: map[string]pulled{}, told: map[string]told{}, killed: map[string]bool{},
 		resized: map[string]bool{},
@@ -110,6 +115,9 @@ func newWorker(m *Manager, uid types.UID) *worker {
 // observe takes note of a newer object of the pod and makes the worker look at it.
 func (w *worker) observe(pod *corev1.Pod) {
 	first := w.writer.observe(pod)
+	if first {
+		w.nudge()
+	}
 	if w.take(pod) || first {
 		w.look()
 	}
@@ -124,6 +132,9 @@ func (w *worker) take(pod *corev1.Pod) bool {
 		return false
 	}
 	w.pod, w.absent = pod, false
+	if inVolumes(before, pod) {
+		w.nudge()
+	}
 	if before != nil && (before.DeletionTimestamp == nil && pod.DeletionTimestamp != nil || shorter(before, pod)) {
 		w.poke(true)
 	}

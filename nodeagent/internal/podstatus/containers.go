@@ -234,6 +234,9 @@ func volumeMounts(spec *corev1.Container) []corev1.VolumeMountStatus {
 		status := corev1.VolumeMountStatus{Name: mount.Name, MountPath: mount.MountPath, ReadOnly: mount.ReadOnly}
 		if mount.ReadOnly {
 			status.RecursiveReadOnly = ptr.To(corev1.RecursiveReadOnlyDisabled)
+			if rro := mount.RecursiveReadOnly; rro != nil && *rro == corev1.RecursiveReadOnlyEnabled {
+				status.RecursiveReadOnly = rro // else it would not have been made
+			}
 		}
 		mounts = append(mounts, status)
 	}
