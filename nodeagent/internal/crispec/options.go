@@ -55,6 +55,9 @@ type ContainerOptions struct {
 	Attempt uint32
 	// SpecHash is recorded on the container; empty is SpecHash of it.
 	SpecHash string
+	// Target is the id of the container whose processes this one sees; empty for
+	// nearly all.
+	Target string
 	// CgroupParent and Network are the same as in SandboxOptions.
 	CgroupParent string
 	Network      NetworkMode

@@ -46,7 +46,7 @@ func (w *worker) containerConfig(ctx context.Context, pod *corev1.Pod, c *corev1
 	}
 	memory := w.m.o.Node().Status.Capacity[corev1.ResourceMemory]
 	o := crispec.ContainerOptions{
-		ImageRef: p.imageRef, Env: p.env, Mounts: mounts, GPUs: cards, CDIDevices: devices,
+		ImageRef: p.imageRef, Env: p.env, Mounts: mounts, Target: p.target, GPUs: cards, CDIDevices: devices,
 		Attempt: attempt, CgroupParent: w.m.o.CgroupParent, Network: w.m.o.Network, NodeMemory: memory.Value(),
 	}
 	if crispec.NonRoot(pod, c, nil, "") != nil {

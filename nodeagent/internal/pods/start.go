@@ -26,6 +26,7 @@ type prepared struct {
 	imageErr error
 	env      []*runtimeapi.KeyValue
 	envErr   error
+	target   string // see crispec.ContainerOptions
 }
 
 // start makes the plan's containers. All that can be done at once is: sandbox,
@@ -335,6 +336,9 @@ func (w *worker) createContainer(ctx context.Context, t *task, c *corev1.Contain
 	}
 	sandboxConfig, err := w.sandboxConfig(t.pod, attempt)
 	if err != nil {
+		return "", stepFailed(podstatus.CreateContainerConfigError, err)
+	}
+	if p.target, err = target(t, c.Name); err != nil {
 		return "", stepFailed(podstatus.CreateContainerConfigError, err)
 	}
 	config, err := w.containerConfig(ctx, t.pod, c, s.attempt, p, mounts)
