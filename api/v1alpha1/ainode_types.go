@@ -62,7 +62,7 @@ type AINode struct {
 //
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.clusterConfigName) || oldSelf.clusterConfigName.size() == 0 || !has(self.clusterConfigName) || self.clusterConfigName.size() == 0 || self.clusterConfigName == oldSelf.clusterConfigName",message="a bound AI node is bound elsewhere only after unbinding: kubectl ainode unbind"
 // +kubebuilder:validation:XValidation:rule="self.bindEpoch >= oldSelf.bindEpoch",message="bindEpoch only grows"
-// +kubebuilder:validation:XValidation:rule="self.?podCIDR == oldSelf.?podCIDR || self.bindEpoch != oldSelf.bindEpoch || !has(self.clusterConfigName) || self.clusterConfigName.size() == 0",message="a bound AI node keeps its pods' range: unbind it to change it"
+// +kubebuilder:validation:XValidation:rule="(has(self.podCIDR) == has(oldSelf.podCIDR) && (!has(self.podCIDR) || self.podCIDR == oldSelf.podCIDR)) || self.bindEpoch != oldSelf.bindEpoch || !has(self.clusterConfigName) || self.clusterConfigName.size() == 0",message="a bound AI node keeps its pods' range: unbind it to change it"
 // +kubebuilder:validation:XValidation:rule="self.bindEpoch == oldSelf.bindEpoch || ((!has(oldSelf.clusterConfigName) || oldSelf.clusterConfigName.size() == 0) && has(self.clusterConfigName) && self.clusterConfigName.size() > 0)",message="bindEpoch grows with a new binding alone: kubectl ainode bind"
 type AINodeSpec struct {
 	// ClusterConfigName names the ClusterConfig the node is to be bound under;

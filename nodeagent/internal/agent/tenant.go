@@ -148,7 +148,7 @@ func (t *tenant) StopAll(ctx context.Context) error {
 	if err := manager.StopAll(ctx, stopGrace); err != nil {
 		return err
 	}
-	return t.place().Remove()
+	return t.place().Remove(ctx, t.runtime.RuntimeService)
 }
 
 // GPUsInUse is how many cards living pods have.

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	criapi "k8s.io/cri-api/pkg/apis"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/ainode/ainode/api/contract"
@@ -39,7 +40,7 @@ func (n *Network) Ask(ctx context.Context, server string) error {
 	if err != nil {
 		return err
 	}
-	if err := n.endTrials(ctx); err != nil {
+	if err := endTrials(ctx, n.o.Runtime); err != nil {
 		return err
 	}
 	id, err := n.o.Runtime.RunPodSandbox(ctx, &runtimeapi.PodSandboxConfig{
@@ -49,7 +50,7 @@ func (n *Network) Ask(ctx context.Context, server string) error {
 	if err != nil {
 		return fmt.Errorf("make a sandbox to try the pods' network with: %w", err)
 	}
-	defer func() { _ = n.endTrials(context.WithoutCancel(ctx)) }()
+	defer func() { _ = endTrials(context.WithoutCancel(ctx), n.o.Runtime) }()
 	answer, err := n.o.Runtime.PodSandboxStatus(ctx, id, true)
 	if err != nil {
 		return fmt.Errorf("look at the sandbox that the pods' network is tried with: %w", err)
@@ -70,8 +71,8 @@ func (n *Network) Ask(ctx context.Context, server string) error {
 }
 
 // endTrials takes away the sandboxes of trials, of one that was cut off too.
-func (n *Network) endTrials(ctx context.Context) error {
-	all, err := n.o.Runtime.ListPodSandbox(ctx, nil)
+func endTrials(ctx context.Context, service criapi.RuntimeService) error {
+	all, err := service.ListPodSandbox(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("list the runtime's sandboxes: %w", err)
 	}
@@ -79,9 +80,9 @@ func (n *Network) endTrials(ctx context.Context) error {
 		if s.GetMetadata().GetUid() != trial {
 			continue
 		}
-		err := n.o.Runtime.StopPodSandbox(ctx, s.Id)
+		err := service.StopPodSandbox(ctx, s.Id)
 		if err == nil {
-			err = n.o.Runtime.RemovePodSandbox(ctx, s.Id)
+			err = service.RemovePodSandbox(ctx, s.Id)
 		}
 		if err != nil {
 			return fmt.Errorf("take away the sandbox that the pods' network was tried with: %w", err)

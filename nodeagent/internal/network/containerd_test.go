@@ -125,9 +125,17 @@ func TestNothingIsLeft(t *testing.T) {
 	id, _ := m.sandbox(t, "one")
 	require.NoError(t, m.Containerd.Runtime.StopPodSandbox(t.Context(), id))
 	require.NoError(t, m.Containerd.Runtime.RemovePodSandbox(t.Context(), id))
+	_, err := m.Containerd.Runtime.RunPodSandbox(t.Context(), &runtimeapi.PodSandboxConfig{ // of an agent that was killed
+		Metadata: &runtimeapi.PodSandboxMetadata{Name: "ainode-network-trial", Namespace: "ainode-system", Uid: "ainode-network-trial"},
+		Linux:    &runtimeapi.LinuxPodSandboxConfig{},
+	}, "")
+	require.NoError(t, err)
 	for range 2 {
-		require.NoError(t, m.Remove())
+		require.NoError(t, m.Remove(t.Context(), m.Containerd.Runtime))
 	}
+	sandboxes, err := m.Containerd.Runtime.ListPodSandbox(t.Context(), nil)
+	require.NoError(t, err)
+	require.Empty(t, sandboxes)
 	require.Error(t, exec.Command("ip", "link", "show", m.Bridge).Run())
 	require.NoDirExists(t, m.LeaseDir)
 	entries, err := os.ReadDir(m.ConfDir)

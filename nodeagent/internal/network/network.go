@@ -150,8 +150,9 @@ func (n *Network) pluginsThere() error {
 // Remove takes away what Configure has made: for a machine that is bound no more
 // and runs no pods. It is idempotent and works without a Network: what stands may
 // be of an earlier life.
-func (p Place) Remove() error {
+func (p Place) Remove(ctx context.Context, service criapi.RuntimeService) error {
 	return errors.Join(
+		endTrials(ctx, service),
 		p.removeConflist(),
 		p.removeBridge(),
 		os.RemoveAll(p.LeaseDir),

@@ -70,6 +70,7 @@ func serving(name string) *corev1.Pod {
 	pod := shell(name, `mkdir -p /www && echo "$HOSTNAME $(cat /proc/sys/kernel/hostname) $POD_IP" >/www/index.html; httpd -f -p 8080 -h /www & trap 'exit 0' TERM; while :; do sleep 0.05; done`)
 	c := &pod.Spec.Containers[0]
 	c.Ports = []corev1.ContainerPort{{ContainerPort: 8080}}
+	c.ReadinessProbe = &corev1.Probe{PeriodSeconds: 1, ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Port: intstr.FromInt32(8080)}}}
 	c.Env = []corev1.EnvVar{{Name: "POD_IP", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "status.podIP"}}}}
 	return pod
 }
@@ -82,7 +83,9 @@ func TestEachPodHasAnAddressOfItsOwn(t *testing.T) {
 	addresses := map[string]string{}
 	for _, name := range []string{"one", "two"} { // which listen at one port
 		m.create(serving(name))
-		pod := m.awaitPhase(name, corev1.PodRunning)
+		pod := m.await(name, "ready, asked at its own address", func(p *corev1.Pod) bool {
+			return p.Status.Phase == corev1.PodRunning && p.Status.ContainerStatuses[0].Ready
+		})
 		require.True(t, m.own.Prefix().Contains(netip.MustParseAddr(pod.Status.PodIP)), pod.Status.PodIP)
 		require.Equal(t, []corev1.PodIP{{IP: pod.Status.PodIP}}, pod.Status.PodIPs)
 		require.Equal(t, "127.0.0.1", pod.Status.HostIP)
@@ -119,10 +122,10 @@ func TestHooksAskThePodsOwnAddress(t *testing.T) {
 	m := newMachine(t)
 	m.withRange()
 	m.start()
-	for name, port := range map[string]int{"answers": 8080, "does-not": 8081} {
+	for name, port := range map[string]int32{"answers": 8080, "does-not": 8081} {
 		pod := serving(name)
 		pod.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{
-			HTTPGet: &corev1.HTTPGetAction{Path: "/", Port: intstr.FromInt(port)},
+			HTTPGet: &corev1.HTTPGetAction{Path: "/", Port: intstr.FromInt32(port)},
 		}}
 		m.create(pod)
 		m.awaitPhase(name, corev1.PodRunning)
@@ -140,7 +143,7 @@ func TestHooksAskThePodsOwnAddress(t *testing.T) {
 				failed++
 			}
 		}
-		require.Equal(t, map[int]int{8080: 0, 8081: 1}[port], failed, "hook of %q", name)
+		require.Equal(t, map[int32]int{8080: 0, 8081: 1}[port], failed, "hook of %q", name)
 		m.events.forget()
 	}
 }
