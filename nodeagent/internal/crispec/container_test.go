@@ -88,6 +88,31 @@ func TestPodsAsTheRuntimeTakesThem(t *testing.T) {
 	}
 }
 
+func TestSysctls(t *testing.T) {
+	t.Parallel()
+	of := func(name string, network NetworkMode) (map[string]string, error) {
+		pod := &corev1.Pod{Spec: corev1.PodSpec{SecurityContext: &corev1.PodSecurityContext{Sysctls: []corev1.Sysctl{{Name: name, Value: "1"}}}}}
+		got, err := Sysctls(pod, network)
+		if err == nil {
+			_, err = Sandbox(pod, SandboxOptions{Network: network})
+			require.NoError(t, err)
+		}
+		return got, err
+	}
+	got, err := of("kernel/shm_rmid_forced", Host)
+	require.NoError(t, err)
+	require.Equal(t, map[string]string{"kernel.shm_rmid_forced": "1"}, got)
+	got, err = of("net.ipv4.tcp_syncookies", CNI)
+	require.NoError(t, err)
+	require.Equal(t, map[string]string{"net.ipv4.tcp_syncookies": "1"}, got)
+	_, err = of("net/ipv4/tcp_syncookies", Host)
+	require.ErrorContains(t, err, `"net/ipv4/tcp_syncookies" is the machine's`)
+	for _, name := range []string{"kernel.msgmax", "net.ipv4.conf.eth0/1.forwarding", "", "/", "kernel"} {
+		_, err = of(name, CNI)
+		require.EqualError(t, err, `forbidden sysctl: "`+name+`" not allowlisted`)
+	}
+}
+
 func TestForeignLabels(t *testing.T) {
 	t.Parallel()
 	_, err := ParseSandbox(map[string]string{"a": "b"}, nil)
@@ -105,9 +130,6 @@ func TestTheMachineIsDefended(t *testing.T) {
 		"hostPID":     func(p *corev1.Pod) { p.Spec.HostPID = true },
 		"hostIPC":     func(p *corev1.Pod) { p.Spec.HostIPC = true },
 		"hostUsers":   func(p *corev1.Pod) { p.Spec.HostUsers = ptr.To(false) },
-		"sysctls": func(p *corev1.Pod) {
-			p.Spec.SecurityContext = &corev1.PodSecurityContext{Sysctls: []corev1.Sysctl{{Name: "a"}}}
-		},
 		"privileged": func(p *corev1.Pod) {
 			p.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{Privileged: ptr.To(true)}
 		},

@@ -15,6 +15,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/ainode/ainode/api/contract"
+	"github.com/ainode/ainode/nodeagent/internal/crispec"
 	"github.com/ainode/ainode/nodeagent/internal/podstatus"
 )
 
@@ -24,6 +25,7 @@ const (
 	reasonNodePorts       = "NodePorts"
 	reasonTaintToleration = "TaintToleration"
 	reasonPodOS           = "PodOSNotSupported"
+	reasonSysctl          = "SysctlForbidden"
 	reasonEvicted         = "Evicted" // after admission
 	// reasonNotSupported is ours: the pod asks for something of the machine that
 	// no pod on an AI node gets.
@@ -35,6 +37,13 @@ const (
 // admitted and whose processes may still live; shared says that they share the node's
 // address, of which ports are reserved. It returns nil if the pod may run.
 func admit(pod *corev1.Pod, node *corev1.Node, others []*corev1.Pod, shared bool, reserved []int32) *podstatus.Verdict {
+	mode := crispec.CNI
+	if shared {
+		mode = crispec.Host
+	}
+	if _, err := crispec.Sysctls(pod, mode); err != nil {
+		return refuse(reasonSysctl, err.Error())
+	}
 	if verdict := defend(pod); verdict != nil {
 		return verdict
 	}

@@ -410,6 +410,23 @@ func TestRuntimeRestarts(t *testing.T) {
 	require.Equal(t, before.Status, m.get("web").Status)
 }
 
+func TestSysctls(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.start()
+	setting := func(name, sysctl string) *corev1.Pod {
+		pod := shell(name, "cat /proc/sys/kernel/shm_rmid_forced > /dev/termination-log")
+		pod.Spec.RestartPolicy = corev1.RestartPolicyNever
+		pod.Spec.SecurityContext = &corev1.PodSecurityContext{Sysctls: []corev1.Sysctl{{Name: sysctl, Value: "1"}}}
+		return pod
+	}
+	m.create(setting("own", "kernel/shm_rmid_forced"))
+	done := m.awaitPhase("own", corev1.PodSucceeded)
+	require.Equal(t, "1\n", done.Status.ContainerStatuses[0].State.Terminated.Message)
+	m.create(setting("machines", "kernel.msgmax"))
+	require.Equal(t, "SysctlForbidden", m.awaitPhase("machines", corev1.PodFailed).Status.Reason)
+}
+
 func TestDebugContainerSeesItsTarget(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t)
