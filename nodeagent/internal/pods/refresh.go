@@ -18,11 +18,11 @@ const (
 	restShare    = 10
 )
 
-// lookAfter keeps the volumes of a pod that has containers up to date and within
-// their limits, in goroutines of their own: neither a slow API nor a slow disk holds up
-// the worker. dismantle ends them.
+// lookAfter keeps the volumes of a pod up to date and within their limits once they
+// are there, in goroutines of their own: neither a slow API nor a slow disk holds up the
+// worker. dismantle ends them.
 func (w *worker) lookAfter(ctx context.Context, t *task) {
-	if w.stopLooking != nil || len(t.actual.Containers) == 0 {
+	if w.stopLooking != nil {
 		return
 	}
 	inner, stop := context.WithCancel(ctx)

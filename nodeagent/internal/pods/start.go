@@ -77,6 +77,9 @@ func (w *worker) start(ctx context.Context, t *task) result {
 	if !held {
 		await()
 	}
+	if volumesErr == nil {
+		w.lookAfter(ctx, t)
+	}
 	started, touched := false, t.plan.sandbox
 	for i, s := range due {
 		p := w.await(ctx, t, ready[i], started)

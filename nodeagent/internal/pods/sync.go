@@ -93,7 +93,9 @@ func (w *worker) sync(ctx context.Context) (result, error) {
 	}
 	w.publish(t, false)
 	w.prune(ctx, t)
-	w.lookAfter(ctx, t)
+	if len(t.actual.Containers) > 0 { // else start does, when it has made the volumes
+		w.lookAfter(ctx, t)
+	}
 	if len(t.plan.start) > 0 {
 		r := w.start(ctx, t)
 		r.again = earliest(r.again, earliest(t.plan.again, deadline))

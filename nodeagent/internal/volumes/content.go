@@ -33,16 +33,16 @@ func isContent(v *corev1.Volume) bool {
 }
 
 // content makes a volume whose files come from the API, unless it is written.
-func (m *Manager) content(ctx context.Context, pod *corev1.Pod, v *corev1.Volume, path string) error {
+func (m *Manager) content(ctx context.Context, pod *corev1.Pod, v *corev1.Volume, path string, from *crispec.Lookup) error {
 	if !m.written(path) {
-		if err := m.writeFirst(ctx, pod, v, path); err != nil {
+		if err := m.writeFirst(ctx, pod, v, path, from); err != nil {
 			return err
 		}
 	}
 	return nestedMountPoints(pod, v.Name, path)
 }
 
-func (m *Manager) writeFirst(ctx context.Context, pod *corev1.Pod, v *corev1.Volume, path string) error {
+func (m *Manager) writeFirst(ctx context.Context, pod *corev1.Pod, v *corev1.Volume, path string, from *crispec.Lookup) error {
 	if v.ConfigMap == nil {
 		// As the kubelet does: what may be secret never reaches a disk.
 		if _, err := m.tmpfs(path, "mode=0755"); err != nil {
@@ -54,7 +54,7 @@ func (m *Manager) writeFirst(ctx context.Context, pod *corev1.Pod, v *corev1.Vol
 	if err := os.Chmod(path, 0o755); err != nil { //nolint:gosec // any user of the pod may read
 		return fmt.Errorf("open the directory to all users of the pod: %w", err)
 	}
-	c, err := m.collect(ctx, pod, v, m.o.Objects)
+	c, err := m.collect(ctx, pod, v, from)
 	if err != nil {
 		return err
 	}
@@ -62,11 +62,15 @@ func (m *Manager) writeFirst(ctx context.Context, pod *corev1.Pod, v *corev1.Vol
 	return m.swap(path, c.files, fsGroup(pod))
 }
 
+// lookup reads what several volumes hold once.
+func lookup(pod *corev1.Pod, from crispec.Objects) *crispec.Lookup {
+	return &crispec.Lookup{Objects: from, Namespace: pod.Namespace}
+}
+
 // collect gathers what the volume is to hold. The collector is there also with an error.
-func (m *Manager) collect(ctx context.Context, pod *corev1.Pod, v *corev1.Volume, from crispec.Objects) (*collector, error) {
+func (m *Manager) collect(ctx context.Context, pod *corev1.Pod, v *corev1.Volume, from *crispec.Lookup) (*collector, error) {
 	c := &collector{
-		pod: pod, tokens: &m.tokens, volumeName: v.Name,
-		lookup:      &crispec.Lookup{Objects: from, Namespace: pod.Namespace},
+		pod: pod, tokens: &m.tokens, volumeName: v.Name, lookup: from,
 		allocatable: m.o.Allocatable(),
 		files:       map[string]file{},
 	}

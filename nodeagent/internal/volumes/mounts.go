@@ -62,6 +62,9 @@ func (m *Manager) mount(pod *corev1.Pod, container string, index int, vm *corev1
 	if vm.SubPath == "" {
 		return mount, nil
 	}
+	if isContent(v) {
+		defer m.lock(pod.UID)() // a swap would take away what a link leads to
+	}
 	target := m.subPath(pod.UID, v.Name, container, index)
 	if err := m.bindSubPath(host, vm.SubPath, target, !isContent(v)); err != nil {
 		return nil, err

@@ -71,6 +71,7 @@ func (m *Manager) Refresh(ctx context.Context, pod *corev1.Pod) (next time.Time,
 	if err := checkUID(pod.UID); err != nil {
 		return time.Time{}, err
 	}
+	from := lookup(pod, m.o.Followed)
 	var failed []error
 	for i := range pod.Spec.Volumes {
 		v := &pod.Spec.Volumes[i]
@@ -78,7 +79,7 @@ func (m *Manager) Refresh(ctx context.Context, pod *corev1.Pod) (next time.Time,
 		if !isContent(v) || !m.written(path) {
 			continue
 		}
-		c, err := m.collect(ctx, pod, v, m.o.Followed)
+		c, err := m.collect(ctx, pod, v, from)
 		next = earliest(next, c.renew)
 		if err == nil {
 			err = m.rewrite(pod, path, c)

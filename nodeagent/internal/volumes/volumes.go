@@ -139,11 +139,12 @@ func (m *Manager) Setup(ctx context.Context, pod *corev1.Pod) (Mounted, error) {
 		return nil, err
 	}
 	mounted := Mounted{}
+	from := lookup(pod, m.o.Objects)
 	var failed []error
 	for i := range pod.Spec.Volumes {
 		v := &pod.Spec.Volumes[i]
 		path := m.volume(pod.UID, v.Name)
-		if err := m.make(ctx, pod, v, path); err != nil {
+		if err := m.make(ctx, pod, v, path, from); err != nil {
 			failed = append(failed, setUpFailed(v, err))
 			continue
 		}
@@ -155,7 +156,7 @@ func (m *Manager) Setup(ctx context.Context, pod *corev1.Pod) (Mounted, error) {
 	return mounted, nil
 }
 
-func (m *Manager) make(ctx context.Context, pod *corev1.Pod, v *corev1.Volume, path string) error {
+func (m *Manager) make(ctx context.Context, pod *corev1.Pod, v *corev1.Volume, path string, from *crispec.Lookup) error {
 	if v.Name == "" || v.Name != filepath.Base(v.Name) || v.Name == "." || v.Name == ".." {
 		return errors.New("its name is not one of a directory")
 	}
@@ -165,7 +166,7 @@ func (m *Manager) make(ctx context.Context, pod *corev1.Pod, v *corev1.Volume, p
 	case v.VolumeSource == corev1.VolumeSource{}:
 		return m.emptyDir(pod, &corev1.EmptyDirVolumeSource{}, path)
 	case isContent(v):
-		return m.content(ctx, pod, v, path)
+		return m.content(ctx, pod, v, path, from)
 	case v.PersistentVolumeClaim != nil:
 		return fmt.Errorf("persistentVolumeClaim %q: object storage is not mounted yet", v.PersistentVolumeClaim.ClaimName)
 	default:
