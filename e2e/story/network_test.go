@@ -143,7 +143,7 @@ func (s *Story) testPodAddresses(t *testing.T) {
 func (s *Story) asks(t *testing.T, pod, address, path string) (answer string) {
 	t.Helper()
 	eventually(t, time.Minute, pod+" asks "+address, func() (bool, string) {
-		out, err := s.Kubectl(t.Context(), "exec", pod, "--", "wget", "-T", "10", "-qO-", "http://"+address+":8080"+path)
+		out, err := s.Kubectl(t.Context(), "exec", pod, "--", "timeout", "20", "wget", "-qO-", "http://"+address+":8080"+path)
 		answer = out
 		return err == nil, fmt.Sprint(out, err)
 	})
