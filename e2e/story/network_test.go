@@ -15,7 +15,7 @@ import (
 
 // whoAsks is a server that answers with the address that it is asked from.
 const whoAsks = `mkdir -p /tmp/www/cgi-bin && printf '#!/bin/sh\necho; echo "$REMOTE_ADDR"\n' >/tmp/www/cgi-bin/who && chmod +x /tmp/www/cgi-bin/who && echo "$NAME $IP" >/tmp/www/index.html
-trap 'exit 0' TERM; httpd -f -p 8080 -h /tmp/www & wait`
+trap 'exit 0' TERM; httpd -f -p 0.0.0.0:8080 -h /tmp/www & wait`
 
 // twins are two pods that listen at one port of one node, behind a Service, and a pod
 // of the ordinary node that answers them.
