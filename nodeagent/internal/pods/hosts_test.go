@@ -74,3 +74,37 @@ func TestHostsFileStaysTheSameFile(t *testing.T) {
 	require.Equal(t, "one", string(text))
 	require.EqualValues(t, 0o644, after.Mode())
 }
+
+func TestNamesOfAPodWithAnAddressOfItsOwn(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.withRange()
+	m.start()
+	pod := shell("app", obedient)
+	pod.Spec.Hostname, pod.Spec.Subdomain = "zero", "web"
+	pod.Spec.HostAliases = []corev1.HostAlias{{IP: "192.0.2.7", Hostnames: []string{"db"}}}
+	m.create(pod)
+	ip := m.awaitPhase("app", corev1.PodRunning).Status.PodIP
+	require.Equal(t, "zero zero", m.sh(pod, "echo $HOSTNAME $(cat /proc/sys/kernel/hostname)"))
+	require.Equal(t, "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"+
+		"fe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n"+
+		ip+"\tzero.web.default.svc.cluster.local\tzero\n\n# Entries added by HostAliases.\n192.0.2.7\tdb", m.sh(pod, "cat /etc/hosts"))
+	m.end("app")
+
+	full := shell("full", obedient)
+	full.Spec.Hostname, full.Spec.Subdomain, full.Spec.SetHostnameAsFQDN = "zero", "web", ptr.To(true)
+	m.create(full)
+	m.awaitPhase("full", corev1.PodRunning)
+	const name = "zero.web.default.svc.cluster.local"
+	require.Equal(t, name+" "+name, m.sh(full, "echo $HOSTNAME $(cat /proc/sys/kernel/hostname)"))
+	require.NotContains(t, m.events.String(), "NotSupported")
+	m.end("full")
+
+	long := shell("long", obedient)
+	long.Spec.Hostname, long.Spec.Subdomain, long.Spec.SetHostnameAsFQDN = strings.Repeat("x", 60), "web", ptr.To(true)
+	m.create(long)
+	require.Eventually(t, func() bool {
+		return strings.Contains(m.events.String(), "FailedCreatePodSandBox") && strings.Contains(m.events.String(), "is too long (64 characters is the max")
+	}, patience, wink, "%v", m.events)
+	m.end("long")
+}
