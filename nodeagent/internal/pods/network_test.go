@@ -99,6 +99,10 @@ func TestEachPodHasAnAddressOfItsOwn(t *testing.T) {
 		return err == nil && string(out) == "two two "+addresses["two"]+"\n"
 	}, patience, wink, "pods reach each other, and know their names and addresses")
 
+	hosts, _, err := m.c.Runtime.ExecSync(t.Context(), id, []string{"cat", "/etc/hosts"}, patience)
+	require.NoError(t, err)
+	require.Contains(t, string(hosts), addresses["one"]+"\tone\n")
+
 	// The agent is killed: the pods keep their addresses.
 	m.halt()
 	m.start()
