@@ -104,6 +104,10 @@ func (t *tenant) Serve(ctx context.Context, target binding.Target, registered fu
 	if err != nil {
 		return err
 	}
+	logs, err := t.newLogRotator(manager)
+	if err != nil {
+		return err
+	}
 	listener, err := server.Listen(ctx)
 	if err != nil {
 		return err
@@ -111,7 +115,7 @@ func (t *tenant) Serve(ctx context.Context, target binding.Target, registered fu
 	certificates.Start()
 	defer certificates.Stop()
 	registered()
-	return together(ctx, node.Run, manager.Run, func(ctx context.Context) error { return server.Serve(ctx, listener) })
+	return together(ctx, node.Run, manager.Run, logs.Run, func(ctx context.Context) error { return server.Serve(ctx, listener) })
 }
 
 // StopAll ends every pod of this machine.

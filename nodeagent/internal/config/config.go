@@ -44,6 +44,10 @@ type Run struct {
 	CDIDir string `json:"cdiDir,omitempty"`
 	// LogDir is where containers' logs are written.
 	LogDir string `json:"logDir,omitempty"`
+	// ContainerLogMaxSize is how large a container's log may grow before it is
+	// rotated, ContainerLogMaxFiles how many files of it are kept.
+	ContainerLogMaxSize  string `json:"containerLogMaxSize,omitempty"`
+	ContainerLogMaxFiles int    `json:"containerLogMaxFiles,omitempty"`
 	// CgroupParent is the cgroup that pods' cgroups are made in.
 	CgroupParent string `json:"cgroupParent,omitempty"`
 	// MaxPods is how many pods the node takes.
@@ -61,6 +65,8 @@ func Default() Run {
 		Port:                     10250,
 		CDIDir:                   "/var/run/cdi",
 		LogDir:                   "/var/log/pods",
+		ContainerLogMaxSize:      "10Mi", // the kubelet's
+		ContainerLogMaxFiles:     5,
 		CgroupParent:             "/ainode",
 		MaxPods:                  110,
 	}
@@ -77,6 +83,8 @@ func (r *Run) Flags(flags *pflag.FlagSet) {
 	flags.StringVar(&r.SimulateMemory, "simulate-memory", r.SimulateMemory, "report that much memory, with simulated GPUs only")
 	flags.StringVar(&r.CDIDir, "cdi-dir", r.CDIDir, "directory the container runtime reads CDI specs from")
 	flags.StringVar(&r.LogDir, "log-dir", r.LogDir, "directory of the containers' logs")
+	flags.StringVar(&r.ContainerLogMaxSize, "container-log-max-size", r.ContainerLogMaxSize, "how large a container's log may grow before it is rotated")
+	flags.IntVar(&r.ContainerLogMaxFiles, "container-log-max-files", r.ContainerLogMaxFiles, "most files of a container's log, the current one included")
 	flags.StringVar(&r.CgroupParent, "cgroup-parent", r.CgroupParent, "cgroup that the pods' cgroups are made in")
 	flags.IntVar(&r.MaxPods, "max-pods", r.MaxPods, "most pods this node takes")
 }
@@ -117,6 +125,9 @@ func (r *Run) Validate() error {
 		check(err == nil && !addr.IsUnspecified() && !addr.IsLoopback(), "--node-ip: %q is not an address that a cluster could reach", r.NodeIP)
 	}
 	check(r.Port > 0 && r.Port < 1<<16, "--port: %d is not a port", r.Port)
+	logSize, err := resource.ParseQuantity(r.ContainerLogMaxSize)
+	check(err == nil && logSize.Sign() > 0, "--container-log-max-size: %q is not an amount", r.ContainerLogMaxSize)
+	check(r.ContainerLogMaxFiles > 1, "--container-log-max-files: want at least 2, got %d", r.ContainerLogMaxFiles)
 	check(r.MaxPods > 0, "--max-pods: want at least 1, got %d", r.MaxPods)
 	check(r.SimulateGPUs == "" || slices.Contains(Simulations, r.SimulateGPUs),
 		"--simulate-gpus: %q can't be simulated; choose one of %s", r.SimulateGPUs, strings.Join(Simulations, ", "))

@@ -21,6 +21,8 @@ func TestValidateNamesTheFlag(t *testing.T) {
 		"--container-runtime-endpoint": func(r *Run) { r.ContainerRuntimeEndpoint = "/run/containerd.sock" },
 		"--node-ip":                    func(r *Run) { r.NodeIP = "127.0.0.1" },
 		"--port":                       func(r *Run) { r.Port = 0 },
+		"--container-log-max-size":     func(r *Run) { r.ContainerLogMaxSize = "much" },
+		"--container-log-max-files":    func(r *Run) { r.ContainerLogMaxFiles = 1 },
 		"--max-pods":                   func(r *Run) { r.MaxPods = 0 },
 		"--simulate-gpus":              func(r *Run) { r.SimulateGPUs = "dgx1" },
 		"--simulate-cpu":               func(r *Run) { r.SimulateGPUs, r.SimulateCPU = "dgxh200", "-1" },

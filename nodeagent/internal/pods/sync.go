@@ -14,6 +14,7 @@ import (
 
 	"github.com/ainode/ainode/nodeagent/internal/cri"
 	"github.com/ainode/ainode/nodeagent/internal/crispec"
+	"github.com/ainode/ainode/nodeagent/internal/logrotation"
 	"github.com/ainode/ainode/nodeagent/internal/podstatus"
 )
 
@@ -200,13 +201,13 @@ func (w *worker) prune(ctx context.Context, t *task) {
 	}
 }
 
-// removeFiles removes the log and the termination message of a container that has
+// removeFiles removes the logs and the termination message of a container that has
 // been removed; nothing else would before the pod goes.
 func (w *worker) removeFiles(t *task, id string) {
 	for _, c := range t.actual.Containers {
 		if c.Id == id {
 			name, attempt := c.GetMetadata().GetName(), c.GetMetadata().GetAttempt()
-			_ = os.Remove(filepath.Join(w.m.logDirectory(t.pod), crispec.LogPath(name, attempt)))
+			_ = logrotation.Remove(filepath.Join(w.m.logDirectory(t.pod), crispec.LogPath(name, attempt)))
 			_ = os.Remove(w.m.messages.path(w.uid, name, attempt))
 		}
 	}
