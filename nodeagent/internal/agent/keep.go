@@ -1,11 +1,18 @@
 package agent
 
 import (
+	"context"
 	"fmt"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/client-go/tools/record"
+	criapi "k8s.io/cri-api/pkg/apis"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/ainode/ainode/nodeagent/internal/imagegc"
 	"github.com/ainode/ainode/nodeagent/internal/logrotation"
+	"github.com/ainode/ainode/nodeagent/internal/machine"
 	"github.com/ainode/ainode/nodeagent/internal/pods"
 )
 
@@ -19,4 +26,36 @@ func (t *tenant) newLogRotator(manager *pods.Manager) (*logrotation.Rotator, err
 		Runtime: t.runtime, Containers: manager.Containers, Clock: t.clock,
 		MaxSize: size.Value(), MaxFiles: t.cfg.ContainerLogMaxFiles,
 	})
+}
+
+// imagesAndUsers are both of the runtime's services, as imagegc sees them.
+type imagesAndUsers struct {
+	criapi.ImageManagerService
+	containers criapi.RuntimeService
+}
+
+func (r imagesAndUsers) ListContainers(ctx context.Context, filter *runtimeapi.ContainerFilter) ([]*runtimeapi.Container, error) {
+	return r.containers.ListContainers(ctx, filter)
+}
+
+// newImageCollector makes what removes unused images.
+func (t *tenant) newImageCollector(node func() *corev1.Node, recorder record.EventRecorder) *imagegc.Collector {
+	return imagegc.New(imagegc.Options{
+		Runtime: imagesAndUsers{t.runtime.Images, t.runtime.RuntimeService}, Disk: t.imageDisk, Recorder: recorder, Clock: t.clock,
+		Node: func() *corev1.ObjectReference { return nodeRef(node()) },
+	})
+}
+
+// imageDisk measures the disk that images and writable layers are on.
+func (t *tenant) imageDisk(ctx context.Context) (machine.Disk, error) {
+	folder, err := t.runtime.ImageFolder(ctx)
+	if err != nil {
+		return machine.Disk{}, err
+	}
+	return machine.DiskOf(folder)
+}
+
+// nodeRef is what events about the node refer to.
+func nodeRef(node *corev1.Node) *corev1.ObjectReference {
+	return &corev1.ObjectReference{Kind: "Node", APIVersion: "v1", Name: node.Name, UID: node.UID}
 }

@@ -92,6 +92,8 @@ func (t *tenant) Serve(ctx context.Context, target binding.Target, registered fu
 	if err != nil {
 		return err
 	}
+	collector := t.newImageCollector(node.Node, recorder)
+	node.Images = collector.Images
 	certificates, err := kubeletapi.NewCertificates(ctx, client, t.node, t.address, t.cfg.StateDir.ServingCertificates())
 	if err != nil {
 		return err
@@ -115,7 +117,7 @@ func (t *tenant) Serve(ctx context.Context, target binding.Target, registered fu
 	certificates.Start()
 	defer certificates.Stop()
 	registered()
-	return together(ctx, node.Run, manager.Run, logs.Run, func(ctx context.Context) error { return server.Serve(ctx, listener) })
+	return together(ctx, node.Run, manager.Run, logs.Run, collector.Run, func(ctx context.Context) error { return server.Serve(ctx, listener) })
 }
 
 // StopAll ends every pod of this machine.

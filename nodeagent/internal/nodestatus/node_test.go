@@ -125,3 +125,28 @@ func TestAnAdoptedNodeIsBroughtUpToDate(t *testing.T) {
 	require.Equal(t, "yes", n.Labels["kept"])
 	require.Equal(t, "10.0.0.7", n.Status.Addresses[0].Address)
 }
+
+func TestTheNodeShowsItsImages(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	client := fake.NewClientset()
+	r := registrar(client)
+	var images []corev1.ContainerImage
+	r.Images = func() []corev1.ContainerImage { return images }
+	require.NoError(t, r.Register(ctx))
+	shown := func() []corev1.ContainerImage {
+		n, err := client.CoreV1().Nodes().Get(ctx, "ai-1", metav1.GetOptions{})
+		require.NoError(t, err)
+		return n.Status.Images
+	}
+	require.Empty(t, shown())
+	images = []corev1.ContainerImage{{Names: []string{"a:1"}, SizeBytes: 7}}
+	require.NoError(t, r.sync(ctx))
+	require.Equal(t, images, shown())
+	images = nil // an agent that has just started does not know them
+	require.NoError(t, r.sync(ctx))
+	require.Len(t, shown(), 1)
+	images = []corev1.ContainerImage{}
+	require.NoError(t, r.sync(ctx))
+	require.Empty(t, shown())
+}
