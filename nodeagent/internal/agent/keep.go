@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -11,6 +12,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/ainode/ainode/nodeagent/internal/imagegc"
+	"github.com/ainode/ainode/nodeagent/internal/images"
 	"github.com/ainode/ainode/nodeagent/internal/logrotation"
 	"github.com/ainode/ainode/nodeagent/internal/machine"
 	"github.com/ainode/ainode/nodeagent/internal/pods"
@@ -39,10 +41,11 @@ func (r imagesAndUsers) ListContainers(ctx context.Context, filter *runtimeapi.C
 }
 
 // newImageCollector makes what removes unused images.
-func (t *tenant) newImageCollector(node func() *corev1.Node, recorder record.EventRecorder) *imagegc.Collector {
+func (t *tenant) newImageCollector(ctx context.Context, node func() *corev1.Node, puller *images.Puller, recorder record.EventRecorder) *imagegc.Collector {
 	return imagegc.New(imagegc.Options{
 		Runtime: imagesAndUsers{t.runtime.Images, t.runtime.RuntimeService}, Disk: t.imageDisk, Recorder: recorder, Clock: t.clock,
-		Node: func() *corev1.ObjectReference { return nodeRef(node()) },
+		Node:    func() *corev1.ObjectReference { return nodeRef(node()) },
+		Present: func(ids map[string]bool, since time.Time) { puller.Forget(ctx, ids, since) },
 	})
 }
 

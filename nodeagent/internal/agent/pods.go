@@ -20,8 +20,15 @@ import (
 	"github.com/ainode/ainode/nodeagent/internal/volumes"
 )
 
+// podRooms are the manager of this machine's pods, and what it works with.
+type podRooms struct {
+	*pods.Manager
+	volumes *volumes.Manager
+	images  *images.Puller
+}
+
 // newPods makes the manager of this machine's pods for one binding.
-func (t *tenant) newPods(client kubernetes.Interface, node func() *corev1.Node, epoch int64, recorder record.EventRecorder) (*pods.Manager, error) {
+func (t *tenant) newPods(client kubernetes.Interface, node func() *corev1.Node, epoch int64, recorder record.EventRecorder) (*podRooms, error) {
 	state := string(t.cfg.StateDir)
 	reader := objects.Reader{Client: client}
 	v, err := volumes.New(volumes.Options{
@@ -31,7 +38,7 @@ func (t *tenant) newPods(client kubernetes.Interface, node func() *corev1.Node, 
 	if err != nil {
 		return nil, err
 	}
-	puller, err := images.New(images.Options{Images: t.runtime.Images, Secrets: reader, Recorder: recorder, Clock: t.clock})
+	puller, err := images.New(images.Options{Images: t.runtime.Images, Secrets: reader, Recorder: recorder, Records: t.cfg.StateDir.Images(), Clock: t.clock})
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +58,7 @@ func (t *tenant) newPods(client kubernetes.Interface, node func() *corev1.Node, 
 	t.mu.Lock()
 	t.pods = manager
 	t.mu.Unlock()
-	return manager, nil
+	return &podRooms{Manager: manager, volumes: v, images: puller}, nil
 }
 
 // machineDNS reads what pods with dnsPolicy Default get.

@@ -92,7 +92,7 @@ func (t *tenant) Serve(ctx context.Context, target binding.Target, registered fu
 	if err != nil {
 		return err
 	}
-	collector := t.newImageCollector(node.Node, recorder)
+	collector := t.newImageCollector(ctx, node.Node, manager.images, recorder)
 	node.Images = collector.Images
 	certificates, err := kubeletapi.NewCertificates(ctx, client, t.node, t.address, t.cfg.StateDir.ServingCertificates())
 	if err != nil {
@@ -106,7 +106,7 @@ func (t *tenant) Serve(ctx context.Context, target binding.Target, registered fu
 	if err != nil {
 		return err
 	}
-	logs, err := t.newLogRotator(manager)
+	logs, err := t.newLogRotator(manager.Manager)
 	if err != nil {
 		return err
 	}
@@ -130,9 +130,11 @@ func (t *tenant) StopAll(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("make a client: %w", err)
 		}
-		if manager, err = t.newPods(nowhere, func() *corev1.Node { return &corev1.Node{} }, 0, &record.FakeRecorder{}); err != nil {
+		rooms, err := t.newPods(nowhere, func() *corev1.Node { return &corev1.Node{} }, 0, &record.FakeRecorder{})
+		if err != nil {
 			return err
 		}
+		manager = rooms.Manager
 	}
 	return manager.StopAll(ctx, stopGrace)
 }
