@@ -142,6 +142,8 @@ func (s *Story) StartAgent(ctx context.Context) error {
 	args := []string{"--name", agentName, machine, "--",
 		s.bin("ainode-agent"), "run", "--node-ip", m.Address,
 		"--container-runtime-endpoint", "unix://" + m.ContainerdSocket, "--cdi-dir", m.CDIDir,
+		// The disk is the host's, and how full that is must not decide what runs.
+		"--eviction-hard", "", "--image-gc-high-threshold", "100",
 	}
 	if !exists("/dev/nvidiactl") {
 		fmt.Fprintln(s.Out, "   no NVIDIA driver here: the cards of a DGX H200 are SIMULATED")

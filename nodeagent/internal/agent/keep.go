@@ -45,6 +45,8 @@ func (t *tenant) newImageCollector(ctx context.Context, node func() *corev1.Node
 	return imagegc.New(imagegc.Options{
 		Runtime: imagesAndUsers{t.runtime.Images, t.runtime.RuntimeService}, Disk: t.imageDisk, Recorder: recorder, Clock: t.clock,
 		Node:    func() *corev1.ObjectReference { return nodeRef(node()) },
+		High:    t.cfg.ImageGCHighThreshold,
+		Low:     t.cfg.ImageGCLowThreshold,
 		Present: func(ids map[string]bool, since time.Time) { puller.Forget(ctx, ids, since) },
 	})
 }

@@ -28,7 +28,7 @@ type podRooms struct {
 }
 
 // newPods makes the manager of this machine's pods for one binding.
-func (t *tenant) newPods(client kubernetes.Interface, node func() *corev1.Node, epoch int64, recorder record.EventRecorder) (*podRooms, error) {
+func (t *tenant) newPods(client kubernetes.Interface, node func() *corev1.Node, epoch int64, recorder record.EventRecorder, admit func(*corev1.Pod) (reason, message string)) (*podRooms, error) {
 	state := string(t.cfg.StateDir)
 	reader := objects.Reader{Client: client}
 	v, err := volumes.New(volumes.Options{
@@ -50,7 +50,7 @@ func (t *tenant) newPods(client kubernetes.Interface, node func() *corev1.Node, 
 		Client: client, NodeName: t.node, Node: node, HostIPs: func() []string { return []string{t.address} }, Epoch: epoch,
 		Runtime: t.runtime.RuntimeService, Images: puller, Volumes: v, Objects: reader, Cards: t.cards, Recorder: recorder, Clock: t.clock,
 		StateDir: t.cfg.StateDir.Pods(), PodDir: filepath.Join(state, "containers"), LogDir: t.cfg.LogDir,
-		CgroupParent: t.cfg.CgroupParent, DNS: dns, ReservedPorts: []int32{int32(t.cfg.Port)}, //nolint:gosec // a port
+		Admit: admit, CgroupParent: t.cfg.CgroupParent, DNS: dns, ReservedPorts: []int32{int32(t.cfg.Port)}, //nolint:gosec // a port
 	})
 	if err != nil {
 		return nil, err

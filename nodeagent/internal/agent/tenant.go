@@ -66,10 +66,16 @@ func (t *tenant) Serve(ctx context.Context, target binding.Target, registered fu
 	if err != nil {
 		return err
 	}
+	gauge, err := t.newGauge()
+	if err != nil {
+		return err
+	}
 	node := &nodestatus.Registrar{
 		Client: client, Heartbeat: clients.heartbeat, Facts: facts, Clock: t.clock,
 		Probe: func(ctx context.Context) nodestatus.Health {
-			return nodestatus.Probe(ctx, "/", string(t.cfg.StateDir), t.runtime)
+			h := nodestatus.Probe(ctx, t.runtime)
+			h.Pressures = gauge.Conditions(ctx)
+			return h
 		},
 	}
 	// Before the first registration of a binding nothing may be done in the node's
@@ -88,12 +94,13 @@ func (t *tenant) Serve(ctx context.Context, target binding.Target, registered fu
 	events.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: clients.events.CoreV1().Events("")})
 	defer events.Shutdown()
 	recorder := events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "kubelet", Host: t.node})
-	manager, err := t.newPods(client, node.Node, target.Epoch, recorder)
+	manager, err := t.newPods(client, node.Node, target.Epoch, recorder, gauge.Admit)
 	if err != nil {
 		return err
 	}
 	collector := t.newImageCollector(ctx, node.Node, manager.images, recorder)
 	node.Images = collector.Images
+	evictions := t.newEvictions(gauge, manager, t.newMeter(manager), collector, node.Node, recorder)
 	certificates, err := kubeletapi.NewCertificates(ctx, client, t.node, t.address, t.cfg.StateDir.ServingCertificates())
 	if err != nil {
 		return err
@@ -117,7 +124,7 @@ func (t *tenant) Serve(ctx context.Context, target binding.Target, registered fu
 	certificates.Start()
 	defer certificates.Stop()
 	registered()
-	return together(ctx, node.Run, manager.Run, logs.Run, collector.Run, func(ctx context.Context) error { return server.Serve(ctx, listener) })
+	return together(ctx, node.Run, manager.Run, logs.Run, collector.Run, evictions.Run, func(ctx context.Context) error { return server.Serve(ctx, listener) })
 }
 
 // StopAll ends every pod of this machine.
@@ -130,7 +137,7 @@ func (t *tenant) StopAll(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("make a client: %w", err)
 		}
-		rooms, err := t.newPods(nowhere, func() *corev1.Node { return &corev1.Node{} }, 0, &record.FakeRecorder{})
+		rooms, err := t.newPods(nowhere, func() *corev1.Node { return &corev1.Node{} }, 0, &record.FakeRecorder{}, nil)
 		if err != nil {
 			return err
 		}

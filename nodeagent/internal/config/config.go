@@ -13,6 +13,8 @@ import (
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"sigs.k8s.io/yaml"
+
+	"github.com/ainode/ainode/nodeagent/internal/eviction"
 )
 
 // APIVersion and Kind of a configuration file.
@@ -48,6 +50,13 @@ type Run struct {
 	// rotated, ContainerLogMaxFiles how many files of it are kept.
 	ContainerLogMaxSize  string `json:"containerLogMaxSize,omitempty"`
 	ContainerLogMaxFiles int    `json:"containerLogMaxFiles,omitempty"`
+	// Unused images are removed from ImageGCHighThreshold per cent of their disk on,
+	// until ImageGCLowThreshold is reached; 100 removes none.
+	ImageGCHighThreshold int `json:"imageGCHighThreshold,omitempty"`
+	ImageGCLowThreshold  int `json:"imageGCLowThreshold,omitempty"`
+	// EvictionHard is how much of memory, disk and process ids must stay free, as the
+	// kubelet's --eviction-hard has it; empty turns eviction off.
+	EvictionHard string `json:"evictionHard,omitempty"`
 	// CgroupParent is the cgroup that pods' cgroups are made in.
 	CgroupParent string `json:"cgroupParent,omitempty"`
 	// MaxPods is how many pods the node takes.
@@ -67,6 +76,9 @@ func Default() Run {
 		LogDir:                   "/var/log/pods",
 		ContainerLogMaxSize:      "10Mi", // the kubelet's
 		ContainerLogMaxFiles:     5,
+		ImageGCHighThreshold:     85, // the kubelet's
+		ImageGCLowThreshold:      80,
+		EvictionHard:             eviction.Default,
 		CgroupParent:             "/ainode",
 		MaxPods:                  110,
 	}
@@ -85,6 +97,9 @@ func (r *Run) Flags(flags *pflag.FlagSet) {
 	flags.StringVar(&r.LogDir, "log-dir", r.LogDir, "directory of the containers' logs")
 	flags.StringVar(&r.ContainerLogMaxSize, "container-log-max-size", r.ContainerLogMaxSize, "how large a container's log may grow before it is rotated")
 	flags.IntVar(&r.ContainerLogMaxFiles, "container-log-max-files", r.ContainerLogMaxFiles, "most files of a container's log, the current one included")
+	flags.IntVar(&r.ImageGCHighThreshold, "image-gc-high-threshold", r.ImageGCHighThreshold, "per cent of the disk from which on unused images are removed; 100: never")
+	flags.IntVar(&r.ImageGCLowThreshold, "image-gc-low-threshold", r.ImageGCLowThreshold, "per cent of the disk down to which unused images are removed")
+	flags.StringVar(&r.EvictionHard, "eviction-hard", r.EvictionHard, "what must stay free; pods are evicted for it")
 	flags.StringVar(&r.CgroupParent, "cgroup-parent", r.CgroupParent, "cgroup that the pods' cgroups are made in")
 	flags.IntVar(&r.MaxPods, "max-pods", r.MaxPods, "most pods this node takes")
 }
@@ -125,6 +140,10 @@ func (r *Run) Validate() error {
 		check(err == nil && !addr.IsUnspecified() && !addr.IsLoopback(), "--node-ip: %q is not an address that a cluster could reach", r.NodeIP)
 	}
 	check(r.Port > 0 && r.Port < 1<<16, "--port: %d is not a port", r.Port)
+	check(r.ImageGCLowThreshold >= 0 && r.ImageGCLowThreshold <= r.ImageGCHighThreshold && r.ImageGCHighThreshold <= 100,
+		"--image-gc-high-threshold: want 0 to 100, and no less than --image-gc-low-threshold, got %d and %d", r.ImageGCHighThreshold, r.ImageGCLowThreshold)
+	_, err := eviction.Parse(r.EvictionHard)
+	check(err == nil, "--eviction-hard: %v", err)
 	logSize, err := resource.ParseQuantity(r.ContainerLogMaxSize)
 	check(err == nil && logSize.Sign() > 0, "--container-log-max-size: %q is not an amount", r.ContainerLogMaxSize)
 	check(r.ContainerLogMaxFiles > 1, "--container-log-max-files: want at least 2, got %d", r.ContainerLogMaxFiles)

@@ -23,6 +23,8 @@ func TestValidateNamesTheFlag(t *testing.T) {
 		"--port":                       func(r *Run) { r.Port = 0 },
 		"--container-log-max-size":     func(r *Run) { r.ContainerLogMaxSize = "much" },
 		"--container-log-max-files":    func(r *Run) { r.ContainerLogMaxFiles = 1 },
+		"--eviction-hard":              func(r *Run) { r.EvictionHard = "memory<1" },
+		"--image-gc-high-threshold":    func(r *Run) { r.ImageGCHighThreshold = 70 },
 		"--max-pods":                   func(r *Run) { r.MaxPods = 0 },
 		"--simulate-gpus":              func(r *Run) { r.SimulateGPUs = "dgx1" },
 		"--simulate-cpu":               func(r *Run) { r.SimulateGPUs, r.SimulateCPU = "dgxh200", "-1" },

@@ -20,14 +20,9 @@ import (
 	"github.com/ainode/ainode/nodeagent/internal/machine"
 )
 
-// The kubelet's defaults: from highThreshold per cent of the disk on images are
-// removed until lowThreshold is reached, none that has been known for less than
-// minAge.
-const (
-	highThreshold = 85
-	lowThreshold  = 80
-	minAge        = 2 * time.Minute
-)
+// minAge is how long an image must have been known to be removed, the kubelet's
+// imageMinimumGCAge.
+const minAge = 2 * time.Minute
 
 // lookEvery is how often images and their users are listed, collectEvery how often
 // the disk is measured.
@@ -55,6 +50,9 @@ type Options struct {
 	Runtime Runtime
 	// Disk measures the file system that holds the images.
 	Disk func(ctx context.Context) (machine.Disk, error)
+	// From High per cent of the disk on images are removed until Low is reached; a
+	// High of 100 removes none.
+	High, Low int
 	// Present is told the ids of all images that are on the machine, and since when
 	// the list holds: of what came later it says nothing.
 	Present  func(ids map[string]bool, since time.Time)
@@ -146,10 +144,10 @@ func (c *Collector) Collect(ctx context.Context) error {
 		return err
 	}
 	used := 100 - int(min(disk.Available, disk.Capacity)*100/disk.Capacity)
-	if used < highThreshold {
+	if used < c.o.High || c.o.High >= 100 {
 		return nil
 	}
-	wanted := disk.Capacity*(100-lowThreshold)/100 - disk.Available
+	wanted := disk.Capacity*int64(100-c.o.Low)/100 - disk.Available
 	freed, err := c.free(ctx, wanted)
 	if err != nil {
 		return err

@@ -34,7 +34,7 @@ func newHost(images ...string) *host {
 		h.pull(id)
 	}
 	h.Collector = New(Options{
-		Runtime: h, Recorder: h.events, Clock: h.clock,
+		Runtime: h, Recorder: h.events, Clock: h.clock, High: 85, Low: 80,
 		Node: func() *corev1.ObjectReference { return &corev1.ObjectReference{Kind: "Node", Name: "ai-1"} },
 		Disk: func(context.Context) (machine.Disk, error) {
 			return machine.Disk{Capacity: 100, Available: 100 - h.others - 10*int64(len(h.images))}, nil
@@ -101,6 +101,8 @@ func TestBelowTheThresholdNothingGoes(t *testing.T) {
 	h.use(t)
 	h.use(t)
 	h.others = 64
+	require.NoError(t, h.Collect(t.Context()))
+	h.others, h.o.High = 80, 100 // turned off
 	require.NoError(t, h.Collect(t.Context()))
 	require.Empty(t, h.removed)
 }

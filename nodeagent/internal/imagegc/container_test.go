@@ -54,7 +54,7 @@ func TestARealRuntimeKeepsWhatIsInUse(t *testing.T) {
 	var present map[string]bool
 	clock := testclock.NewFakeClock(time.Now())
 	collector := New(Options{
-		Runtime: runtime{c.Runtime.RuntimeService, c.Runtime.Images}, Recorder: record.NewFakeRecorder(1), Clock: clock,
+		Runtime: runtime{c.Runtime.RuntimeService, c.Runtime.Images}, Recorder: record.NewFakeRecorder(1), Clock: clock, High: 85, Low: 80,
 		Node:    func() *corev1.ObjectReference { return &corev1.ObjectReference{Kind: "Node", Name: "ai-1"} },
 		Present: func(ids map[string]bool, _ time.Time) { present = ids },
 		// Too full, by six bytes.

@@ -71,6 +71,17 @@ func TestConditionsKeepTheirTransition(t *testing.T) {
 	require.False(t, sameBut(a, corev1.NodeStatus{Conditions: later}))
 }
 
+func TestPressuresAreToldInTheKubeletsWords(t *testing.T) {
+	t.Parallel()
+	told := map[corev1.NodeConditionType]string{}
+	for _, c := range conditions(Health{Pressures: []corev1.NodeConditionType{corev1.NodeDiskPressure}}, nil, start) {
+		told[c.Type] = string(c.Status) + " " + c.Reason + ": " + c.Message
+	}
+	require.Equal(t, "True KubeletHasDiskPressure: kubelet has disk pressure", told[corev1.NodeDiskPressure])
+	require.Equal(t, "False KubeletHasSufficientMemory: kubelet has sufficient memory available", told[corev1.NodeMemoryPressure])
+	require.Equal(t, "True KubeletReady: kubelet is posting ready status", told[corev1.NodeReady])
+}
+
 func registrar(client *fake.Clientset) *Registrar {
 	return &Registrar{
 		Client: client, Facts: testFacts(), Clock: testclock.NewFakeClock(start),

@@ -59,6 +59,8 @@ type machine struct {
 	stop    context.CancelFunc
 	done    chan error
 	watches atomic.Int32 // that have begun
+	admit   func(*corev1.Pod) (reason, message string)
+	cgroup  string // the pods' parent
 }
 
 type fakeCards []string
@@ -198,7 +200,7 @@ func (m *machine) startAway() {
 	m.manager, err = New(Options{
 		Client: m.client, NodeName: "ai-1", Node: m.node, HostIPs: func() []string { return []string{"127.0.0.1"} },
 		Epoch: m.epoch, Runtime: m.c.Runtime, Images: i, Volumes: v, Objects: reader, Cards: m.cards, Recorder: m.events,
-		StateDir: filepath.Join(m.root, "state"), LogDir: filepath.Join(m.root, "logs"), ReservedPorts: []int32{10250},
+		StateDir: filepath.Join(m.root, "state"), LogDir: filepath.Join(m.root, "logs"), ReservedPorts: []int32{10250}, Admit: m.admit, CgroupParent: m.cgroup,
 	})
 	require.NoError(m.t, err)
 	ctx, cancel := context.WithCancel(m.t.Context())

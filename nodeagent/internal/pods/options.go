@@ -90,6 +90,9 @@ type Options struct {
 	CgroupParent string
 	// DNS is what a pod with dnsPolicy Default gets: the machine's resolv.conf.
 	DNS *runtimeapi.DNSConfig
+	// Admit is asked of each new pod before all else; a reason refuses it. It must not
+	// block. Default: it refuses none.
+	Admit func(*corev1.Pod) (reason, message string)
 	// ReservedPorts of the machine that no pod may have, for example 10250.
 	ReservedPorts []int32
 }
@@ -123,6 +126,9 @@ func (o *Options) complete() error {
 	}
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
+	}
+	if o.Admit == nil {
+		o.Admit = func(*corev1.Pod) (string, string) { return "", "" }
 	}
 	if o.Cards == nil {
 		o.Cards = noCards{}

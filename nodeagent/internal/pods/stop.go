@@ -36,6 +36,9 @@ func (w *worker) grace(t *task) time.Duration {
 	if t.pod.DeletionTimestamp != nil && t.pod.DeletionGracePeriodSeconds != nil {
 		grace = time.Duration(*t.pod.DeletionGracePeriodSeconds) * time.Second
 	}
+	if w.verdict != nil && w.verdict.Grace != nil {
+		grace = min(grace, *w.verdict.Grace)
+	}
 	if t.deleting() || w.verdict != nil {
 		// The whole pod ends: one clock for all its containers, stage by stage.
 		if w.stopSince.IsZero() {
@@ -94,7 +97,10 @@ func (w *worker) release() {
 	w.m.gpus.release(w.uid)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.released = true
+	if !w.released {
+		w.released = true
+		close(w.freed)
+	}
 }
 
 // settle frees what a pod holds that has ended and stays in the API. Its dead

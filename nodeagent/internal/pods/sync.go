@@ -36,6 +36,9 @@ func (w *worker) sync(ctx context.Context) (result, error) {
 	t := &task{}
 	w.mu.Lock()
 	t.pod, t.absent, t.seen = w.pod, w.absent, w.interrupts
+	if w.verdict == nil && (t.pod == nil || !podstatus.Terminal(t.pod.Status.Phase)) {
+		w.verdict = w.ordered
+	}
 	w.mu.Unlock()
 
 	actual := &cri.Pod{UID: w.uid}

@@ -1,0 +1,68 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/tools/record"
+	stats "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
+
+	"github.com/ainode/ainode/nodeagent/internal/crispec"
+	"github.com/ainode/ainode/nodeagent/internal/eviction"
+	"github.com/ainode/ainode/nodeagent/internal/imagegc"
+	"github.com/ainode/ainode/nodeagent/internal/machine"
+	"github.com/ainode/ainode/nodeagent/internal/usage"
+)
+
+// newGauge makes what tells what the machine is short of.
+func (t *tenant) newGauge() (*eviction.Gauge, error) {
+	thresholds, err := eviction.Parse(t.cfg.EvictionHard)
+	if err != nil {
+		return nil, fmt.Errorf("read --eviction-hard: %w", err)
+	}
+	readings := eviction.Machine{Root: "/", NodeFs: string(t.cfg.StateDir), ImageFs: t.imageDisk}
+	return eviction.NewGauge(readings.Read, thresholds, t.clock), nil
+}
+
+// newMeter makes what measures the pods.
+func (t *tenant) newMeter(rooms *podRooms) *usage.Meter {
+	return usage.New(usage.Options{
+		Runtime: t.runtime, Pods: rooms.Pods, Volumes: rooms.volumes.OnDisk, Clock: t.clock,
+		LogDirectory: func(pod *corev1.Pod) string { return crispec.LogDirectory(t.cfg.LogDir, pod) },
+	})
+}
+
+// evictable are the pods as the eviction room sees them.
+type evictable struct {
+	*podRooms
+	meter *usage.Meter
+}
+
+func (e evictable) Usage(ctx context.Context, measure func(*corev1.Pod) bool) ([]stats.PodStats, error) {
+	return e.meter.WithDisk(ctx, measure)
+}
+
+// newEvictions makes what ends pods before the machine runs out of something.
+func (t *tenant) newEvictions(gauge *eviction.Gauge, rooms *podRooms, meter *usage.Meter, collector *imagegc.Collector, node func() *corev1.Node, recorder record.EventRecorder) *eviction.Manager {
+	return eviction.New(eviction.Options{
+		Gauge: gauge, Pods: evictable{rooms, meter}, OneDisk: t.oneDisk, Recorder: recorder, Clock: t.clock,
+		Node: func() *corev1.ObjectReference { return nodeRef(node()) },
+		Reclaim: func(ctx context.Context) error {
+			// Dead containers first: they keep images in use.
+			return errors.Join(rooms.RemoveDead(ctx), collector.RemoveUnused(ctx))
+		},
+	})
+}
+
+// oneDisk reports whether images and writable layers are on the disk with logs and
+// volumes; also if that can't be told.
+func (t *tenant) oneDisk(ctx context.Context) bool {
+	images, err := t.imageDisk(ctx)
+	if err != nil {
+		return true
+	}
+	own, err := machine.DiskOf(string(t.cfg.StateDir))
+	return err != nil || own.Device == images.Device
+}
