@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/godbus/dbus/v5"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/client-go/tools/record"
@@ -12,22 +13,46 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/ainode/ainode/nodeagent/internal/imagegc"
-	"github.com/ainode/ainode/nodeagent/internal/images"
 	"github.com/ainode/ainode/nodeagent/internal/logrotation"
 	"github.com/ainode/ainode/nodeagent/internal/machine"
-	"github.com/ainode/ainode/nodeagent/internal/pods"
+	"github.com/ainode/ainode/nodeagent/internal/nodestatus"
+	"github.com/ainode/ainode/nodeagent/internal/shutdown"
 )
 
-// newLogRotator makes what keeps the logs of the manager's containers short.
-func (t *tenant) newLogRotator(manager *pods.Manager) (*logrotation.Rotator, error) {
+// logindConfig is where systemd-logind reads more configuration from.
+const logindConfig = "/etc/systemd/logind.conf.d"
+
+// newShutdown makes what ends pods in time when the machine shuts down.
+func (t *tenant) newShutdown(node func() *corev1.Node) *shutdown.Manager {
+	return shutdown.New(shutdown.Options{
+		Dial:  func(ctx context.Context) (*dbus.Conn, error) { return dbus.ConnectSystemBus(dbus.WithContext(ctx)) },
+		Grace: t.cfg.ShutdownGracePeriod.Duration, Critical: t.cfg.ShutdownGracePeriodCriticalPods.Duration,
+		ConfigDir: logindConfig, Clock: t.clock,
+		Node: func() *corev1.ObjectReference { return nodeRef(node()) },
+	})
+}
+
+// keepers are what looks after the machine beside its pods: logs, images, and what
+// may run out. Each runs until its context ends.
+func (t *tenant) keepers(ctx context.Context, node *nodestatus.Registrar, p *pressure, rooms *podRooms, recorder record.EventRecorder) ([]func(context.Context) error, error) {
 	size, err := resource.ParseQuantity(t.cfg.ContainerLogMaxSize)
 	if err != nil {
 		return nil, fmt.Errorf("read the size of logs: %w", err)
 	}
-	return logrotation.New(logrotation.Options{
-		Runtime: t.runtime, Containers: manager.Containers, Clock: t.clock,
+	logs, err := logrotation.New(logrotation.Options{
+		Runtime: t.runtime, Containers: rooms.Containers, Clock: t.clock,
 		MaxSize: size.Value(), MaxFiles: t.cfg.ContainerLogMaxFiles,
 	})
+	if err != nil {
+		return nil, err
+	}
+	collector := t.newImageCollector(ctx, node.Node, rooms, recorder)
+	node.Images, node.Changed = collector.Images, p.down.Changed()
+	evictions := t.newEvictions(p.gauge, rooms, collector, node.Node, recorder)
+	return []func(context.Context) error{
+		logs.Run, collector.Run, evictions.Run,
+		func(ctx context.Context) error { return p.down.Run(ctx, rooms, recorder) },
+	}, nil
 }
 
 // imagesAndUsers are both of the runtime's services, as imagegc sees them.
@@ -41,13 +66,12 @@ func (r imagesAndUsers) ListContainers(ctx context.Context, filter *runtimeapi.C
 }
 
 // newImageCollector makes what removes unused images.
-func (t *tenant) newImageCollector(ctx context.Context, node func() *corev1.Node, puller *images.Puller, recorder record.EventRecorder) *imagegc.Collector {
+func (t *tenant) newImageCollector(ctx context.Context, node func() *corev1.Node, rooms *podRooms, recorder record.EventRecorder) *imagegc.Collector {
 	return imagegc.New(imagegc.Options{
 		Runtime: imagesAndUsers{t.runtime.Images, t.runtime.RuntimeService}, Disk: t.imageDisk, Recorder: recorder, Clock: t.clock,
+		High: t.cfg.ImageGCHighThreshold, Low: t.cfg.ImageGCLowThreshold,
 		Node:    func() *corev1.ObjectReference { return nodeRef(node()) },
-		High:    t.cfg.ImageGCHighThreshold,
-		Low:     t.cfg.ImageGCLowThreshold,
-		Present: func(ids map[string]bool, since time.Time) { puller.Forget(ctx, ids, since) },
+		Present: func(ids map[string]bool, since time.Time) { rooms.images.Forget(ctx, ids, since) },
 	})
 }
 

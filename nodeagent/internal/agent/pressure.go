@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,17 +14,40 @@ import (
 	"github.com/ainode/ainode/nodeagent/internal/eviction"
 	"github.com/ainode/ainode/nodeagent/internal/imagegc"
 	"github.com/ainode/ainode/nodeagent/internal/machine"
+	"github.com/ainode/ainode/nodeagent/internal/nodestatus"
+	"github.com/ainode/ainode/nodeagent/internal/shutdown"
 	"github.com/ainode/ainode/nodeagent/internal/usage"
 )
 
-// newGauge makes what tells what the machine is short of.
-func (t *tenant) newGauge() (*eviction.Gauge, error) {
+// pressure is what keeps the node from taking pods although it runs.
+type pressure struct {
+	gauge *eviction.Gauge
+	down  *shutdown.Manager
+}
+
+func (t *tenant) newPressure(node func() *corev1.Node) (*pressure, error) {
 	thresholds, err := eviction.Parse(t.cfg.EvictionHard)
 	if err != nil {
 		return nil, fmt.Errorf("read --eviction-hard: %w", err)
 	}
 	readings := eviction.Machine{Root: "/", NodeFs: string(t.cfg.StateDir), ImageFs: t.imageDisk}
-	return eviction.NewGauge(readings.Read, thresholds, t.clock), nil
+	return &pressure{gauge: eviction.NewGauge(readings.Read, thresholds, t.clock), down: t.newShutdown(node)}, nil
+}
+
+// admit refuses a new pod with a reason, or lets it in with none.
+func (p *pressure) admit(pod *corev1.Pod) (reason, message string) {
+	if reason, message = p.gauge.Admit(pod); reason == "" {
+		reason, message = p.down.Admit(pod)
+	}
+	return reason, message
+}
+
+// health is what is wrong with the machine.
+func (t *tenant) health(ctx context.Context, p *pressure) nodestatus.Health {
+	h := nodestatus.Probe(ctx, t.runtime)
+	h.Pressures = p.gauge.Conditions(ctx)
+	h.NotReady = cmp.Or(p.down.NotReady(), h.NotReady)
+	return h
 }
 
 // newMeter makes what measures the pods.
@@ -45,9 +69,9 @@ func (e evictable) Usage(ctx context.Context, measure func(*corev1.Pod) bool) ([
 }
 
 // newEvictions makes what ends pods before the machine runs out of something.
-func (t *tenant) newEvictions(gauge *eviction.Gauge, rooms *podRooms, meter *usage.Meter, collector *imagegc.Collector, node func() *corev1.Node, recorder record.EventRecorder) *eviction.Manager {
+func (t *tenant) newEvictions(gauge *eviction.Gauge, rooms *podRooms, collector *imagegc.Collector, node func() *corev1.Node, recorder record.EventRecorder) *eviction.Manager {
 	return eviction.New(eviction.Options{
-		Gauge: gauge, Pods: evictable{rooms, meter}, OneDisk: t.oneDisk, Recorder: recorder, Clock: t.clock,
+		Gauge: gauge, Pods: evictable{rooms, t.newMeter(rooms)}, OneDisk: t.oneDisk, Recorder: recorder, Clock: t.clock,
 		Node: func() *corev1.ObjectReference { return nodeRef(node()) },
 		Reclaim: func(ctx context.Context) error {
 			// Dead containers first: they keep images in use.

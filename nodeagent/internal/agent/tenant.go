@@ -66,18 +66,12 @@ func (t *tenant) Serve(ctx context.Context, target binding.Target, registered fu
 	if err != nil {
 		return err
 	}
-	gauge, err := t.newGauge()
+	node := &nodestatus.Registrar{Client: client, Heartbeat: clients.heartbeat, Facts: facts, Clock: t.clock}
+	pressure, err := t.newPressure(node.Node)
 	if err != nil {
 		return err
 	}
-	node := &nodestatus.Registrar{
-		Client: client, Heartbeat: clients.heartbeat, Facts: facts, Clock: t.clock,
-		Probe: func(ctx context.Context) nodestatus.Health {
-			h := nodestatus.Probe(ctx, t.runtime)
-			h.Pressures = gauge.Conditions(ctx)
-			return h
-		},
-	}
+	node.Probe = func(ctx context.Context) nodestatus.Health { return t.health(ctx, pressure) }
 	// Before the first registration of a binding nothing may be done in the node's
 	// name: it could be somebody else's. After it, pods come first: they are looked
 	// after though the target does not answer.
@@ -94,13 +88,14 @@ func (t *tenant) Serve(ctx context.Context, target binding.Target, registered fu
 	events.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: clients.events.CoreV1().Events("")})
 	defer events.Shutdown()
 	recorder := events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "kubelet", Host: t.node})
-	manager, err := t.newPods(client, node.Node, target.Epoch, recorder, gauge.Admit)
+	manager, err := t.newPods(client, node.Node, target.Epoch, recorder, pressure.admit)
 	if err != nil {
 		return err
 	}
-	collector := t.newImageCollector(ctx, node.Node, manager.images, recorder)
-	node.Images = collector.Images
-	evictions := t.newEvictions(gauge, manager, t.newMeter(manager), collector, node.Node, recorder)
+	keepers, err := t.keepers(ctx, node, pressure, manager, recorder)
+	if err != nil {
+		return err
+	}
 	certificates, err := kubeletapi.NewCertificates(ctx, client, t.node, t.address, t.cfg.StateDir.ServingCertificates())
 	if err != nil {
 		return err
@@ -113,10 +108,6 @@ func (t *tenant) Serve(ctx context.Context, target binding.Target, registered fu
 	if err != nil {
 		return err
 	}
-	logs, err := t.newLogRotator(manager.Manager)
-	if err != nil {
-		return err
-	}
 	listener, err := server.Listen(ctx)
 	if err != nil {
 		return err
@@ -124,7 +115,8 @@ func (t *tenant) Serve(ctx context.Context, target binding.Target, registered fu
 	certificates.Start()
 	defer certificates.Stop()
 	registered()
-	return together(ctx, node.Run, manager.Run, logs.Run, collector.Run, evictions.Run, func(ctx context.Context) error { return server.Serve(ctx, listener) })
+	return together(ctx, append(keepers, node.Run, manager.Run,
+		func(ctx context.Context) error { return server.Serve(ctx, listener) })...)
 }
 
 // StopAll ends every pod of this machine.

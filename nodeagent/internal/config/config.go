@@ -9,9 +9,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
 	"github.com/ainode/ainode/nodeagent/internal/eviction"
@@ -57,6 +59,11 @@ type Run struct {
 	// EvictionHard is how much of memory, disk and process ids must stay free, as the
 	// kubelet's --eviction-hard has it; empty turns eviction off.
 	EvictionHard string `json:"evictionHard,omitempty"`
+	// ShutdownGracePeriod is how long a shutdown of the machine may wait for pods, and
+	// ShutdownGracePeriodCriticalPods what of that is kept for critical ones; 0 turns
+	// waiting off.
+	ShutdownGracePeriod             metav1.Duration `json:"shutdownGracePeriod,omitempty"`
+	ShutdownGracePeriodCriticalPods metav1.Duration `json:"shutdownGracePeriodCriticalPods,omitempty"`
 	// CgroupParent is the cgroup that pods' cgroups are made in.
 	CgroupParent string `json:"cgroupParent,omitempty"`
 	// MaxPods is how many pods the node takes.
@@ -80,7 +87,11 @@ func Default() Run {
 		ImageGCLowThreshold:      80,
 		EvictionHard:             eviction.Default,
 		CgroupParent:             "/ainode",
-		MaxPods:                  110,
+
+		ShutdownGracePeriod:             metav1.Duration{Duration: 30 * time.Second},
+		ShutdownGracePeriodCriticalPods: metav1.Duration{Duration: 10 * time.Second},
+
+		MaxPods: 110,
 	}
 }
 
@@ -100,6 +111,8 @@ func (r *Run) Flags(flags *pflag.FlagSet) {
 	flags.IntVar(&r.ImageGCHighThreshold, "image-gc-high-threshold", r.ImageGCHighThreshold, "per cent of the disk from which on unused images are removed; 100: never")
 	flags.IntVar(&r.ImageGCLowThreshold, "image-gc-low-threshold", r.ImageGCLowThreshold, "per cent of the disk down to which unused images are removed")
 	flags.StringVar(&r.EvictionHard, "eviction-hard", r.EvictionHard, "what must stay free; pods are evicted for it")
+	flags.DurationVar(&r.ShutdownGracePeriod.Duration, "shutdown-grace-period", r.ShutdownGracePeriod.Duration, "how long a shutdown of the machine may wait for pods; 0: not at all")
+	flags.DurationVar(&r.ShutdownGracePeriodCriticalPods.Duration, "shutdown-grace-period-critical-pods", r.ShutdownGracePeriodCriticalPods.Duration, "what of that is kept for critical pods, which end last")
 	flags.StringVar(&r.CgroupParent, "cgroup-parent", r.CgroupParent, "cgroup that the pods' cgroups are made in")
 	flags.IntVar(&r.MaxPods, "max-pods", r.MaxPods, "most pods this node takes")
 }
@@ -147,6 +160,9 @@ func (r *Run) Validate() error {
 	logSize, err := resource.ParseQuantity(r.ContainerLogMaxSize)
 	check(err == nil && logSize.Sign() > 0, "--container-log-max-size: %q is not an amount", r.ContainerLogMaxSize)
 	check(r.ContainerLogMaxFiles > 1, "--container-log-max-files: want at least 2, got %d", r.ContainerLogMaxFiles)
+	check(r.ShutdownGracePeriodCriticalPods.Duration >= 0 && r.ShutdownGracePeriodCriticalPods.Duration <= r.ShutdownGracePeriod.Duration,
+		"--shutdown-grace-period-critical-pods: want no more than --shutdown-grace-period, got %v and %v",
+		r.ShutdownGracePeriodCriticalPods.Duration, r.ShutdownGracePeriod.Duration)
 	check(r.MaxPods > 0, "--max-pods: want at least 1, got %d", r.MaxPods)
 	check(r.SimulateGPUs == "" || slices.Contains(Simulations, r.SimulateGPUs),
 		"--simulate-gpus: %q can't be simulated; choose one of %s", r.SimulateGPUs, strings.Join(Simulations, ", "))

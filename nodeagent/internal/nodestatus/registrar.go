@@ -50,7 +50,9 @@ type Registrar struct {
 	// Images are those on the machine, as a Node's status shows them; nil while they
 	// are not known. May be nil.
 	Images func() []corev1.ContainerImage
-	Clock  clock.Clock
+	// Changed has a value when the machine is to be looked at at once. May be nil.
+	Changed <-chan struct{}
+	Clock   clock.Clock
 
 	current atomic.Pointer[corev1.Node]
 	wrote   time.Time
@@ -178,6 +180,8 @@ func (r *Registrar) Run(ctx context.Context) error {
 			// Deleted by somebody while the record says bound: the record is the truth.
 			klog.FromContext(ctx).Info("The Node was deleted, registering it again", "node", r.Facts.Name)
 			err = r.Register(ctx)
+		case <-r.Changed:
+			err = r.sync(ctx)
 		case <-timer.C():
 			err = r.sync(ctx)
 		}

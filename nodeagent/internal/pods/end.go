@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -36,17 +38,28 @@ func (m *Manager) End(uid types.UID, verdict podstatus.Verdict) <-chan struct{} 
 	if w, ok := m.workers[uid]; ok {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		if !w.released {
-			if w.ordered == nil {
-				w.ordered = &verdict
-				w.poke(true)
-			}
-			return w.freed
+		if w.ordered == nil && !w.released {
+			w.ordered = &verdict
+			w.poke(true)
 		}
+		return w.over
 	}
 	over := make(chan struct{})
 	close(over)
 	return over
+}
+
+// Flush waits until the API knows the newest status of every pod, or ctx ends.
+func (m *Manager) Flush(ctx context.Context) error {
+	m.mu.Lock()
+	workers := slices.Collect(maps.Values(m.workers))
+	m.mu.Unlock()
+	for _, w := range workers {
+		if err := w.writer.flush(ctx); err != nil {
+			return fmt.Errorf("wait until the API knows the newest status of the pods: %w", err)
+		}
+	}
+	return nil
 }
 
 // RemoveDead removes the containers of pods that have ended, and with them their

@@ -97,9 +97,15 @@ func (w *worker) release() {
 	w.m.gpus.release(w.uid)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.released {
-		w.released = true
-		close(w.freed)
+	w.released = true
+}
+
+// isOver tells those who wait for the pod's end.
+func (w *worker) isOver() {
+	select {
+	case <-w.over:
+	default:
+		close(w.over)
 	}
 }
 
@@ -120,9 +126,11 @@ func (w *worker) settle(ctx context.Context, t *task) error {
 		w.settled = true
 	}
 	if podstatus.Terminal(t.pod.Status.Phase) && w.verdict == nil && len(t.actual.Containers) == 0 {
+		w.isOver()
 		return nil // the API knows all that there is to know
 	}
 	w.publish(t, true)
+	w.isOver()
 	return nil
 }
 
@@ -175,6 +183,7 @@ func (w *worker) takeAway(ctx context.Context, t *task) (result, error) {
 			return result{}, err
 		}
 	}
+	w.isOver()
 	return result{gone: true}, w.clean(ctx, t)
 }
 
