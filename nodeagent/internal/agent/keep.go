@@ -17,6 +17,7 @@ import (
 	"github.com/ainode/ainode/nodeagent/internal/machine"
 	"github.com/ainode/ainode/nodeagent/internal/nodestatus"
 	"github.com/ainode/ainode/nodeagent/internal/shutdown"
+	"github.com/ainode/ainode/nodeagent/internal/usage"
 )
 
 // logindConfig is where systemd-logind reads more configuration from.
@@ -34,7 +35,7 @@ func (t *tenant) newShutdown(node func() *corev1.Node) *shutdown.Manager {
 
 // keepers are what looks after the machine beside its pods: logs, images, and what
 // may run out. Each runs until its context ends.
-func (t *tenant) keepers(ctx context.Context, node *nodestatus.Registrar, p *pressure, rooms *podRooms, recorder record.EventRecorder) ([]func(context.Context) error, error) {
+func (t *tenant) keepers(ctx context.Context, node *nodestatus.Registrar, p *pressure, rooms *podRooms, meter *usage.Meter, recorder record.EventRecorder) ([]func(context.Context) error, error) {
 	size, err := resource.ParseQuantity(t.cfg.ContainerLogMaxSize)
 	if err != nil {
 		return nil, fmt.Errorf("read the size of logs: %w", err)
@@ -48,7 +49,7 @@ func (t *tenant) keepers(ctx context.Context, node *nodestatus.Registrar, p *pre
 	}
 	collector := t.newImageCollector(ctx, node.Node, rooms, recorder)
 	node.Images, node.Changed = collector.Images, p.down.Changed()
-	evictions := t.newEvictions(p.gauge, rooms, collector, node.Node, recorder)
+	evictions := t.newEvictions(p.gauge, rooms, meter, collector, node.Node, recorder)
 	return []func(context.Context) error{
 		logs.Run, collector.Run, evictions.Run,
 		func(ctx context.Context) error { return p.down.Run(ctx, rooms, recorder) },

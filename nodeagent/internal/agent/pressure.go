@@ -50,10 +50,13 @@ func (t *tenant) health(ctx context.Context, p *pressure) nodestatus.Health {
 	return h
 }
 
-// newMeter makes what measures the pods.
+// newMeter makes what measures the node and its pods.
 func (t *tenant) newMeter(rooms *podRooms) *usage.Meter {
 	return usage.New(usage.Options{
-		Runtime: t.runtime, Pods: rooms.Pods, Volumes: rooms.volumes.OnDisk, Clock: t.clock,
+		Runtime: t.runtime, Pods: rooms.Pods, Containers: rooms.Containers, Volumes: rooms.volumes.OnDisk, Clock: t.clock,
+		Node: usage.Node{
+			Name: t.node, Root: "/", Folder: string(t.cfg.StateDir), ImageDisk: t.imageDisk, Cgroup: t.cfg.CgroupParent,
+		},
 		LogDirectory: func(pod *corev1.Pod) string { return crispec.LogDirectory(t.cfg.LogDir, pod) },
 	})
 }
@@ -69,9 +72,9 @@ func (e evictable) Usage(ctx context.Context, measure func(*corev1.Pod) bool) ([
 }
 
 // newEvictions makes what ends pods before the machine runs out of something.
-func (t *tenant) newEvictions(gauge *eviction.Gauge, rooms *podRooms, collector *imagegc.Collector, node func() *corev1.Node, recorder record.EventRecorder) *eviction.Manager {
+func (t *tenant) newEvictions(gauge *eviction.Gauge, rooms *podRooms, meter *usage.Meter, collector *imagegc.Collector, node func() *corev1.Node, recorder record.EventRecorder) *eviction.Manager {
 	return eviction.New(eviction.Options{
-		Gauge: gauge, Pods: evictable{rooms, t.newMeter(rooms)}, OneDisk: t.oneDisk, Recorder: recorder, Clock: t.clock,
+		Gauge: gauge, Pods: evictable{rooms, meter}, OneDisk: t.oneDisk, Recorder: recorder, Clock: t.clock,
 		Node: func() *corev1.ObjectReference { return nodeRef(node()) },
 		Reclaim: func(ctx context.Context) error {
 			// Dead containers first: they keep images in use.

@@ -92,7 +92,8 @@ func (t *tenant) Serve(ctx context.Context, target binding.Target, registered fu
 	if err != nil {
 		return err
 	}
-	keepers, err := t.keepers(ctx, node, pressure, manager, recorder)
+	meter := t.newMeter(manager)
+	keepers, err := t.keepers(ctx, node, pressure, manager, meter, recorder)
 	if err != nil {
 		return err
 	}
@@ -102,7 +103,7 @@ func (t *tenant) Serve(ctx context.Context, target binding.Target, registered fu
 	}
 	server, err := kubeletapi.New(kubeletapi.Options{
 		Node: t.node, Address: net.JoinHostPort(t.address, strconv.Itoa(t.cfg.Port)), Client: clients.reviews, ClientCA: target.ClientCA,
-		Certificate: certificates.Current, Pods: manager, Runtime: t.runtime.RuntimeService, Images: t.runtime.Images,
+		Certificate: certificates.Current, Pods: manager, Usage: meter, Runtime: t.runtime.RuntimeService, Images: t.runtime.Images,
 		Probes: probes.Metrics(), Clock: t.clock,
 	})
 	if err != nil {

@@ -1,5 +1,6 @@
-// Package cgroup takes away the cgroups of pods. A container's own goes with it,
-// but the one around it, the pod's, is made by the runtime and removed by nobody.
+// Package cgroup takes away the cgroups of pods, and reads what is used in one. A
+// container's own goes with it, but the one around it, the pod's, is made by the
+// runtime and removed by nobody.
 package cgroup
 
 import (

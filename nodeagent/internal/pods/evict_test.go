@@ -43,7 +43,7 @@ func newEvicted(t *testing.T) *evicted {
 	v, err := volumes.New(volumes.Options{Root: filepath.Join(m.root, "volumes"), Objects: objects.Reader{Client: m.client}, Mounter: mount.New("")})
 	require.NoError(t, err)
 	return &evicted{machine: m, meter: usage.New(usage.Options{
-		Runtime: m.c.Runtime, Pods: m.manager.Pods, LogDirectory: m.manager.logDirectory, Volumes: v.OnDisk, Clock: clock.RealClock{},
+		Runtime: m.c.Runtime, Pods: m.manager.Pods, Containers: m.manager.Containers, LogDirectory: m.manager.logDirectory, Volumes: v.OnDisk, Clock: clock.RealClock{},
 	})}
 }
 
@@ -149,7 +149,7 @@ func TestEvictionForAFullVolume(t *testing.T) {
 	require.Eventually(t, func() bool {
 		total := uint64(0)
 		fresh := usage.New(usage.Options{ // each look walks anew
-			Runtime: e.c.Runtime, Pods: e.manager.Pods, LogDirectory: e.manager.logDirectory, Clock: clock.RealClock{},
+			Runtime: e.c.Runtime, Pods: e.manager.Pods, Containers: e.manager.Containers, LogDirectory: e.manager.logDirectory, Clock: clock.RealClock{},
 			Volumes: func(p *corev1.Pod) map[string]string {
 				return map[string]string{"scratch": filepath.Join(e.root, "volumes", string(p.UID), "volumes", "scratch")}
 			},

@@ -30,13 +30,17 @@ type Runtime interface {
 // Options of a Meter; all are required.
 type Options struct {
 	Runtime Runtime
-	// Pods are the pods of this node.
-	Pods func() []*corev1.Pod
+	// Pods are the pods of this node, Containers its containers, of one name the newest
+	// first.
+	Pods       func() []*corev1.Pod
+	Containers func() []*runtimeapi.ContainerStatus
 	// LogDirectory holds the pod's logs, a folder of each container's name.
 	LogDirectory func(*corev1.Pod) string
 	// Volumes are the folders of the pod's volumes that take up disk, by volume name.
 	Volumes func(*corev1.Pod) map[string]string
-	Clock   clock.PassiveClock
+	// Node is what the node as a whole is measured by.
+	Node  Node
+	Clock clock.PassiveClock
 }
 
 // Meter measures. It is safe for concurrent use.
@@ -66,10 +70,16 @@ func (m *Meter) Pods(ctx context.Context) ([]stats.PodStats, error) {
 			return nil, err
 		}
 	}
+	running := map[string]metav1.Time{}
+	for _, c := range m.o.Containers() {
+		if c.State == runtimeapi.ContainerState_CONTAINER_RUNNING {
+			running[c.Id] = at(c.StartedAt)
+		}
+	}
 	all := []stats.PodStats{}
 	for _, sandbox := range sandboxes {
 		if meta := sandbox.GetAttributes().GetMetadata(); ours(meta) && sandbox.GetLinux() != nil {
-			all = append(all, podStats(sandbox, started[meta.GetUid()]))
+			all = append(all, podStats(sandbox, started[meta.GetUid()], running))
 		}
 	}
 	return all, nil
@@ -121,7 +131,9 @@ func (m *Meter) WithDisk(ctx context.Context, which func(*corev1.Pod) bool) ([]s
 	return all, nil
 }
 
-func podStats(sandbox *runtimeapi.PodSandboxStats, started metav1.Time) stats.PodStats {
+// podStats are a sandbox's figures; running says since when containers run, by id. One
+// that does not run is left out, as on a kubelet: of one name there is one.
+func podStats(sandbox *runtimeapi.PodSandboxStats, started metav1.Time, running map[string]metav1.Time) stats.PodStats {
 	meta, linux := sandbox.GetAttributes().GetMetadata(), sandbox.GetLinux()
 	pod := stats.PodStats{
 		PodRef:    stats.PodReference{Name: meta.GetName(), Namespace: meta.GetNamespace(), UID: meta.GetUid()},
@@ -136,8 +148,12 @@ func podStats(sandbox *runtimeapi.PodSandboxStats, started metav1.Time) stats.Po
 		pod.Network = networkStats(n)
 	}
 	for _, c := range linux.GetContainers() {
+		since, runs := running[c.GetAttributes().GetId()]
+		if !runs {
+			continue
+		}
 		pod.Containers = append(pod.Containers, stats.ContainerStats{
-			Name: c.GetAttributes().GetMetadata().GetName(), StartTime: started,
+			Name: c.GetAttributes().GetMetadata().GetName(), StartTime: since,
 			CPU: cpuStats(c.GetCpu()), Memory: memoryStats(c.GetMemory()), Rootfs: layerStats(c.GetWritableLayer()),
 		})
 	}

@@ -35,6 +35,14 @@ func newNode(t *testing.T, names ...string) *node {
 	}
 	n.Meter = New(Options{
 		Runtime: n, Clock: n.clock, Pods: func() []*corev1.Pod { return n.pods },
+		Containers: func() []*runtimeapi.ContainerStatus {
+			running := runtimeapi.ContainerState_CONTAINER_RUNNING
+			return []*runtimeapi.ContainerStatus{
+				{Id: "main-of-a", State: running, StartedAt: start.Add(time.Hour).UnixNano()},
+				{Id: "main-of-b", State: running, StartedAt: start.UnixNano()},
+				{Id: "before-of-a", State: runtimeapi.ContainerState_CONTAINER_EXITED},
+			}
+		},
 		LogDirectory: func(p *corev1.Pod) string { return filepath.Join(n.root, "logs", p.Name) },
 		Volumes: func(p *corev1.Pod) map[string]string {
 			return map[string]string{"scratch": filepath.Join(n.root, "volumes", p.Name)}
@@ -72,14 +80,18 @@ func (n *node) PodSandboxStats(_ context.Context, name string) (*runtimeapi.PodS
 	return &runtimeapi.PodSandboxStats{
 		Attributes: &runtimeapi.PodSandboxAttributes{Metadata: &runtimeapi.PodSandboxMetadata{Namespace: "ns", Name: name, Uid: name}},
 		Linux: &runtimeapi.LinuxPodSandboxStats{
-			Memory:  &runtimeapi.MemoryUsage{WorkingSetBytes: &runtimeapi.UInt64Value{Value: 7}},
-			Process: &runtimeapi.ProcessUsage{ProcessCount: &runtimeapi.UInt64Value{Value: 3}},
-			Containers: []*runtimeapi.ContainerStats{{
-				Attributes:    &runtimeapi.ContainerAttributes{Metadata: &runtimeapi.ContainerMetadata{Name: "main"}},
-				WritableLayer: &runtimeapi.FilesystemUsage{UsedBytes: &runtimeapi.UInt64Value{Value: 1 << 20}, InodesUsed: &runtimeapi.UInt64Value{Value: 2}},
-			}},
+			Memory:     &runtimeapi.MemoryUsage{WorkingSetBytes: &runtimeapi.UInt64Value{Value: 7}},
+			Process:    &runtimeapi.ProcessUsage{ProcessCount: &runtimeapi.UInt64Value{Value: 3}},
+			Containers: []*runtimeapi.ContainerStats{container("before-of-" + name), container("main-of-" + name)},
 		},
 	}, nil
+}
+
+func container(id string) *runtimeapi.ContainerStats {
+	return &runtimeapi.ContainerStats{
+		Attributes:    &runtimeapi.ContainerAttributes{Id: id, Metadata: &runtimeapi.ContainerMetadata{Name: "main"}},
+		WritableLayer: &runtimeapi.FilesystemUsage{UsedBytes: &runtimeapi.UInt64Value{Value: 1 << 20}, InodesUsed: &runtimeapi.UInt64Value{Value: 2}},
+	}
 }
 
 // write makes a file of so many KiB.
@@ -109,6 +121,8 @@ func TestDiskIsMeasuredWhereAskedFor(t *testing.T) {
 	require.EqualValues(t, 3, *b.ProcessStats.ProcessCount)
 	require.Nil(t, b.EphemeralStorage)
 	require.Nil(t, b.Containers[0].Logs)
+	require.Len(t, a.Containers, 1, "the one before has ended")
+	require.True(t, start.Add(time.Hour).Equal(a.Containers[0].StartTime.Time), "its own start, not the pod's")
 
 	within := func(kib uint64, bytes *uint64) {
 		t.Helper()
