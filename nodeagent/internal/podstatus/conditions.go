@@ -21,7 +21,7 @@ func conditions(in *Input, old, status *corev1.PodStatus, now metav1.Time) []cor
 	var all []corev1.PodCondition
 	disruption := in.Verdict != nil && in.Verdict.Disruption
 	for _, c := range in.Pod.Status.Conditions {
-		if !slices.Contains(owned, c.Type) && !(disruption && c.Type == corev1.DisruptionTarget) {
+		if !slices.Contains(owned, c.Type) && (!disruption || c.Type != corev1.DisruptionTarget) {
 			all = append(all, c)
 		}
 	}
