@@ -1,6 +1,7 @@
 package contract_test
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -19,4 +20,28 @@ func TestUnreachableSecondsOfTheAPIServer(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, v.Findings, changes, "%d s", seconds)
 	}
+}
+
+// Tokens stay where the profile agent is told so, and nowhere else; a mode that is set
+// for the row wins.
+func TestNamespacesThatKeepTheirTokens(t *testing.T) {
+	t.Parallel()
+	const spec = `{"metadata":{"namespace":%q},"spec":{"nodeName":"ai-a","dnsPolicy":"Default","tolerations":[{"operator":"Exists"}],
+		"volumes":[{"name":"t","projected":{"sources":[{"serviceAccountToken":{"path":"t"}}]}}]}}`
+	named := contract.Policy{Profile: contract.ProfileAgent, TokenNamespaces: []string{"a"}}
+	denied := named
+	denied.Overrides = map[contract.Feature]contract.Action{"service-account-token": contract.Deny}
+	for _, c := range []struct {
+		policy    contract.Policy
+		namespace string
+		findings  int
+	}{{named, "a", 0}, {named, "b", 1}, {denied, "a", 1}, {contract.Policy{Profile: contract.ProfileAgent}, "a", 1}} {
+		require.NoError(t, c.policy.Validate())
+		pod, err := contract.Decode([]byte(fmt.Sprintf(spec, c.namespace)))
+		require.NoError(t, err)
+		v, err := contract.Request{Pod: pod, Policy: c.policy}.Evaluate()
+		require.NoError(t, err)
+		require.Len(t, v.Findings, c.findings, "%v", c)
+	}
+	require.ErrorContains(t, contract.Policy{TokenNamespaces: []string{"a"}}.Validate(), `only in the profile "agent"`)
 }

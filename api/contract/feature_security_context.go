@@ -87,7 +87,11 @@ func (r *review) lowerSecurity(s *Security, field, path string) {
 		}
 	}
 	raises(s.Privileged, "privileged", "a privileged container would own the machine")
-	raises(len(s.Sysctls) > 0, "sysctls", "the machine's kernel settings are shared")
+	for i, sysctl := range s.Sysctls {
+		_, safe := SafeSysctl(sysctl.Name)
+		raises(!safe, fmt.Sprintf("sysctls[%d]", i), fmt.Sprintf("the kernel setting %s is the machine's", cut(sysctl.Name, 40)),
+			removeAt(path+"/sysctls", i, len(s.Sysctls)))
+	}
 	raises(s.ProcMount != "" && s.ProcMount != "Default", "procMount", "an unmasked /proc reaches the machine")
 	// Not seccomp: unconfined is what a container without a profile is here.
 	raises(s.AppArmorProfile.unconfined(), "appArmorProfile", "an unconfined container reaches the machine")

@@ -7,12 +7,16 @@ const rootCA = "kube-root-ca.crt"
 
 // serviceAccountToken, contract §6: the automount volume goes with all its mounts,
 // of a user's projected volume only the token, and a Secret volume where it is
-// mounted at the service-account path, never by its name.
+// mounted at the service-account path, never by its name. In the profile agent,
+// namespaces can be named whose pods keep all of it.
 //
 // automountServiceAccountToken: false goes along with every mount at that path
 // that goes, or the ServiceAccount admission, which runs again, puts one back.
 func serviceAccountToken(r *review) {
 	const noToken = "pods on AI nodes get no service-account token"
+	if r.override == "" && r.Policy.keepsTokens(r.pod.Metadata.Namespace) {
+		return
+	}
 	touched := false
 	for i := range r.pod.Spec.Volumes {
 		v := &r.pod.Spec.Volumes[i]

@@ -254,9 +254,13 @@ type securityFields struct {
 	ProcMount                string       `json:"procMount"`
 	SeccompProfile           *profileType `json:"seccompProfile"`
 	AppArmorProfile          *profileType `json:"appArmorProfile"`
-	Sysctls                  []struct{}   `json:"sysctls"`
+	Sysctls                  []sysctl     `json:"sysctls"`
 	SELinuxOptions           *seLinux     `json:"seLinuxOptions"`
 	WindowsOptions           *struct{}    `json:"windowsOptions"`
+}
+
+type sysctl struct {
+	Name string `json:"name"`
 }
 
 type seLinux struct {

@@ -33,6 +33,9 @@ type Policy struct {
 	// unreachable, in place of the API server's 300 s; 0 leaves those. A blip of the
 	// network must not end a training run.
 	UnreachableSeconds int64
+	// TokenNamespaces are where pods keep their service-account tokens, in the profile
+	// agent: the target lets AI nodes ask for tokens there, and nowhere else.
+	TokenNamespaces []string
 }
 
 // Validate names the first setting that the table does not know.
@@ -51,6 +54,9 @@ func (p Policy) Validate() error {
 			return fmt.Errorf("nameserver %q is no IP address", server)
 		}
 	}
+	if len(p.TokenNamespaces) > 0 && p.Profile != ProfileAgent {
+		return fmt.Errorf("namespaces with tokens: only in the profile %q", ProfileAgent)
+	}
 	for feature, mode := range p.Overrides {
 		row, ok := Lookup(feature)
 		if !ok {
@@ -61,6 +67,11 @@ func (p Policy) Validate() error {
 		}
 	}
 	return nil
+}
+
+// keepsTokens reports whether pods of the namespace keep their tokens.
+func (p Policy) keepsTokens(namespace string) bool {
+	return p.Profile == ProfileAgent && slices.Contains(p.TokenNamespaces, namespace)
 }
 
 // override is the mode that p sets for row where it differs from the table.

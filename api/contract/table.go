@@ -146,7 +146,8 @@ var Table = []Row{
 		Feature: "service-account-token", Seed: "ConfigMap and Secret yes, service-account tokens no",
 		Default: Strip, Agent: Strip, Overrides: []Action{Allow, Warn, Deny},
 		Text: "The automounted token volume and its mounts go, and automountServiceAccountToken: false is set. " +
-			"Of a user's projected volume only the token goes, the other sources stay. A Secret volume counts as a token only where it is mounted at the service-account path.",
+			"Of a user's projected volume only the token goes, the other sources stay. A Secret volume counts as a token only where it is mounted at the service-account path. " +
+			"In the profile agent, pods of the namespaces in the chart value admission.tokenNamespaces keep their tokens; AI nodes are given none for others.",
 		Fix:    "set automountServiceAccountToken: false; bring a credential of your own in a Secret where one is needed",
 		Claims: []string{"PodSpec.AutomountServiceAccountToken", "VolumeProjection.ServiceAccountToken"},
 		rule:   serviceAccountToken,
@@ -261,7 +262,7 @@ var Table = []Row{
 	allowed("deployment", "Deployments work."),
 	allowed("statefulset", "StatefulSets work."),
 	allowed("pod", "Pods work: create, delete, status."),
-	allowed("pod-ip", "A pod has the address that its AI node has in the cluster's network."),
+	allowed("pod-ip", "A pod has the address that its AI node has in the cluster's network; where the node was bound with a range (bind --pod-cidr), one of its own from it."),
 	allowed("service-endpoint", "A pod can be the endpoint of a Service and is called through it."),
 	allowed("config-map", "As volume and as environment.", "Container.EnvFrom", "EphemeralContainerCommon.EnvFrom", "VolumeSource.ConfigMap", "VolumeProjection.ConfigMap"),
 	allowed("secret", "As volume and as environment; as pull secret.", "PodSpec.ImagePullSecrets", "VolumeSource.Secret", "VolumeProjection.Secret"),

@@ -30,6 +30,10 @@ const (
 	// ConditionCredentialValid is false when the target answers 401 to the agent.
 	// Pods are kept: only the record itself can take a binding away.
 	ConditionCredentialValid = "CredentialValid"
+	// ConditionPodsAnswered is there where pods have addresses of their own. It is true
+	// once the target has answered one of them, and false while it has not: the range
+	// is not routed to the machine, or a firewall lies between.
+	ConditionPodsAnswered = "PodsAnswered"
 )
 
 // AINode is one GPU machine of the pool. Its spec is what people want (written by
@@ -58,6 +62,7 @@ type AINode struct {
 //
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.clusterConfigName) || oldSelf.clusterConfigName.size() == 0 || !has(self.clusterConfigName) || self.clusterConfigName.size() == 0 || self.clusterConfigName == oldSelf.clusterConfigName",message="a bound AI node is bound elsewhere only after unbinding: kubectl ainode unbind"
 // +kubebuilder:validation:XValidation:rule="self.bindEpoch >= oldSelf.bindEpoch",message="bindEpoch only grows"
+// +kubebuilder:validation:XValidation:rule="(has(self.podCIDR) == has(oldSelf.podCIDR) && (!has(self.podCIDR) || self.podCIDR == oldSelf.podCIDR)) || self.bindEpoch != oldSelf.bindEpoch || !has(self.clusterConfigName) || self.clusterConfigName.size() == 0",message="a bound AI node keeps its pods' range: unbind it to change it"
 // +kubebuilder:validation:XValidation:rule="self.bindEpoch == oldSelf.bindEpoch || ((!has(oldSelf.clusterConfigName) || oldSelf.clusterConfigName.size() == 0) && has(self.clusterConfigName) && self.clusterConfigName.size() > 0)",message="bindEpoch grows with a new binding alone: kubectl ainode bind"
 type AINodeSpec struct {
 	// ClusterConfigName names the ClusterConfig the node is to be bound under;
@@ -85,6 +90,15 @@ type AINodeSpec struct {
 	//
 	// +optional
 	NodeLabels map[string]string `json:"nodeLabels,omitempty"`
+
+	// PodCIDR is the range that the node's pods have addresses of, routed to the
+	// machine (network mode cni). Empty: pods share the machine's address (mode host).
+	// Chosen at bind.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=18
+	// +kubebuilder:validation:XValidation:rule="isCIDR(self) && cidr(self) == cidr(self).masked() && cidr(self).ip().family() == 4 && cidr(self).prefixLength() >= 8 && cidr(self).prefixLength() <= 29",message="a range of IPv4 addresses such as 10.64.3.0/24, between /8 and /29"
+	PodCIDR string `json:"podCIDR,omitempty"`
 }
 
 // AINodeStatus is what the agent reports.
@@ -95,8 +109,8 @@ type AINodeStatus struct {
 	//
 	// +optional
 	ObservedEpoch int64 `json:"observedEpoch,omitempty"`
-	// Address is the machine's IP as the target's cluster reaches it; its pods
-	// share it (network mode host).
+	// Address is the machine's IP as the target's cluster reaches it. Its pods share
+	// it, unless it was bound with a range (spec.podCIDR).
 	//
 	// +optional
 	Address string `json:"address,omitempty"`

@@ -10,9 +10,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/stretchr/testify/require"
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
+	authenticationv1 "k8s.io/api/authentication/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/utils/ptr"
 
 	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/api/contract/contracttest"
@@ -399,6 +402,45 @@ func (o *oracle) testPolicies(t *testing.T) {
 	require.NoError(t, got.err)
 	require.Contains(t, stored(t, got.object), `"runAsNonRoot": true`)
 	require.Contains(t, stored(t, got.object), `"medium": "Memory"`)
+	o.testTokenNamespaces(t)
+}
+
+// testTokenNamespaces: where tokens are allowed a pod keeps its own and its node gets
+// it; in every other namespace neither.
+func (o *oracle) testTokenNamespaces(t *testing.T) {
+	require.Error(t, o.UpgradeChart(t.Context(), "admission.tokenNamespaces={life}"), "only with the profile agent")
+	require.Error(t, o.UpgradeChart(t.Context(), "admission.profile=agent", "admission.tokenNamespaces={kube-system}"))
+	o.reconfigure(t, "admission.profile=agent", "admission.tokenNamespaces={life}")
+	o.create(t, nodes, "", `{apiVersion: v1, kind: Node, metadata: {name: ai-token}}`)
+	defer func() { require.NoError(t, o.delete(t, nodes, "", "ai-token")) }()
+	node := o.asNode(t, "ai-token")
+	for namespace, keeps := range map[string]bool{"life": true, "plain": false} {
+		// The other one opts out, so that only the policy keeps its token from the node.
+		pod := o.create(t, pods, namespace, `{apiVersion: v1, kind: Pod, metadata: {name: token, labels: {ainode.dev/schedule: "%v"}}, spec: {nodeName: ai-token, containers: [{name: a, image: a}]}}`, keeps)
+		defer func() {
+			require.NoError(t, o.any.Resource(pods).Namespace(namespace).Delete(t.Context(), "token", metav1.DeleteOptions{GracePeriodSeconds: ptr.To[int64](0)}))
+		}()
+		require.Contains(t, stored(t, pod.Object), "serviceAccountToken")
+		ask := func() error {
+			_, err := node.kube.CoreV1().ServiceAccounts(namespace).CreateToken(t.Context(), "default", &authenticationv1.TokenRequest{
+				Spec: authenticationv1.TokenRequestSpec{BoundObjectRef: &authenticationv1.BoundObjectReference{Kind: "Pod", APIVersion: "v1", Name: "token", UID: pod.GetUID()}},
+			}, metav1.CreateOptions{})
+			return err
+		}
+		eventually(t, "the answer is the policy's, not the authorizer's", func() error {
+			err := ask()
+			if !keeps && err != nil && strings.Contains(err.Error(), "ainode-node-identity") {
+				return nil
+			}
+			return err
+		})
+		if !keeps {
+			refused(t, ask(), "admission.profile=agent and admission.tokenNamespaces")
+		}
+	}
+	stripped := o.try(t.Context(), pods, "plain", object(t, `{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {nodeName: ai-token, containers: [{name: a, image: a}]}}`))
+	require.NoError(t, stripped.err)
+	require.NotContains(t, stored(t, stripped.object), "serviceAccountToken")
 }
 
 // reconfigure gives the webhook other chart values, and waits until nobody is left

@@ -119,7 +119,7 @@ var forbidden = []arrow{
 	{[]string{"nodeagent/internal/crispec", "nodeagent/internal/podstatus"},
 		[]string{"k8s.io/client-go", "k8s.io/klog", "os", module + "nodeagent/internal/pods", module + "nodeagent/internal/volumes", module + "nodeagent/internal/images", module + "nodeagent/internal/agent"},
 		"pure rooms see no client, disk or logger, and no room above them"},
-	{[]string{"nodeagent/internal/gpu", "nodeagent/internal/images", "nodeagent/internal/volumes", "nodeagent/internal/cri"},
+	{[]string{"nodeagent/internal/gpu", "nodeagent/internal/images", "nodeagent/internal/volumes", "nodeagent/internal/cri", "nodeagent/internal/network"},
 		[]string{module + "nodeagent/internal/pods", module + "nodeagent/internal/agent", module + "nodeagent/internal/binding"},
 		"devices are used by behaviour, not the other way round"},
 	{[]string{"nodeagent/internal/pods", "nodeagent/internal/binding", "nodeagent/internal/nodestatus", "nodeagent/internal/kubeletapi"},

@@ -158,26 +158,7 @@ func (s *Story) testKubectl(t *testing.T) {
 	s.must(t, "cp", file, "plain:/tmp/f")
 	require.Equal(t, "copied", s.must(t, "exec", "plain", "--", "cat", "/tmp/f"))
 
-	forward, cancel := context.WithCancel(ctx)
-	defer cancel()
-	cmd := exec.CommandContext(forward, s.bin("kubectl"), "port-forward", "pod/inference-0", ":8080", "--address", "127.0.0.1")
-	cmd.Env = s.environment()
-	stdout, err := cmd.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
-	line := make([]byte, 256)
-	n, err := stdout.Read(line)
-	require.NoError(t, err)
-	local := regexp.MustCompile(`127\.0\.0\.1:\d+`).FindString(string(line[:n]))
-	require.NotEmpty(t, local, string(line[:n]))
-	response, err := http.Get("http://" + local + "/")
-	require.NoError(t, err)
-	body, err := io.ReadAll(response.Body)
-	require.NoError(t, err)
-	require.NoError(t, response.Body.Close())
-	require.Contains(t, string(body), "hello from an AI node")
-	cancel()
-	_ = cmd.Wait()
+	require.Contains(t, s.forwarded(t, "pod/inference-0", 8080), "hello from an AI node")
 
 	address := s.cluster.Machines[0].Address + ":8080"
 	eventually(t, 2*time.Minute, "the pod is the Service's endpoint", func() (bool, string) {
@@ -193,6 +174,30 @@ func (s *Story) testKubectl(t *testing.T) {
 	s.must(t, "delete", "pod", "caller", "--wait=true")
 
 	require.NotEmpty(t, s.must(t, "get", "--raw", "/api/v1/nodes/"+Node+"/proxy/stats/summary"))
+}
+
+// forwarded is what answers at a pod's port through kubectl port-forward.
+func (s *Story) forwarded(t *testing.T, pod string, port int) string {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	cmd := exec.CommandContext(ctx, s.bin("kubectl"), "port-forward", pod, fmt.Sprintf(":%d", port), "--address", "127.0.0.1")
+	cmd.Env = s.environment()
+	stdout, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	defer func() { cancel(); _ = cmd.Wait() }()
+	line := make([]byte, 256)
+	n, err := stdout.Read(line)
+	require.NoError(t, err)
+	local := regexp.MustCompile(`127\.0\.0\.1:\d+`).FindString(string(line[:n]))
+	require.NotEmpty(t, local, string(line[:n]))
+	response, err := http.Get("http://" + local + "/")
+	require.NoError(t, err)
+	body, err := io.ReadAll(response.Body)
+	require.NoError(t, err)
+	require.NoError(t, response.Body.Close())
+	return string(body)
 }
 
 // aiPod is a small pod for the AI node; extra goes into its container, spec into
@@ -273,8 +278,25 @@ func (s *Story) testLateConfigMap(t *testing.T) {
 	s.must(t, "create", "configmap", "late-env", "--from-literal=k=v")
 	s.must(t, "wait", "--for=condition=Ready", "pod/late", "--timeout=2m")
 	require.Equal(t, "v", s.must(t, "exec", "late", "--", "cat", "/v/k"))
+	s.must(t, "patch", "configmap", "late", "--type=merge", "-p", `{"data":{"k":"changed"}}`)
+	eventually(t, 90*time.Second, "the mounted configmap follows", func() (bool, string) {
+		out := s.must(t, "exec", "late", "--", "cat", "/v/k")
+		return out == "changed", out
+	})
 	s.must(t, "delete", "pod", "late", "--wait=true", "--timeout=2m")
 	s.must(t, "delete", "configmap", "late", "late-env")
+}
+
+// testRefusedToken: a pod that the webhook was told to leave alone keeps its token
+// volume; the node is given no token for it, and the pod says how that is allowed.
+func (s *Story) testRefusedToken(t *testing.T) {
+	pod := aiPod("token", "", `"nodeName":"`+Node+`",`)
+	s.apply(t, strings.Replace(pod, `"metadata":{`, `"metadata":{"labels":{"`+contract.ScheduleLabel+`":"false"},`, 1))
+	eventually(t, 2*time.Minute, "the refused token is told", func() (bool, string) {
+		out := s.must(t, "get", "events", "--field-selector", "involvedObject.name=token")
+		return strings.Contains(out, "FailedMount") && strings.Contains(out, "admission.profile=agent and admission.tokenNamespaces"), out
+	})
+	s.must(t, "delete", "pod", "token", "--wait=true", "--timeout=2m")
 }
 
 // testKilledAgent: kill -9 and a new start: the same containers, no restart, no
@@ -372,7 +394,10 @@ func (s *Story) testUnbind(t *testing.T) {
 	cgroups, err := s.devcluster(t.Context(), false, "exec", machine, "--", "find", "/sys/fs/cgroup/", "-path", "*/ainode/pod*")
 	require.NoError(t, err)
 	require.Empty(t, cgroups, "a pod's cgroup outlived it")
+}
 
+// testRemove takes the config and the machine out of the pool.
+func (s *Story) testRemove(t *testing.T) {
 	s.must(t, "ainode", "delete-config", Config)
 	s.must(t, "ainode", "remove", Node)
 	require.Empty(t, s.must(t, "get", "ainodes,clusterconfigs", "-o", "name"))

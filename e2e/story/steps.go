@@ -142,6 +142,7 @@ func (s *Story) StartAgent(ctx context.Context) error {
 	args := []string{"--name", agentName, machine, "--",
 		s.bin("ainode-agent"), "run", "--node-ip", m.Address,
 		"--container-runtime-endpoint", "unix://" + m.ContainerdSocket, "--cdi-dir", m.CDIDir,
+		"--cni-bin-dir", m.CNIBinDir, "--cni-conf-dir", m.CNIConfDir,
 		// The disk is the host's, and how full that is must not decide what runs.
 		"--eviction-hard", "", "--image-gc-high-threshold", "100",
 	}

@@ -55,6 +55,9 @@ type Cluster struct {
 		Address          string `json:"address"`
 		ContainerdSocket string `json:"containerdSocket"`
 		CDIDir           string `json:"cdiDir"`
+		CNIBinDir        string `json:"cniBinDir"`
+		CNIConfDir       string `json:"cniConfDir"`
+		PodCIDR          string `json:"podCIDR"`
 		Dir              string `json:"dir"`
 	} `json:"machines"`
 	Registry struct {

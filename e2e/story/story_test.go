@@ -84,9 +84,12 @@ func TestStory(t *testing.T) {
 	part("kubectl", func(t *testing.T) { s.testKubectl(t) })
 	part("refusals", func(t *testing.T) { s.testRefusals(t) })
 	part("a configmap that comes late", func(t *testing.T) { s.testLateConfigMap(t) })
+	part("a token that the node is not given", func(t *testing.T) { s.testRefusedToken(t) })
 	part("the agent is killed", func(t *testing.T) { s.testKilledAgent(t) })
 	part("the plugin's bad input", func(t *testing.T) { s.testBadInput(t) })
 	part("unbind", func(t *testing.T) { s.testUnbind(t) })
+	part("pods with addresses of their own", func(t *testing.T) { s.testPodAddresses(t) })
+	part("delete the config, remove the node", func(t *testing.T) { s.testRemove(t) })
 	part("down leaves nothing", func(t *testing.T) {
 		// dcID-machine-1: links, cgroups and the rest carry the id too.
 		id := strings.TrimPrefix(strings.TrimSuffix(s.cluster.Machines[0].Netns, "-"+machine), "dc")

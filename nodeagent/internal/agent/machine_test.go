@@ -61,11 +61,11 @@ func TestNodeAddress(t *testing.T) {
 func TestMachineDNS(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "resolv.conf")
-	none, err := machineDNS(path)
+	none, err := readDNS(path)
 	require.NoError(t, err)
 	require.Empty(t, none.Servers)
 	require.NoError(t, os.WriteFile(path, []byte("# made by hand\nsearch a b\nnameserver 10.0.0.2\nnameserver 10.0.0.3\noptions ndots:2 edns0\n"), 0o600))
-	got, err := machineDNS(path)
+	got, err := readDNS(path)
 	require.NoError(t, err)
 	require.Empty(t, cmp.Diff([]string{"10.0.0.2", "10.0.0.3"}, got.Servers))
 	require.Equal(t, []string{"a", "b"}, got.Searches)

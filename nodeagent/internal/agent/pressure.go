@@ -43,8 +43,8 @@ func (p *pressure) admit(pod *corev1.Pod) (reason, message string) {
 }
 
 // health is what is wrong with the machine.
-func (t *tenant) health(ctx context.Context, p *pressure) nodestatus.Health {
-	h := nodestatus.Probe(ctx, t.runtime)
+func (t *tenant) health(ctx context.Context, p *pressure, pods podNetwork) nodestatus.Health {
+	h := pods.health(nodestatus.Probe(ctx, t.runtime, pods.own()))
 	h.Pressures = p.gauge.Conditions(ctx)
 	h.NotReady = cmp.Or(p.down.NotReady(), h.NotReady)
 	return h

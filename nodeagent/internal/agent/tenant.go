@@ -17,11 +17,13 @@ import (
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/record"
+	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
 	"github.com/ainode/ainode/nodeagent/internal/binding"
 	"github.com/ainode/ainode/nodeagent/internal/config"
 	"github.com/ainode/ainode/nodeagent/internal/cri"
+	"github.com/ainode/ainode/nodeagent/internal/crispec"
 	"github.com/ainode/ainode/nodeagent/internal/gpu"
 	"github.com/ainode/ainode/nodeagent/internal/kubeletapi"
 	"github.com/ainode/ainode/nodeagent/internal/machine"
@@ -46,8 +48,9 @@ type tenant struct {
 	runtime *cri.Runtime
 	clock   clock.WithTicker
 
-	mu   sync.Mutex
-	pods *pods.Manager
+	mu     sync.Mutex
+	pods   *pods.Manager
+	answer *binding.Answer
 }
 
 var _ binding.Tenant = (*tenant)(nil)
@@ -66,16 +69,28 @@ func (t *tenant) Serve(ctx context.Context, target binding.Target, registered fu
 	if err != nil {
 		return err
 	}
+	podNetwork, err := t.podNetwork(target)
+	if err != nil {
+		return err
+	}
 	node := &nodestatus.Registrar{Client: client, Heartbeat: clients.heartbeat, Facts: facts, Clock: t.clock}
 	pressure, err := t.newPressure(node.Node)
 	if err != nil {
 		return err
 	}
-	node.Probe = func(ctx context.Context) nodestatus.Health { return t.health(ctx, pressure) }
+	node.Probe = func(ctx context.Context) nodestatus.Health { return t.health(ctx, pressure, podNetwork) }
 	// Before the first registration of a binding nothing may be done in the node's
 	// name: it could be somebody else's. After it, pods come first: they are looked
 	// after though the target does not answer.
-	if _, err := os.Stat(t.cfg.StateDir.Registered()); err != nil {
+	_, err = os.Stat(t.cfg.StateDir.Registered())
+	first := err != nil
+	if err := podNetwork.configure(ctx); err != nil {
+		if first {
+			return err
+		}
+		klog.FromContext(ctx).Error(err, "The pods' network is not as it should be")
+	}
+	if first {
 		if err := node.Register(ctx); err != nil {
 			return err
 		}
@@ -88,7 +103,7 @@ func (t *tenant) Serve(ctx context.Context, target binding.Target, registered fu
 	events.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: clients.events.CoreV1().Events("")})
 	defer events.Shutdown()
 	recorder := events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "kubelet", Host: t.node})
-	manager, err := t.newPods(client, node.Node, target.Epoch, recorder, pressure.admit)
+	manager, err := t.newPods(client, node.Node, target.Epoch, podNetwork.mode(), recorder, pressure.admit)
 	if err != nil {
 		return err
 	}
@@ -116,8 +131,9 @@ func (t *tenant) Serve(ctx context.Context, target binding.Target, registered fu
 	certificates.Start()
 	defer certificates.Stop()
 	registered()
-	return together(ctx, append(keepers, node.Run, manager.Run,
-		func(ctx context.Context) error { return server.Serve(ctx, listener) })...)
+	return together(ctx, append(keepers, node.Run, manager.Run, podNetwork.run, func(ctx context.Context) error {
+		return t.askUntilAnswered(ctx, podNetwork, target.Config.Host, registered)
+	}, func(ctx context.Context) error { return server.Serve(ctx, listener) })...)
 }
 
 // StopAll ends every pod of this machine.
@@ -130,13 +146,16 @@ func (t *tenant) StopAll(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("make a client: %w", err)
 		}
-		rooms, err := t.newPods(nowhere, func() *corev1.Node { return &corev1.Node{} }, 0, &record.FakeRecorder{}, nil)
+		rooms, err := t.newPods(nowhere, func() *corev1.Node { return &corev1.Node{} }, 0, crispec.Host, &record.FakeRecorder{}, nil)
 		if err != nil {
 			return err
 		}
 		manager = rooms.Manager
 	}
-	return manager.StopAll(ctx, stopGrace)
+	if err := manager.StopAll(ctx, stopGrace); err != nil {
+		return err
+	}
+	return t.place().Remove(ctx, t.runtime.RuntimeService)
 }
 
 // GPUsInUse is how many cards living pods have.
@@ -158,10 +177,12 @@ func (t *tenant) nodeFacts(ctx context.Context, target binding.Target) (nodestat
 	if err != nil {
 		return nodestatus.Facts{}, fmt.Errorf("ask the container runtime's version: %w", err)
 	}
+	size := t.size.withRange(target.PodCIDR)
 	return nodestatus.Facts{
 		Name: t.node, Epoch: target.Epoch, Holder: t.holder, Machine: t.machine,
 		Address: t.address, Port: int32(t.cfg.Port), //nolint:gosec // a port
-		Capacity: t.size.capacity, Allocatable: t.size.allocatable,
+		PodCIDR:  target.PodCIDR,
+		Capacity: size.capacity, Allocatable: size.allocatable,
 		GPULabels: gpu.NodeLabels(t.cards), Simulated: t.cards.Simulated() != "", BindLabels: target.Labels,
 		KubeletVersion: KubeletVersion(), Runtime: runtime.RuntimeName + "://" + strings.TrimPrefix(runtime.RuntimeVersion, "v"),
 	}, nil

@@ -41,6 +41,8 @@ type Target struct {
 	ClientCA []byte
 	// Labels are the Node's labels besides the contract's.
 	Labels map[string]string
+	// PodCIDR is the range of the pods' addresses; empty: they share the machine's.
+	PodCIDR string
 	// Refused reports whether the target answers 401.
 	Refused func() bool
 }
@@ -48,14 +50,23 @@ type Target struct {
 // Tenant is what runs on a bound machine.
 type Tenant interface {
 	// Serve looks after node and pods until ctx ends, and leaves pods running then.
-	// It calls registered once the Node stands. An error is tried again.
+	// It calls registered once the Node stands, and when PodsAnswered says something
+	// new. An error is tried again.
 	Serve(ctx context.Context, target Target, registered func()) error
 	// StopAll ends every pod on this machine, of any epoch, without any API. It is
 	// called while Serve does not run, and again after an error.
 	StopAll(ctx context.Context) error
 	// GPUsInUse is how many cards living pods have. Cheap, safe at any time.
 	GPUsInUse() int
+	// PodsAnswered is whether the target answered an address of the pods, and if not,
+	// why; nil where pods have no addresses of their own or it has not been tried.
+	// Cheap, safe at any time.
+	PodsAnswered() *Answer
 }
+
+// Answer is what came of asking the target from a pod's address: trouble is empty
+// where it answered.
+type Answer struct{ Trouble string }
 
 // Options are what New needs. All are required.
 type Options struct {
@@ -220,7 +231,7 @@ func (b *Binder) do(ctx context.Context, step Step, record *v1alpha1.AINode) err
 		b.serve(ctx)
 	case Refresh:
 		b.serve(ctx)
-		fresh, err := b.obtain.obtain(ctx, record.Spec.BindEpoch, record.Spec.NodeLabels)
+		fresh, err := b.obtain.obtain(ctx, record.Spec)
 		if fresh != nil {
 			moved := fresh.Server != b.credential.Server || fresh.TLSServerName != b.credential.TLSServerName || !bytes.Equal(fresh.CertificateAuthorityData, b.credential.CertificateAuthorityData) ||
 				!bytes.Equal(fresh.ClientCAData, b.credential.ClientCAData) || fresh.ServiceAccount != b.credential.ServiceAccount
@@ -235,7 +246,7 @@ func (b *Binder) do(ctx context.Context, step Step, record *v1alpha1.AINode) err
 		}
 		return err
 	case Obtain:
-		credential, err := b.obtain.obtain(ctx, record.Spec.BindEpoch, record.Spec.NodeLabels)
+		credential, err := b.obtain.obtain(ctx, record.Spec)
 		if credential != nil {
 			b.credential, b.clean = credential, false
 		}
@@ -308,7 +319,7 @@ func (b *Binder) serve(ctx context.Context) {
 	}
 	target := Target{
 		Node: c.Node, Epoch: c.Epoch, Config: nodeConfig(c.Credential, keeper.Wrap),
-		ClientCA: c.ClientCAData, Labels: c.NodeLabels, Refused: keeper.Refused,
+		ClientCA: c.ClientCAData, Labels: c.NodeLabels, PodCIDR: c.PodCIDR, Refused: keeper.Refused,
 	}
 	ctx, stop := context.WithCancel(ctx)
 	b.serving = &serving{stop: stop, done: make(chan struct{}), token: keeper}

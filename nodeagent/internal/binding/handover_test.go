@@ -20,6 +20,7 @@ import (
 	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/api/handover"
 	"github.com/ainode/ainode/api/identity"
+	"github.com/ainode/ainode/api/v1alpha1"
 )
 
 func TestObtain(t *testing.T) {
@@ -63,7 +64,7 @@ func TestObtain(t *testing.T) {
 					return target, nil
 				},
 			}
-			got, err := o.obtain(context.Background(), 3, map[string]string{"zone": "a"})
+			got, err := o.obtain(context.Background(), v1alpha1.AINodeSpec{BindEpoch: 3, NodeLabels: map[string]string{"zone": "a"}, PodCIDR: "10.64.3.0/24"})
 			stored, storeErr := o.store.Credential()
 			require.NoError(t, storeErr)
 			if c.want != "" {
@@ -75,6 +76,7 @@ func TestObtain(t *testing.T) {
 			require.Equal(t, "a-day", got.Token.Value)
 			require.Equal(t, "a-day", stored.Token.Value)
 			require.Equal(t, "a", stored.NodeLabels["zone"])
+			require.Equal(t, "10.64.3.0/24", stored.PodCIDR)
 			secret, err := hub.CoreV1().Secrets(contract.SystemNamespace).Get(context.Background(), identity.HandoverSecret("ai-1"), metav1.GetOptions{})
 			require.NoError(t, err)
 			require.Empty(t, secret.Data[handover.SealedKey], "the sealed credential is blanked")

@@ -15,6 +15,7 @@ import (
 	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/api/handover"
 	"github.com/ainode/ainode/api/identity"
+	"github.com/ainode/ainode/api/v1alpha1"
 )
 
 // errNotThere says that bind has not handed a credential over yet.
@@ -32,10 +33,11 @@ type obtainer struct {
 	target func(handover.Credential) (kubernetes.Interface, error)
 }
 
-// obtain opens the credential of epoch, exchanges its token at the target, stores
+// obtain opens the credential of the epoch that spec wants, exchanges its token at the target, stores
 // the result and blanks the Secret, in this order: a crash between any two leaves
 // either the Secret to be read again or the credential stored.
-func (o *obtainer) obtain(ctx context.Context, epoch int64, labels map[string]string) (*Credential, error) {
+func (o *obtainer) obtain(ctx context.Context, spec v1alpha1.AINodeSpec) (*Credential, error) {
+	epoch := spec.BindEpoch
 	secret, err := o.hub.CoreV1().Secrets(contract.SystemNamespace).Get(ctx, identity.HandoverSecret(o.node), metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return nil, errNotThere
@@ -65,7 +67,7 @@ func (o *obtainer) obtain(ctx context.Context, epoch int64, labels map[string]st
 	if err != nil {
 		return nil, fmt.Errorf("exchange the credential at %s: %w", given.Server, err)
 	}
-	credential := Credential{Credential: given, Token: token, NodeLabels: labels}
+	credential := Credential{Credential: given, Token: token, NodeLabels: spec.NodeLabels, PodCIDR: spec.PodCIDR}
 	if err := o.store.SaveCredential(credential); err != nil {
 		return nil, err
 	}

@@ -76,6 +76,14 @@ func (b *Binder) wanted(step Step, s Situation, have v1alpha1.AINodeStatus, now 
 	default:
 		condition(&want.Conditions, now, v1alpha1.ConditionReady, true, reasonRunning, "")
 	}
+	switch answer := b.o.Tenant.PodsAnswered(); {
+	case answer == nil || !s.Serving:
+		meta.RemoveStatusCondition(&want.Conditions, v1alpha1.ConditionPodsAnswered)
+	case answer.Trouble != "":
+		condition(&want.Conditions, now, v1alpha1.ConditionPodsAnswered, false, reasonSilent, answer.Trouble)
+	default:
+		condition(&want.Conditions, now, v1alpha1.ConditionPodsAnswered, true, reasonAnswered, "")
+	}
 	switch {
 	case s.Refused:
 		condition(&want.Conditions, now, v1alpha1.ConditionCredentialValid, false, reasonRefused,

@@ -31,6 +31,8 @@ const (
 	reasonRefused  = "Unauthorized"
 	reasonConflict = "AnotherMachine"
 	reasonAlone    = "OneMachine"
+	reasonAnswered = "Answered"
+	reasonSilent   = "NoAnswer"
 )
 
 // Facts are what the agent reports of its machine.

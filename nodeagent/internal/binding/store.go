@@ -32,6 +32,9 @@ type Credential struct {
 	// NodeLabels are the labels chosen at bind; stored, since a restart must not
 	// need the hub.
 	NodeLabels map[string]string `json:"nodeLabels,omitempty"`
+	// PodCIDR is the range of the pods' addresses chosen at bind; empty: the pods share
+	// the machine's. Stored for the same reason.
+	PodCIDR string `json:"podCIDR,omitempty"`
 }
 
 // Store keeps what must survive a restart. Its files are readable by root alone.

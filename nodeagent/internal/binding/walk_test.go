@@ -19,6 +19,7 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/clock"
 
@@ -195,11 +196,17 @@ type recorder struct {
 	mu      sync.Mutex
 	serving int64
 	stopped int
+	pods    string // the range of the binding that is served
+	answer  *Answer
 }
 
 func (r *recorder) Serve(ctx context.Context, target Target, registered func()) error {
 	r.set(target.Epoch)
 	registered()
+	if target.PodCIDR != "" {
+		r.answered(target.PodCIDR, &Answer{Trouble: "no answer"})
+		registered()
+	}
 	<-ctx.Done()
 	r.set(0)
 	return nil
@@ -224,6 +231,24 @@ func (r *recorder) StopAll(context.Context) error {
 }
 
 func (r *recorder) GPUsInUse() int { return 1 }
+
+func (r *recorder) answered(pods string, a *Answer) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.pods, r.answer = pods, a
+}
+
+func (r *recorder) podRange() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.pods
+}
+
+func (r *recorder) PodsAnswered() *Answer {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.answer
+}
 
 // The whole walk: unbound, bound, the agent starts again, released, bound anew.
 func TestTheWalk(t *testing.T) {
@@ -285,10 +310,21 @@ func TestTheWalk(t *testing.T) {
 	_, stopped = tenant.now()
 	require.Equal(t, 1, stopped)
 	require.NoDirExists(t, store.State.Target())
+	h.change(func() { h.record.Spec.PodCIDR = "10.64.3.0/24" })
 	bind(2)
 	reports(v1alpha1.Bound, 2)
 	serving, _ = tenant.now()
 	require.EqualValues(t, 2, serving)
+	// What came of asking the target from an address of the pods is told at once.
+	says := func(status metav1.ConditionStatus, message string) {
+		t.Helper()
+		require.Eventually(t, func() bool {
+			c := meta.FindStatusCondition(h.status().Conditions, v1alpha1.ConditionPodsAnswered)
+			return c != nil && c.Status == status && c.Message == message
+		}, time.Minute, 5*time.Millisecond)
+	}
+	says(metav1.ConditionFalse, "no answer")
+	require.Equal(t, "10.64.3.0/24", tenant.podRange())
 	end()
 
 	h.mu.Lock()

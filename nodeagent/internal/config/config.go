@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/yaml"
 
 	"github.com/ainode/ainode/nodeagent/internal/eviction"
@@ -46,6 +47,11 @@ type Run struct {
 	SimulateMemory string `json:"simulateMemory,omitempty"`
 	// CDIDir is where the container runtime reads CDI specs.
 	CDIDir string `json:"cdiDir,omitempty"`
+	// CNIBinDir and CNIConfDir are where the container runtime looks for CNI plugins and
+	// reads CNI configurations. They matter where the machine is bound with a range of
+	// addresses for its pods.
+	CNIBinDir  string `json:"cniBinDir,omitempty"`
+	CNIConfDir string `json:"cniConfDir,omitempty"`
 	// LogDir is where containers' logs are written.
 	LogDir string `json:"logDir,omitempty"`
 	// ContainerLogMaxSize is how large a container's log may grow before it is
@@ -66,6 +72,8 @@ type Run struct {
 	ShutdownGracePeriodCriticalPods metav1.Duration `json:"shutdownGracePeriodCriticalPods,omitempty"`
 	// CgroupParent is the cgroup that pods' cgroups are made in.
 	CgroupParent string `json:"cgroupParent,omitempty"`
+	// ClusterDomain is the domain of the cluster's DNS, in which pods' full names end.
+	ClusterDomain string `json:"clusterDomain,omitempty"`
 	// MaxPods is how many pods the node takes.
 	MaxPods int `json:"maxPods,omitempty"`
 }
@@ -80,6 +88,8 @@ func Default() Run {
 		ContainerRuntimeEndpoint: "unix:///run/containerd/containerd.sock",
 		Port:                     10250,
 		CDIDir:                   "/var/run/cdi",
+		CNIBinDir:                "/opt/cni/bin",
+		CNIConfDir:               "/etc/cni/net.d",
 		LogDir:                   "/var/log/pods",
 		ContainerLogMaxSize:      "10Mi", // the kubelet's
 		ContainerLogMaxFiles:     5,
@@ -91,7 +101,8 @@ func Default() Run {
 		ShutdownGracePeriod:             metav1.Duration{Duration: 30 * time.Second},
 		ShutdownGracePeriodCriticalPods: metav1.Duration{Duration: 10 * time.Second},
 
-		MaxPods: 110,
+		ClusterDomain: "cluster.local",
+		MaxPods:       110,
 	}
 }
 
@@ -105,6 +116,8 @@ func (r *Run) Flags(flags *pflag.FlagSet) {
 	flags.StringVar(&r.SimulateCPU, "simulate-cpu", r.SimulateCPU, "report that many CPUs, with simulated GPUs only")
 	flags.StringVar(&r.SimulateMemory, "simulate-memory", r.SimulateMemory, "report that much memory, with simulated GPUs only")
 	flags.StringVar(&r.CDIDir, "cdi-dir", r.CDIDir, "directory the container runtime reads CDI specs from")
+	flags.StringVar(&r.CNIBinDir, "cni-bin-dir", r.CNIBinDir, "directory the container runtime looks for CNI plugins in, where pods have addresses of their own")
+	flags.StringVar(&r.CNIConfDir, "cni-conf-dir", r.CNIConfDir, "directory the container runtime reads CNI configurations from, where pods have addresses of their own")
 	flags.StringVar(&r.LogDir, "log-dir", r.LogDir, "directory of the containers' logs")
 	flags.StringVar(&r.ContainerLogMaxSize, "container-log-max-size", r.ContainerLogMaxSize, "how large a container's log may grow before it is rotated")
 	flags.IntVar(&r.ContainerLogMaxFiles, "container-log-max-files", r.ContainerLogMaxFiles, "most files of a container's log, the current one included")
@@ -114,6 +127,7 @@ func (r *Run) Flags(flags *pflag.FlagSet) {
 	flags.DurationVar(&r.ShutdownGracePeriod.Duration, "shutdown-grace-period", r.ShutdownGracePeriod.Duration, "how long a shutdown of the machine may wait for pods; 0: not at all")
 	flags.DurationVar(&r.ShutdownGracePeriodCriticalPods.Duration, "shutdown-grace-period-critical-pods", r.ShutdownGracePeriodCriticalPods.Duration, "what of that is kept for critical pods, which end last")
 	flags.StringVar(&r.CgroupParent, "cgroup-parent", r.CgroupParent, "cgroup that the pods' cgroups are made in")
+	flags.StringVar(&r.ClusterDomain, "cluster-domain", r.ClusterDomain, "domain of the cluster's DNS, in which the full names of pods end")
 	flags.IntVar(&r.MaxPods, "max-pods", r.MaxPods, "most pods this node takes")
 }
 
@@ -143,6 +157,7 @@ func (r *Run) Validate() error {
 	}
 	for name, path := range map[string]string{
 		"--state-dir": string(r.StateDir), "--cdi-dir": r.CDIDir, "--log-dir": r.LogDir,
+		"--cni-bin-dir": r.CNIBinDir, "--cni-conf-dir": r.CNIConfDir,
 	} {
 		check(filepath.IsAbs(path), "%s: %q is not an absolute path", name, path)
 	}
@@ -153,6 +168,7 @@ func (r *Run) Validate() error {
 		check(err == nil && !addr.IsUnspecified() && !addr.IsLoopback(), "--node-ip: %q is not an address that a cluster could reach", r.NodeIP)
 	}
 	check(r.Port > 0 && r.Port < 1<<16, "--port: %d is not a port", r.Port)
+	check(len(validation.IsDNS1123Subdomain(r.ClusterDomain)) == 0, "--cluster-domain: %q is not a domain", r.ClusterDomain)
 	check(r.ImageGCLowThreshold >= 0 && r.ImageGCLowThreshold <= r.ImageGCHighThreshold && r.ImageGCHighThreshold <= 100,
 		"--image-gc-high-threshold: want 0 to 100, and no less than --image-gc-low-threshold, got %d and %d", r.ImageGCHighThreshold, r.ImageGCLowThreshold)
 	_, err := eviction.Parse(r.EvictionHard)

@@ -20,6 +20,7 @@ func TestValidateNamesTheFlag(t *testing.T) {
 	for flag, spoil := range map[string]func(*Run){
 		"--state-dir":                  func(r *Run) { r.StateDir = "here" },
 		"--container-runtime-endpoint": func(r *Run) { r.ContainerRuntimeEndpoint = "/run/containerd.sock" },
+		"--cni-bin-dir":                func(r *Run) { r.CNIBinDir = "cni" },
 		"--node-ip":                    func(r *Run) { r.NodeIP = "127.0.0.1" },
 		"--port":                       func(r *Run) { r.Port = 0 },
 		"--container-log-max-size":     func(r *Run) { r.ContainerLogMaxSize = "much" },
@@ -27,6 +28,7 @@ func TestValidateNamesTheFlag(t *testing.T) {
 		"--eviction-hard":              func(r *Run) { r.EvictionHard = "memory<1" },
 		"--image-gc-high-threshold":    func(r *Run) { r.ImageGCHighThreshold = 70 },
 		"--shutdown-grace-period":      func(r *Run) { r.ShutdownGracePeriod.Duration = 0 },
+		"--cluster-domain":             func(r *Run) { r.ClusterDomain = "a b" },
 		"--max-pods":                   func(r *Run) { r.MaxPods = 0 },
 		"--simulate-gpus":              func(r *Run) { r.SimulateGPUs = "dgx1" },
 		"--simulate-cpu":               func(r *Run) { r.SimulateGPUs, r.SimulateCPU = "dgxh200", "-1" },

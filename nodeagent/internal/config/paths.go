@@ -2,6 +2,10 @@ package config
 
 import "path/filepath"
 
+// LeaseDir holds the addresses that pods have. Not in State: leases end with a boot,
+// like the network namespaces that have them.
+const LeaseDir = "/run/ainode-agent/addresses"
+
 // State is the directory that holds all an agent remembers, mode 0700.
 type State string
 

@@ -58,7 +58,7 @@ func container(pod *corev1.Pod, c *corev1.Container, o ContainerOptions) (*runti
 		Tty:         c.TTY,
 		StopSignal:  signal,
 		Linux: &runtimeapi.LinuxContainerConfig{
-			Resources:       resources(pod, c, o.NodeMemory),
+			Resources:       Resources(pod, c, o.NodeMemory),
 			SecurityContext: security,
 		},
 	}

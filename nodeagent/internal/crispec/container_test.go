@@ -58,7 +58,7 @@ func TestPodsAsTheRuntimeTakesThem(t *testing.T) {
 			pod := fixturePod(t, name)
 			sandbox, err := Sandbox(pod, SandboxOptions{
 				Epoch: 7, LogDirectory: LogDirectory("/var/log/pods", pod), CgroupParent: "/ainode", Network: network, Attempt: 1,
-				DNS: DNS(pod, NodeResolv{Nameservers: []string{"192.0.2.53"}}),
+				DNS: &runtimeapi.DNSConfig{Servers: []string{"192.0.2.53"}},
 			})
 			require.NoError(t, err)
 			golden(t, name+".sandbox", sandbox)
@@ -88,6 +88,31 @@ func TestPodsAsTheRuntimeTakesThem(t *testing.T) {
 	}
 }
 
+func TestSysctls(t *testing.T) {
+	t.Parallel()
+	of := func(name string, network NetworkMode) (map[string]string, error) {
+		pod := &corev1.Pod{Spec: corev1.PodSpec{SecurityContext: &corev1.PodSecurityContext{Sysctls: []corev1.Sysctl{{Name: name, Value: "1"}}}}}
+		got, err := Sysctls(pod, network)
+		if err == nil {
+			_, err = Sandbox(pod, SandboxOptions{Network: network})
+			require.NoError(t, err)
+		}
+		return got, err
+	}
+	got, err := of("kernel/shm_rmid_forced", Host)
+	require.NoError(t, err)
+	require.Equal(t, map[string]string{"kernel.shm_rmid_forced": "1"}, got)
+	got, err = of("net.ipv4.tcp_syncookies", CNI)
+	require.NoError(t, err)
+	require.Equal(t, map[string]string{"net.ipv4.tcp_syncookies": "1"}, got)
+	_, err = of("net/ipv4/tcp_syncookies", Host)
+	require.ErrorContains(t, err, `"net/ipv4/tcp_syncookies" is the machine's`)
+	for _, name := range []string{"kernel.msgmax", "net.ipv4.conf.eth0/1.forwarding", "", "/", "kernel"} {
+		_, err = of(name, CNI)
+		require.EqualError(t, err, `forbidden sysctl: "`+name+`" not allowlisted`)
+	}
+}
+
 func TestForeignLabels(t *testing.T) {
 	t.Parallel()
 	_, err := ParseSandbox(map[string]string{"a": "b"}, nil)
@@ -105,9 +130,6 @@ func TestTheMachineIsDefended(t *testing.T) {
 		"hostPID":     func(p *corev1.Pod) { p.Spec.HostPID = true },
 		"hostIPC":     func(p *corev1.Pod) { p.Spec.HostIPC = true },
 		"hostUsers":   func(p *corev1.Pod) { p.Spec.HostUsers = ptr.To(false) },
-		"sysctls": func(p *corev1.Pod) {
-			p.Spec.SecurityContext = &corev1.PodSecurityContext{Sysctls: []corev1.Sysctl{{Name: "a"}}}
-		},
 		"privileged": func(p *corev1.Pod) {
 			p.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{Privileged: ptr.To(true)}
 		},
@@ -200,7 +222,7 @@ func TestResources(t *testing.T) {
 			if test.sidecar {
 				c.RestartPolicy = ptr.To(corev1.ContainerRestartPolicyAlways)
 			}
-			got := resources(pod, c, 64<<30)
+			got := Resources(pod, c, 64<<30)
 			require.Truef(t, proto.Equal(test.want, got), "want %v, got %v", test.want, got)
 		})
 	}
@@ -230,4 +252,45 @@ func TestSpecHashFollowsTheImage(t *testing.T) {
 	require.Equal(t, SpecHash(a), SpecHash(b), "defaults of a newer API server restart nothing")
 	b.Image = "x:2"
 	require.NotEqual(t, SpecHash(a), SpecHash(b))
+}
+
+func TestLimitsOfAPod(t *testing.T) {
+	t.Parallel()
+	container := func(requests, limits corev1.ResourceList) corev1.Container {
+		return corev1.Container{Name: "c", Resources: corev1.ResourceRequirements{Requests: requests, Limits: limits}}
+	}
+	list := func(cpu, memory string) corev1.ResourceList {
+		return corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(cpu), corev1.ResourceMemory: resource.MustParse(memory)}
+	}
+	for name, test := range map[string]struct {
+		spec corev1.PodSpec
+		want PodLimits
+	}{
+		"nothing": {spec: corev1.PodSpec{Containers: []corev1.Container{container(nil, nil)}}, want: PodLimits{2, -1, 100000, -1}},
+		"the sum, of what all limit": {
+			spec: corev1.PodSpec{Containers: []corev1.Container{
+				container(list("1", "1Gi"), list("2", "1Gi")), container(list("1", "1Gi"), corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("2Gi")}),
+			}},
+			want: PodLimits{2048, -1, 100000, 3 << 30},
+		},
+		"init containers run alone": {
+			spec: corev1.PodSpec{
+				InitContainers: []corev1.Container{container(list("4", "4Gi"), list("4", "4Gi"))},
+				Containers:     []corev1.Container{container(list("1", "1Gi"), list("1", "1Gi"))},
+			},
+			want: PodLimits{4096, 400000, 100000, 4 << 30},
+		},
+		"of the pod itself": {
+			spec: corev1.PodSpec{
+				Resources:  &corev1.ResourceRequirements{Requests: list("1", "1Gi"), Limits: list("3", "3Gi")},
+				Containers: []corev1.Container{container(nil, nil)},
+			},
+			want: PodLimits{1024, 300000, 100000, 3 << 30},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			require.Equal(t, test.want, LimitsOf(&corev1.Pod{Spec: test.spec}))
+		})
+	}
 }

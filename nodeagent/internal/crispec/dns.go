@@ -8,10 +8,13 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// Limits of resolv.conf (pkg/apis/core/validation).
+// Limits of resolv.conf (pkg/apis/core/validation). Some resolvers abort on a search
+// domain that is longer than a name can be (glibc 2.28).
 const (
-	maxNameservers = 3
-	maxSearches    = 32
+	maxNameservers   = 3
+	maxSearches      = 32
+	maxSearchDomain  = 253
+	maxSearchesChars = 2048 // the whole line
 )
 
 // NodeResolv is what the machine's resolv.conf says.
@@ -34,7 +37,9 @@ func ParseResolv(text string) NodeResolv {
 		case "search", "domain":
 			r.Searches = nil
 			for _, s := range fields[1:] {
-				r.Searches = append(r.Searches, strings.TrimSuffix(s, "."))
+				if s != "." {
+					r.Searches = append(r.Searches, strings.TrimSuffix(s, "."))
+				}
 			}
 		case "options":
 			r.Options = append(r.Options, fields[1:]...)
@@ -45,32 +50,64 @@ func ParseResolv(text string) NodeResolv {
 
 // DNS is the resolv.conf of a pod: the machine's, or with dnsPolicy None none, and
 // what its dnsConfig adds. The cluster's DNS service can't be reached from an AI
-// node, so ClusterFirst is Default.
-func DNS(pod *corev1.Pod, node NodeResolv) *runtimeapi.DNSConfig {
-	d := &runtimeapi.DNSConfig{}
+// node, so ClusterFirst is Default. What does not fit is left out, and told in the
+// kubelet's words.
+func DNS(pod *corev1.Pod, node NodeResolv) (d *runtimeapi.DNSConfig, omitted []string) {
+	d = &runtimeapi.DNSConfig{}
 	if pod.Spec.DNSPolicy != corev1.DNSNone {
-		d.Servers = slices.Clone(node.Nameservers)
-		d.Searches = slices.Clone(node.Searches)
-		d.Options = slices.Clone(node.Options)
+		d.Servers = appendNew(nil, node.Nameservers)
+		d.Searches = appendNew(nil, node.Searches)
+		d.Options = setOptions(nil, node.Options...)
 	}
 	if more := pod.Spec.DNSConfig; more != nil {
 		d.Servers = appendNew(d.Servers, more.Nameservers)
 		d.Searches = appendNew(d.Searches, more.Searches)
 		for _, o := range more.Options {
-			d.Options = slices.DeleteFunc(d.Options, func(known string) bool {
-				name, _, _ := strings.Cut(known, ":")
-				return name == o.Name
-			})
 			if o.Value != nil && *o.Value != "" {
-				d.Options = append(d.Options, o.Name+":"+*o.Value)
+				d.Options = setOptions(d.Options, o.Name+":"+*o.Value)
 			} else {
-				d.Options = append(d.Options, o.Name)
+				d.Options = setOptions(d.Options, o.Name)
 			}
 		}
 	}
-	d.Servers = d.Servers[:min(len(d.Servers), maxNameservers)]
-	d.Searches = d.Searches[:min(len(d.Searches), maxSearches)]
-	return d
+	if len(d.Servers) > maxNameservers {
+		d.Servers = d.Servers[:maxNameservers]
+		omitted = append(omitted, "Nameserver limits were exceeded, some nameservers have been omitted, the applied nameserver line is: "+strings.Join(d.Servers, " "))
+	}
+	if fitting := fittingSearches(d.Searches); len(fitting) < len(d.Searches) {
+		d.Searches = fitting
+		omitted = append(omitted, "Search Line limits were exceeded, some search paths have been omitted, the applied search line is: "+strings.Join(d.Searches, " "))
+	}
+	return d, omitted
+}
+
+// fittingSearches are the first of searches that resolvers take.
+func fittingSearches(searches []string) []string {
+	var fitting []string
+	chars := -1 // the space before the first is none
+	for _, s := range searches[:min(len(searches), maxSearches)] {
+		if len(s) > maxSearchDomain {
+			continue
+		}
+		if chars += 1 + len(s); chars > maxSearchesChars {
+			break
+		}
+		fitting = append(fitting, s)
+	}
+	return fitting
+}
+
+// setOptions adds resolver options, each in the place of an earlier one of its name.
+func setOptions(options []string, more ...string) []string {
+	for _, o := range more {
+		name, _, _ := strings.Cut(o, ":")
+		options = slices.DeleteFunc(options, func(known string) bool {
+			before, _, _ := strings.Cut(known, ":")
+			return before == name
+		})
+		options = append(options, o)
+	}
+	return options
 }
 
 func appendNew(list, more []string) []string {

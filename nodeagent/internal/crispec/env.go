@@ -55,7 +55,11 @@ func Env(ctx context.Context, pod *corev1.Pod, c *corev1.Container, objects Obje
 	var env []*runtimeapi.KeyValue
 	if _, own := e.values["HOSTNAME"]; !own {
 		// The runtime would set it to the machine's name in the machine's network.
-		env = append(env, &runtimeapi.KeyValue{Key: "HOSTNAME", Value: []byte(Hostname(pod))})
+		name, err := FullHostname(pod, facts.ClusterDomain)
+		if err != nil {
+			return nil, configErrorf("%v", err)
+		}
+		env = append(env, &runtimeapi.KeyValue{Key: "HOSTNAME", Value: []byte(name)})
 	}
 	for _, name := range e.order {
 		value := e.values[name]

@@ -3,6 +3,8 @@ package crispec
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -299,7 +301,41 @@ func TestDNS(t *testing.T) {
 		"none": {corev1.DNSNone, more, &runtimeapi.DNSConfig{
 			Servers: []string{"10.96.0.10", "192.0.2.53", "192.0.2.99"}, Searches: []string{"svc.cluster.local", "lab.example"}, Options: []string{"ndots:5", "edns0"}}},
 	} {
-		got := DNS(&corev1.Pod{Spec: corev1.PodSpec{DNSPolicy: test.policy, DNSConfig: test.config}}, machine)
+		got, omitted := DNS(&corev1.Pod{Spec: corev1.PodSpec{DNSPolicy: test.policy, DNSConfig: test.config}}, machine)
 		require.Equal(t, test.want.String(), got.String(), name)
+		require.Equal(t, strings.Contains(name, "three servers at most"), len(omitted) == 1, "%s: %v", name, omitted)
 	}
+}
+
+func TestSearchesThatFit(t *testing.T) {
+	t.Parallel()
+	dns := func(searches ...string) ([]string, []string) {
+		d, omitted := DNS(&corev1.Pod{Spec: corev1.PodSpec{DNSPolicy: corev1.DNSNone, DNSConfig: &corev1.PodDNSConfig{Searches: searches}}}, NodeResolv{})
+		return d.Searches, omitted
+	}
+	var many []string
+	for i := range 33 {
+		many = append(many, fmt.Sprintf("d%d.example", i))
+	}
+	got, omitted := dns(many...)
+	require.Equal(t, many[:32], got)
+	require.Len(t, omitted, 1)
+	require.Contains(t, omitted[0], "Search Line limits were exceeded")
+
+	long := strings.Repeat("x", 254)
+	got, omitted = dns("a", long, "b")
+	require.Equal(t, []string{"a", "b"}, got)
+	require.Len(t, omitted, 1)
+
+	var wide []string
+	for i := range 9 {
+		wide = append(wide, fmt.Sprintf("%d%s", i, strings.Repeat("y", 227))) // 228 each, 8 and their spaces are 1831
+	}
+	got, omitted = dns(wide...)
+	require.Len(t, got, 8)
+	require.Len(t, omitted, 1)
+	got, omitted = dns(wide[:8]...)
+	require.Len(t, got, 8)
+	require.Empty(t, omitted)
+	require.Equal(t, NodeResolv{Searches: []string{"a"}}, ParseResolv("search . a.\n"))
 }

@@ -55,6 +55,9 @@ type ContainerOptions struct {
 	Attempt uint32
 	// SpecHash is recorded on the container; empty is SpecHash of it.
 	SpecHash string
+	// Target is the id of the container whose processes this one sees; empty for
+	// nearly all.
+	Target string
 	// CgroupParent and Network are the same as in SandboxOptions.
 	CgroupParent string
 	Network      NetworkMode
@@ -78,6 +81,8 @@ type Objects interface {
 type Facts struct {
 	// PodIPs and HostIPs, the preferred one first.
 	PodIPs, HostIPs []string
+	// ClusterDomain is that of the cluster's DNS, which full host names end in.
+	ClusterDomain string
 	// Allocatable of the node: what a limit that is not set counts as.
 	Allocatable corev1.ResourceList
 }

@@ -3,6 +3,7 @@ package crispec
 import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	resources "k8s.io/component-helpers/resource"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -22,8 +23,8 @@ const (
 	oomBestEffort = 1000
 )
 
-// resources of a container as the kubelet computes them for a cgroup.
-func resources(pod *corev1.Pod, c *corev1.Container, nodeMemory int64) *runtimeapi.LinuxContainerResources {
+// Resources of a container as the kubelet computes them for a cgroup.
+func Resources(pod *corev1.Pod, c *corev1.Container, nodeMemory int64) *runtimeapi.LinuxContainerResources {
 	cpuLimit := c.Resources.Limits[corev1.ResourceCPU]
 	cpu, requested := c.Resources.Requests[corev1.ResourceCPU]
 	if !requested {
@@ -35,12 +36,64 @@ func resources(pod *corev1.Pod, c *corev1.Container, nodeMemory int64) *runtimea
 		MemoryLimitInBytes: memoryLimit.Value(),
 		OomScoreAdj:        oomScore(pod, c, nodeMemory),
 	}
-	// A limit may be any number; one of more processors than there are is none.
-	if milli := cpuLimit.MilliValue(); milli > 0 && cpuLimit.CmpInt64(maxCPU) < 0 {
-		r.CpuPeriod = quotaPeriod
-		r.CpuQuota = max(milli*quotaPeriod/1000, minQuota)
+	if quota := cpuQuota(cpuLimit); quota != unlimited {
+		r.CpuPeriod, r.CpuQuota = quotaPeriod, quota
 	}
 	return r
+}
+
+// unlimited is a limit that is none.
+const unlimited = -1
+
+// cpuQuota is the processor time in each period, in µs. A limit may be any number; one
+// of more processors than there are is none.
+func cpuQuota(limit resource.Quantity) int64 {
+	if milli := limit.MilliValue(); milli > 0 && limit.CmpInt64(maxCPU) < 0 {
+		return max(milli*quotaPeriod/1000, minQuota)
+	}
+	return unlimited
+}
+
+// PodLimits limit the cgroup around a pod's containers.
+type PodLimits struct {
+	CPUShares int64
+	// CPUQuota and CPUPeriod in µs, Memory in bytes; -1 is no limit.
+	CPUQuota, CPUPeriod int64
+	Memory              int64
+}
+
+// LimitsOf a pod are the sum of what its containers have, of each resource that all
+// of them limit (pkg/kubelet/cm/helpers_linux.go). Without them two pods would get the
+// same share of a busy machine, whatever they asked for.
+func LimitsOf(pod *corev1.Pod) PodLimits {
+	requests := resources.PodRequests(pod, resources.PodResourcesOptions{})
+	limits := resources.PodLimits(pod, resources.PodResourcesOptions{})
+	cpu := requests[corev1.ResourceCPU]
+	l := PodLimits{CPUShares: shares(cpu.MilliValue()), CPUQuota: unlimited, CPUPeriod: quotaPeriod, Memory: unlimited}
+	if limit, limited := limits[corev1.ResourceCPU]; limited && allLimit(pod, corev1.ResourceCPU) {
+		l.CPUQuota = cpuQuota(limit)
+	}
+	if limit, limited := limits[corev1.ResourceMemory]; limited && allLimit(pod, corev1.ResourceMemory) && limit.Sign() > 0 {
+		l.Memory = limit.Value()
+	}
+	return l
+}
+
+// allLimit reports whether the pod itself or each of its containers limits the resource.
+func allLimit(pod *corev1.Pod, name corev1.ResourceName) bool {
+	if pod.Spec.Resources != nil {
+		if _, limited := pod.Spec.Resources.Limits[name]; limited {
+			return true
+		}
+	}
+	for _, containers := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		for i := range containers {
+			if limit := containers[i].Resources.Limits[name]; limit.IsZero() {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 func shares(milliCPU int64) int64 {

@@ -7,12 +7,18 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/ainode/ainode/api/contract"
 )
 
 // Sandbox is the sandbox of pod. It refuses what reaches for the machine's
 // namespaces, whatever was judged before.
 func Sandbox(pod *corev1.Pod, o SandboxOptions) (*runtimeapi.PodSandboxConfig, error) {
 	if err := refuseHostNamespaces(pod); err != nil {
+		return nil, fmt.Errorf("configure the sandbox of pod %q: %w", pod.Namespace+"/"+pod.Name, err)
+	}
+	sysctls, err := Sysctls(pod, o.Network)
+	if err != nil {
 		return nil, fmt.Errorf("configure the sandbox of pod %q: %w", pod.Namespace+"/"+pod.Name, err)
 	}
 	annotations := podAnnotations(pod)
@@ -38,7 +44,6 @@ func Sandbox(pod *corev1.Pod, o SandboxOptions) (*runtimeapi.PodSandboxConfig, e
 			security.RunAsGroup = int64Value(sc.RunAsGroup)
 		}
 		security.SelinuxOptions = selinux(sc.SELinuxOptions)
-		var err error
 		if security.SupplementalGroups, security.SupplementalGroupsPolicy, err = supplementalGroups(sc); err != nil {
 			return nil, fmt.Errorf("configure the sandbox of pod %q: %w", pod.Namespace+"/"+pod.Name, err)
 		}
@@ -55,8 +60,29 @@ func Sandbox(pod *corev1.Pod, o SandboxOptions) (*runtimeapi.PodSandboxConfig, e
 		Linux: &runtimeapi.LinuxPodSandboxConfig{
 			CgroupParent:    PodCgroup(o.CgroupParent, pod.UID),
 			SecurityContext: security,
+			Sysctls:         sysctls,
 		},
 	}, nil
+}
+
+// Sysctls are the kernel settings that the pod asks for. One that is not the pod's own
+// is an error, worded as the kubelet's.
+func Sysctls(pod *corev1.Pod, network NetworkMode) (map[string]string, error) {
+	if pod.Spec.SecurityContext == nil {
+		return nil, nil
+	}
+	all := map[string]string{}
+	for _, s := range pod.Spec.SecurityContext.Sysctls {
+		namespace, safe := contract.SafeSysctl(s.Name)
+		switch {
+		case !safe:
+			return nil, fmt.Errorf("forbidden sysctl: %q not allowlisted", s.Name)
+		case namespace == contract.SysctlNetwork && network == Host:
+			return nil, fmt.Errorf("forbidden sysctl: %q is the machine's, whose network pods share on this node; bind it with --pod-cidr", s.Name)
+		}
+		all[contract.DottedSysctl(s.Name)] = s.Value
+	}
+	return all, nil
 }
 
 func refuseHostNamespaces(pod *corev1.Pod) error {
@@ -70,8 +96,6 @@ func refuseHostNamespaces(pod *corev1.Pod) error {
 	case pod.Spec.HostUsers != nil && !*pod.Spec.HostUsers:
 		// Running it without is no small thing: the pod asked for a protection.
 		return errors.New("hostUsers: false (a user namespace) is not supported on AI nodes yet")
-	case pod.Spec.SecurityContext != nil && len(pod.Spec.SecurityContext.Sysctls) > 0:
-		return errors.New("sysctls are not supported on AI nodes")
 	}
 	return nil
 }

@@ -51,6 +51,9 @@ func containerSecurity(pod *corev1.Pod, c *corev1.Container, o ContainerOptions)
 		MaskedPaths:      maskedPaths,
 		ReadonlyPaths:    readonlyPaths,
 	}
+	if o.Target != "" {
+		s.NamespaceOptions.Pid, s.NamespaceOptions.TargetId = runtimeapi.NamespaceMode_TARGET, o.Target
+	}
 	if s.RunAsUser == nil {
 		if o.ImageUID != nil {
 			s.RunAsUser = int64Value(o.ImageUID)

@@ -2,6 +2,7 @@ package eviction
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -60,23 +61,35 @@ type Manager struct{ o Options }
 // New makes a Manager.
 func New(o Options) *Manager { return &Manager{o: o} }
 
-// Run looks at the machine every ten seconds until ctx ends. A look at a machine
-// that is short of nothing reads a few files, and asks the runtime where its images
-// are; only where pods have limits on disk their folders are measured, once a minute.
+// Run looks at the machine every ten seconds until ctx ends, and as often at the pods
+// that have limits on disk. A look at a machine that is short of nothing reads a few
+// files, and asks the runtime where its images are; a look at the limits asks it what
+// pods use, and measures their folders, each once a minute at most.
 func (m *Manager) Run(ctx context.Context) error {
+	var limits sync.WaitGroup
+	defer limits.Wait()
+	// Apart: who has millions of files must not hold up what memory needs.
+	limits.Go(func() { m.repeat(ctx, m.overLimit) })
+	m.repeat(ctx, m.look)
+	return nil
+}
+
+// repeat looks again and again, and at once when what was ended is over: was it
+// enough?
+func (m *Manager) repeat(ctx context.Context, look func(context.Context) []<-chan struct{}) {
 	ticker := m.o.Clock.NewTicker(every)
 	defer ticker.Stop()
 	for {
-		ended := m.look(ctx)
+		ended := look(ctx)
 		for _, e := range ended {
 			m.await(ctx, e)
 		}
 		if len(ended) > 0 && ctx.Err() == nil {
-			continue // was it enough?
+			continue
 		}
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-ticker.C():
 		}
 	}
@@ -94,13 +107,12 @@ func (m *Manager) await(ctx context.Context, ended <-chan struct{}) {
 	}
 }
 
-// look evicts who is over a limit of his own, and, if the machine is short of
-// something that nobody but pods can give back, the first in rank.
+// look evicts, if the machine is short of something that nobody but pods can give
+// back, the first in rank.
 func (m *Manager) look(ctx context.Context) (ended []<-chan struct{}) {
 	readings, met := m.o.Gauge.observe(ctx)
-	active := m.o.Pods.Active()
-	if ended = m.overLimit(ctx, active); len(ended) > 0 || len(met) == 0 {
-		return ended
+	if len(met) == 0 {
+		return nil
 	}
 	signal := met[0]
 	m.o.Recorder.Eventf(m.o.Node(), corev1.EventTypeWarning, reasonThresholdMet, "Attempting to reclaim %s", resourceOf(signal))
@@ -113,16 +125,16 @@ func (m *Manager) look(ctx context.Context) (ended []<-chan struct{}) {
 		}
 		signal = met[0]
 	}
-	if next := m.next(ctx, signal, readings[signal], active); next != nil {
+	if next := m.next(ctx, signal, readings[signal]); next != nil {
 		return []<-chan struct{}{next}
 	}
 	return nil
 }
 
 // overLimit evicts every pod that uses more disk than its limits allow.
-func (m *Manager) overLimit(ctx context.Context, active []*corev1.Pod) (ended []<-chan struct{}) {
+func (m *Manager) overLimit(ctx context.Context) (ended []<-chan struct{}) {
 	var some []*corev1.Pod
-	for _, pod := range active {
+	for _, pod := range m.o.Pods.Active() {
 		if limited(pod) {
 			some = append(some, pod)
 		}
@@ -140,9 +152,9 @@ func (m *Manager) overLimit(ctx context.Context, active []*corev1.Pod) (ended []
 }
 
 // next evicts the first in rank that may be evicted; nil if there is none.
-func (m *Manager) next(ctx context.Context, signal Signal, reading Reading, active []*corev1.Pod) <-chan struct{} {
+func (m *Manager) next(ctx context.Context, signal Signal, reading Reading) <-chan struct{} {
 	disk := conditionOf(signal) == corev1.NodeDiskPressure
-	all := m.candidates(ctx, active, func(*corev1.Pod) bool { return disk })
+	all := m.candidates(ctx, m.o.Pods.Active(), func(*corev1.Pod) bool { return disk })
 	rank(signal, disk && m.o.OneDisk(ctx), all)
 	for _, c := range all {
 		if critical(c.pod) {

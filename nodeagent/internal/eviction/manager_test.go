@@ -131,7 +131,7 @@ func TestWhoIsOverHisLimitGoes(t *testing.T) {
 		c.pod.Spec.Containers[0].Resources.Limits = corev1.ResourceList{corev1.ResourceEphemeralStorage: resource.MustParse("5Mi")}
 	}
 	n := newNode(t, over, within, pod("free", 0, "0", "0", &uses{logs: 99}))
-	require.Len(t, n.look(t.Context()), 1)
+	require.Len(t, n.overLimit(t.Context()), 1)
 	require.Equal(t, "Pod ephemeral local storage usage exceeds the total limit of containers 5Mi. ", n.ended["over"].Message)
 	require.False(t, n.ended["over"].Disruption, "that is the pod's own fault")
 	require.ElementsMatch(t, []string{"over", "within"}, n.measured, "only who has a limit is measured")

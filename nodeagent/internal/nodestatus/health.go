@@ -16,8 +16,9 @@ type RuntimeStatus interface {
 // patience is how long the runtime may take to answer.
 const patience = 10 * time.Second
 
-// Probe asks the runtime how it is. Pressures are nobody's here: see the eviction room.
-func Probe(ctx context.Context, runtime RuntimeStatus) Health {
+// Probe asks the runtime how it is; ownAddresses says that pods have addresses which it
+// gives them. Pressures are nobody's here: see the eviction room.
+func Probe(ctx context.Context, runtime RuntimeStatus, ownAddresses bool) Health {
 	// A runtime that hangs must not keep the news of it.
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -28,9 +29,13 @@ func Probe(ctx context.Context, runtime RuntimeStatus) Health {
 		h.NotReady = "container runtime does not answer: " + err.Error()
 	default:
 		for _, c := range answer.GetStatus().GetConditions() {
-			// NetworkReady is CNI's, which pods on the node's own address do not use.
-			if c.Type == runtimeapi.RuntimeReady && !c.Status {
+			switch {
+			case c.Status:
+			case c.Type == runtimeapi.RuntimeReady:
 				h.NotReady = fmt.Sprintf("container runtime is not ready: %s %s", c.Reason, c.Message)
+			case c.Type == runtimeapi.NetworkReady && ownAddresses && h.NotReady == "":
+				// In the kubelet's words (pkg/kubelet/kubelet.go, updateRuntimeUp).
+				h.NotReady = fmt.Sprintf("container runtime network not ready: NetworkReady=false reason:%s message:%s", c.Reason, c.Message)
 			}
 		}
 	}

@@ -25,9 +25,11 @@ type Facts struct {
 	Epoch   int64
 	Holder  string
 	Machine machine.Identity
-	// Address is the node's and its pods'; Port the kubelet API's.
+	// Address is the node's; Port the kubelet API's.
 	Address string
 	Port    int32
+	// PodCIDR is the range of the pods' addresses; empty: they share the node's.
+	PodCIDR string
 	// Capacity of the machine, and what of it pods may have.
 	Capacity, Allocatable corev1.ResourceList
 	// GPULabels describe the cards under GPU feature discovery's names.
@@ -75,13 +77,19 @@ func annotations(f Facts) map[string]string {
 
 // node is the Node as it is registered. The taint has to be on it from the start:
 // a node may not change its own taints later (NodeRestriction). It has no
-// providerID, so that no cloud controller takes it for one of its machines.
+// providerID, so that no cloud controller takes it for one of its machines. Its range
+// of pods is on it from the start too: it can't be changed later, and a controller
+// manager that allots ranges (--allocate-node-cidrs) leaves a Node alone that has one.
 func node(f Facts, status corev1.NodeStatus) *corev1.Node {
-	return &corev1.Node{
+	n := &corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{Name: f.Name, Labels: labels(f), Annotations: annotations(f)},
 		Spec:       corev1.NodeSpec{Taints: []corev1.Taint{contract.Taint()}},
 		Status:     status,
 	}
+	if f.PodCIDR != "" {
+		n.Spec.PodCIDR, n.Spec.PodCIDRs = f.PodCIDR, []string{f.PodCIDR}
+	}
+	return n
 }
 
 // foreign reports whether a Node of our name is not one that an agent registered.

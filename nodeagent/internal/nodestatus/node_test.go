@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	testclock "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/yaml"
 
@@ -53,10 +54,42 @@ func TestTheNodeAsRegistered(t *testing.T) {
 	require.Empty(t, cmp.Diff(string(want), string(got)))
 }
 
+func TestANodeWhosePodsHaveAddresses(t *testing.T) {
+	t.Parallel()
+	f := testFacts()
+	f.PodCIDR = "10.64.3.0/24"
+	n := node(f, status(f, Health{}, corev1.NodeStatus{}, start))
+	require.Equal(t, "10.64.3.0/24", n.Spec.PodCIDR)
+	require.Equal(t, []string{"10.64.3.0/24"}, n.Spec.PodCIDRs)
+	require.Equal(t, corev1.NodeNetworkUnavailable, n.Status.Conditions[0].Type)
+	require.Equal(t, corev1.ConditionFalse, n.Status.Conditions[0].Status)
+	require.Equal(t, "pods have addresses of 10.64.3.0/24", n.Status.Conditions[0].Message)
+}
+
+// network is a runtime that says what its network is like.
+type network struct{ ready bool }
+
+func (n network) Status(context.Context, bool) (*runtimeapi.StatusResponse, error) {
+	return &runtimeapi.StatusResponse{Status: &runtimeapi.RuntimeStatus{Conditions: []*runtimeapi.RuntimeCondition{
+		{Type: runtimeapi.RuntimeReady, Status: true},
+		{Type: runtimeapi.NetworkReady, Status: n.ready, Reason: "NetworkPluginNotReady", Message: "cni plugin not initialized"},
+	}}}, nil
+}
+
+func TestTheRuntimesNetworkCountsWherePodsUseIt(t *testing.T) {
+	t.Parallel()
+	probe := func(ready, own bool) string {
+		return Probe(context.Background(), network{ready}, own).NotReady
+	}
+	require.Empty(t, probe(true, true))
+	require.Empty(t, probe(false, false), "pods that share the node's address do without")
+	require.Equal(t, "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:cni plugin not initialized", probe(false, true))
+}
+
 func TestConditionsKeepTheirTransition(t *testing.T) {
 	t.Parallel()
-	first := conditions(Health{}, nil, start)
-	later := conditions(Health{NotReady: "container runtime does not answer"}, first, start.Add(time.Minute))
+	first := conditions(Facts{}, Health{}, nil, start)
+	later := conditions(Facts{}, Health{NotReady: "container runtime does not answer"}, first, start.Add(time.Minute))
 	for _, c := range later {
 		want := start
 		if c.Type == corev1.NodeReady {
@@ -66,7 +99,7 @@ func TestConditionsKeepTheirTransition(t *testing.T) {
 		require.True(t, want.Equal(c.LastTransitionTime.Time), c.Type)
 		require.True(t, start.Add(time.Minute).Equal(c.LastHeartbeatTime.Time), c.Type)
 	}
-	a, b := corev1.NodeStatus{Conditions: first}, corev1.NodeStatus{Conditions: conditions(Health{}, first, start.Add(time.Hour))}
+	a, b := corev1.NodeStatus{Conditions: first}, corev1.NodeStatus{Conditions: conditions(Facts{}, Health{}, first, start.Add(time.Hour))}
 	require.True(t, sameBut(a, b), "a heartbeat alone is no change")
 	require.False(t, sameBut(a, corev1.NodeStatus{Conditions: later}))
 }
@@ -74,7 +107,7 @@ func TestConditionsKeepTheirTransition(t *testing.T) {
 func TestPressuresAreToldInTheKubeletsWords(t *testing.T) {
 	t.Parallel()
 	told := map[corev1.NodeConditionType]string{}
-	for _, c := range conditions(Health{Pressures: []corev1.NodeConditionType{corev1.NodeDiskPressure}}, nil, start) {
+	for _, c := range conditions(Facts{}, Health{Pressures: []corev1.NodeConditionType{corev1.NodeDiskPressure}}, nil, start) {
 		told[c.Type] = string(c.Status) + " " + c.Reason + ": " + c.Message
 	}
 	require.Equal(t, "True KubeletHasDiskPressure: kubelet has disk pressure", told[corev1.NodeDiskPressure])

@@ -38,13 +38,13 @@ func status(f Facts, h Health, have corev1.NodeStatus, now time.Time) corev1.Nod
 			ContainerRuntimeVersion: f.Runtime,
 			KubeletVersion:          f.KubeletVersion,
 		},
-		Conditions: conditions(h, have.Conditions, now),
+		Conditions: conditions(f, h, have.Conditions, now),
 	}
 }
 
 // conditions are the kubelet's, with its reasons: dashboards match on them.
 // NetworkUnavailable is set here since no route controller knows this node.
-func conditions(h Health, have []corev1.NodeCondition, now time.Time) []corev1.NodeCondition {
+func conditions(f Facts, h Health, have []corev1.NodeCondition, now time.Time) []corev1.NodeCondition {
 	pick := func(kind corev1.NodeConditionType, problem string, onOK, onProblem corev1.ConditionStatus, okReason, okMessage, reason string) corev1.NodeCondition {
 		c := corev1.NodeCondition{Type: kind, Status: onOK, Reason: okReason, Message: okMessage}
 		if problem != "" {
@@ -58,6 +58,10 @@ func conditions(h Health, have []corev1.NodeCondition, now time.Time) []corev1.N
 		}
 		return c
 	}
+	reason, addresses := "HostNetwork", "pods share the node's address"
+	if f.PodCIDR != "" {
+		reason, addresses = "CNI", "pods have addresses of "+f.PodCIDR
+	}
 	const yes, no = corev1.ConditionTrue, corev1.ConditionFalse
 	pressed := func(kind corev1.NodeConditionType, problem string) string {
 		if slices.Contains(h.Pressures, kind) {
@@ -66,7 +70,7 @@ func conditions(h Health, have []corev1.NodeCondition, now time.Time) []corev1.N
 		return ""
 	}
 	return []corev1.NodeCondition{
-		pick(corev1.NodeNetworkUnavailable, "", no, yes, "HostNetwork", "pods share the node's address", ""),
+		pick(corev1.NodeNetworkUnavailable, "", no, yes, reason, addresses, ""),
 		pick(corev1.NodeMemoryPressure, pressed(corev1.NodeMemoryPressure, "kubelet has insufficient memory available"), no, yes, "KubeletHasSufficientMemory", "kubelet has sufficient memory available", "KubeletHasInsufficientMemory"),
 		pick(corev1.NodeDiskPressure, pressed(corev1.NodeDiskPressure, "kubelet has disk pressure"), no, yes, "KubeletHasNoDiskPressure", "kubelet has no disk pressure", "KubeletHasDiskPressure"),
 		pick(corev1.NodePIDPressure, pressed(corev1.NodePIDPressure, "kubelet has insufficient PID available"), no, yes, "KubeletHasSufficientPID", "kubelet has sufficient PID available", "KubeletHasInsufficientPID"),

@@ -1,10 +1,12 @@
-// Package objects reads the ConfigMaps and Secrets that pods mention, one by one:
-// a node may read those of its own pods, and list none (Node authorizer).
+// Package objects reads the ConfigMaps and Secrets that pods mention, one by one,
+// and the tokens of their service accounts: a node may read those of its own pods,
+// and list none (Node authorizer).
 package objects
 
 import (
 	"context"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
@@ -22,4 +24,9 @@ func (r Reader) ConfigMap(ctx context.Context, namespace, name string) (*corev1.
 // Secret reads one Secret.
 func (r Reader) Secret(ctx context.Context, namespace, name string) (*corev1.Secret, error) {
 	return r.Client.CoreV1().Secrets(namespace).Get(ctx, name, metav1.GetOptions{})
+}
+
+// Token asks for a token of a service account.
+func (r Reader) Token(ctx context.Context, namespace, account string, request *authenticationv1.TokenRequest) (*authenticationv1.TokenRequest, error) {
+	return r.Client.CoreV1().ServiceAccounts(namespace).CreateToken(ctx, account, request, metav1.CreateOptions{})
 }

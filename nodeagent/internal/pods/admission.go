@@ -15,6 +15,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/ainode/ainode/api/contract"
+	"github.com/ainode/ainode/nodeagent/internal/crispec"
 	"github.com/ainode/ainode/nodeagent/internal/podstatus"
 )
 
@@ -24,6 +25,7 @@ const (
 	reasonNodePorts       = "NodePorts"
 	reasonTaintToleration = "TaintToleration"
 	reasonPodOS           = "PodOSNotSupported"
+	reasonSysctl          = "SysctlForbidden"
 	// reasonNotSupported is ours: the pod asks for something of the machine that
 	// no pod on an AI node gets.
 	reasonNotSupported = "NotSupported"
@@ -31,8 +33,16 @@ const (
 
 // admit judges a pod that the node sees for the first time, in the kubelet's
 // order: what cannot be helped first, then room. others are the pods that are
-// admitted and whose processes may still live. It returns nil if the pod may run.
-func admit(pod *corev1.Pod, node *corev1.Node, others []*corev1.Pod, reserved []int32) *podstatus.Verdict {
+// admitted and whose processes may still live; shared says that they share the node's
+// address, of which ports are reserved. It returns nil if the pod may run.
+func admit(pod *corev1.Pod, node *corev1.Node, others []*corev1.Pod, shared bool, reserved []int32) *podstatus.Verdict {
+	mode := crispec.CNI
+	if shared {
+		mode = crispec.Host
+	}
+	if _, err := crispec.Sysctls(pod, mode); err != nil {
+		return refuse(reasonSysctl, err.Error())
+	}
 	if verdict := defend(pod); verdict != nil {
 		return verdict
 	}
@@ -45,8 +55,10 @@ func admit(pod *corev1.Pod, node *corev1.Node, others []*corev1.Pod, reserved []
 	if matches, err := nodeaffinity.GetRequiredNodeAffinity(pod).Match(node); err != nil || !matches {
 		return refuse(reasonNodeAffinity, "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector")
 	}
-	if verdict := portsFree(pod, others, reserved); verdict != nil {
-		return verdict
+	if shared {
+		if verdict := portsFree(pod, others, reserved); verdict != nil {
+			return verdict
+		}
 	}
 	// Like the kubelet: NoSchedule is the scheduler's matter, and nodeName skips that.
 	noExecute := func(t *corev1.Taint) bool { return t.Effect == corev1.TaintEffectNoExecute }

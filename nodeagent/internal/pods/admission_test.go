@@ -126,7 +126,7 @@ func TestAdmit(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			verdict := admit(test.pod, testNode(), test.others, []int32{10250})
+			verdict := admit(test.pod, testNode(), test.others, true, []int32{10250})
 			if test.reason == "" {
 				require.Nil(t, verdict)
 				return
@@ -168,9 +168,9 @@ func TestDebugContainersAreHeldDownToo(t *testing.T) {
 func TestAdmitTaints(t *testing.T) {
 	t.Parallel()
 	node := testNode()
-	require.Nil(t, admit(testPod("", "a"), node, nil, nil), "NoSchedule is the scheduler's matter")
+	require.Nil(t, admit(testPod("", "a"), node, nil, true, nil), "NoSchedule is the scheduler's matter")
 	node.Spec.Taints = append(node.Spec.Taints, corev1.Taint{Key: "broken", Effect: corev1.TaintEffectNoExecute})
-	verdict := admit(testPod("", "a"), node, nil, nil)
+	verdict := admit(testPod("", "a"), node, nil, true, nil)
 	require.Equal(t, "TaintToleration", verdict.Reason)
 	require.Contains(t, verdict.Message, "broken:NoExecute")
 }

@@ -14,7 +14,8 @@ import (
 )
 
 // checkpoint is what the agent must know of an admitted pod before the API
-// answers: its object, and its cards where no container carries them yet.
+// answers: its object, with the resources that it has been granted, and its cards
+// where no container carries them yet.
 type checkpoint struct {
 	Pod   *corev1.Pod `json:"pod"`
 	Cards assignment  `json:"cards,omitempty"`

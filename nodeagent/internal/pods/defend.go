@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/nodeagent/internal/podstatus"
@@ -98,6 +99,24 @@ func (w *worker) debugging(t *task, c *corev1.Container) *corev1.Container {
 			"capability "+unasked+" is not given on AI nodes; the debug container runs without it")
 	}
 	return less
+}
+
+// target is the id of the running container that the ephemeral container is to see
+// the processes of (kubectl debug --target); empty if none.
+func target(t *task, name string) (id string, err error) {
+	for i := range t.pod.Spec.EphemeralContainers {
+		c := &t.pod.Spec.EphemeralContainers[i]
+		if c.Name != name || c.TargetContainerName == "" {
+			continue
+		}
+		for _, last := range t.actual.Containers {
+			if last.GetMetadata().GetName() == c.TargetContainerName && last.State == runtimeapi.ContainerState_CONTAINER_RUNNING {
+				return last.Id, nil
+			}
+		}
+		return "", fmt.Errorf("target container %q does not run", c.TargetContainerName)
+	}
+	return "", nil
 }
 
 func firstDefended(pod *corev1.Pod, in func(field string) bool) (field, why string) {

@@ -19,6 +19,8 @@ const (
 	eventSandboxChanged    = "SandboxChanged"
 	eventFailedPostStart   = "FailedPostStartHook"
 	eventFailedPreStop     = "FailedPreStopHook"
+	eventResizeError       = "ResizeError"
+	eventDNSConfig         = "DNSConfigForming"
 	eventDeadlineExceeded  = "DeadlineExceeded"
 	eventDaemonSetNotRun   = "DaemonSetNotSupported"
 	messageDaemonSetNotRun = "AI nodes run no DaemonSet pods; this pod is left Pending and uses nothing"

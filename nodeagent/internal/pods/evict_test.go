@@ -17,7 +17,6 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/ainode/ainode/api/contract"
-	"github.com/ainode/ainode/nodeagent/internal/cgroup"
 	"github.com/ainode/ainode/nodeagent/internal/eviction"
 	"github.com/ainode/ainode/nodeagent/internal/objects"
 	"github.com/ainode/ainode/nodeagent/internal/podstatus"
@@ -34,11 +33,8 @@ type evicted struct {
 }
 
 func newEvicted(t *testing.T) *evicted {
-	parent := "/" + t.Name() // without one the runtime measures no pods
-	t.Cleanup(func() { require.NoError(t, cgroup.Remove(cgroup.Mount, parent)) })
 	m := newMachine(t)
 	m.writeCards("card-0")
-	m.cgroup = parent
 	m.start()
 	v, err := volumes.New(volumes.Options{Root: filepath.Join(m.root, "volumes"), Objects: objects.Reader{Client: m.client}, Mounter: mount.New("")})
 	require.NoError(t, err)
@@ -166,6 +162,11 @@ func TestEvictionForAFullVolume(t *testing.T) {
 	ended := e.awaitPhase("hoarder", corev1.PodFailed)
 	require.Equal(t, "Evicted", ended.Status.Reason)
 	require.Equal(t, `Usage of EmptyDir volume "scratch" exceeds the limit "2Mi". `, ended.Status.Message)
+
+	require.Contains(t, e.events.String(), "Warning Evicted "+ended.Status.Message)
+	uids, err := e.manager.o.Volumes.PodUIDs()
+	require.NoError(t, err)
+	require.Empty(t, uids, "what it held is free")
 
 	// Its containers are what can be had back when the disk is full.
 	require.NoError(t, e.manager.RemoveDead(t.Context()))

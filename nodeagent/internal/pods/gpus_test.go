@@ -69,7 +69,7 @@ func TestAmountsWithoutEnd(t *testing.T) {
 				all := corev1.ResourceList{name: resource.MustParse(amount)}
 				pod.Spec.Containers[i].Resources = corev1.ResourceRequirements{Limits: all, Requests: all}
 			}
-			verdict := admit(pod, testNode(), nil, nil)
+			verdict := admit(pod, testNode(), nil, true, nil)
 			require.NotNil(t, verdict, "two containers of %s %s", amount, name)
 			require.Equal(t, "OutOf"+string(name), verdict.Reason)
 			asked := resource.MustParse(amount)

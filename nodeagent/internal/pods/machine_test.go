@@ -30,7 +30,10 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/ainode/ainode/api/contract"
+	"github.com/ainode/ainode/api/podrange"
+	"github.com/ainode/ainode/nodeagent/internal/cgroup"
 	"github.com/ainode/ainode/nodeagent/internal/cri/critest"
+	"github.com/ainode/ainode/nodeagent/internal/crispec"
 	"github.com/ainode/ainode/nodeagent/internal/images"
 	"github.com/ainode/ainode/nodeagent/internal/objects"
 	"github.com/ainode/ainode/nodeagent/internal/volumes"
@@ -51,6 +54,7 @@ type machine struct {
 	c       *critest.Containerd
 	client  *fake.Clientset
 	root    string
+	cgroup  string // of all its pods
 	epoch   int64
 	cards   fakeCards
 	manager *Manager
@@ -58,9 +62,9 @@ type machine struct {
 	images  *countedImages
 	stop    context.CancelFunc
 	done    chan error
-	watches atomic.Int32 // that have begun
+	watches atomic.Int32   // that have begun
+	own     podrange.Range // of the pods' addresses; none: they share the machine's
 	admit   func(*corev1.Pod) (reason, message string)
-	cgroup  string // the pods' parent
 }
 
 type fakeCards []string
@@ -94,6 +98,12 @@ func (r *recorded) AnnotatedEventf(object runtime.Object, _ map[string]string, k
 // String is read when a wait has failed, not when it begins.
 func (r *recorded) String() string { return strings.Join(r.list(), "\n") }
 
+func (r *recorded) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.all = nil
+}
+
 func (r *recorded) list() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -102,7 +112,10 @@ func (r *recorded) list() []string {
 
 func newMachine(t testing.TB, known ...*corev1.Pod) *machine {
 	t.Helper()
-	m := &machine{t: t, c: critest.Start(t), client: fake.NewClientset(), root: t.TempDir(), epoch: 1, events: &recorded{}}
+	m := &machine{t: t, client: fake.NewClientset(), root: t.TempDir(), epoch: 1, events: &recorded{}}
+	m.cgroup = "/ainode-" + strings.ReplaceAll(m.root, "/", "-")
+	t.Cleanup(func() { require.NoError(t, cgroup.Remove(cgroup.Mount, m.cgroup)) }) // when containerd has ended
+	m.c = critest.Start(t)
 	m.client.PrependReactor("*", "pods", clienttesting.ObjectReaction(&versioned{ObjectTracker: m.client.Tracker()}))
 	m.client.PrependWatchReactor("pods", func(action clienttesting.Action) (bool, watch.Interface, error) {
 		w, err := m.client.Tracker().Watch(action.GetResource(), action.GetNamespace(), action.(clienttesting.WatchActionImpl).ListOptions)
@@ -192,15 +205,22 @@ func (m *machine) start() {
 func (m *machine) startAway() {
 	m.t.Helper()
 	reader := objects.Reader{Client: m.client}
-	v, err := volumes.New(volumes.Options{Root: filepath.Join(m.root, "volumes"), Objects: reader, Mounter: mount.New("")})
+	v, err := volumes.New(volumes.Options{
+		Root: filepath.Join(m.root, "volumes"), Objects: reader, Followed: objects.NewFollower(m.client), Tokens: reader, Mounter: mount.New(""), Boot: "one",
+	})
 	require.NoError(m.t, err)
 	m.images = &countedImages{ImageManagerService: m.c.Runtime.Images}
 	i, err := images.New(images.Options{Images: m.images, Secrets: reader, Recorder: m.events})
 	require.NoError(m.t, err)
+	mode := crispec.Host
+	if !m.own.IsZero() {
+		mode = crispec.CNI
+	}
 	m.manager, err = New(Options{
-		Client: m.client, NodeName: "ai-1", Node: m.node, HostIPs: func() []string { return []string{"127.0.0.1"} },
+		Network: mode,
+		Client:  m.client, NodeName: "ai-1", Node: m.node, HostIPs: func() []string { return []string{"127.0.0.1"} },
 		Epoch: m.epoch, Runtime: m.c.Runtime, Images: i, Volumes: v, Objects: reader, Cards: m.cards, Recorder: m.events,
-		StateDir: filepath.Join(m.root, "state"), LogDir: filepath.Join(m.root, "logs"), ReservedPorts: []int32{10250}, Admit: m.admit, CgroupParent: m.cgroup,
+		StateDir: filepath.Join(m.root, "state"), LogDir: filepath.Join(m.root, "logs"), CgroupParent: m.cgroup, ReservedPorts: []int32{10250}, Admit: m.admit,
 	})
 	require.NoError(m.t, err)
 	ctx, cancel := context.WithCancel(m.t.Context())

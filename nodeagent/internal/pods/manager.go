@@ -159,7 +159,7 @@ func (m *Manager) judge(w *worker, pod *corev1.Pod) {
 		if reason, message := m.o.Admit(pod); reason != "" {
 			w.verdict = refuse(reason, message)
 		} else {
-			w.verdict = admit(pod, m.o.Node(), m.others(pod.UID), m.o.ReservedPorts)
+			w.verdict = admit(pod, m.o.Node(), m.others(pod.UID), m.shared(), m.o.ReservedPorts)
 		}
 	}
 	if w.verdict == nil {
@@ -182,8 +182,10 @@ func (m *Manager) others(but types.UID) []*corev1.Pod {
 	var pods []*corev1.Pod
 	for uid, w := range m.workers {
 		w.mu.Lock()
-		if uid != but && w.pod != nil && !w.released && !w.daemonSet {
-			pods = append(pods, w.pod)
+		switch {
+		case uid == but || w.pod == nil || w.released || w.daemonSet:
+		default:
+			pods = append(pods, w.granted.in(w.pod))
 		}
 		w.mu.Unlock()
 	}

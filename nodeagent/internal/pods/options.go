@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -35,6 +36,13 @@ type Volumes interface {
 	Setup(ctx context.Context, pod *corev1.Pod) (map[string]string, error)
 	// Mounts are the CRI mounts of one container on volumes that Setup returned.
 	Mounts(pod *corev1.Pod, container *corev1.Container, mounted map[string]string) ([]*runtimeapi.Mount, error)
+	// Follow calls changed, which does not block, when Refresh may have something to do,
+	// until ctx is done.
+	Follow(ctx context.Context, pod *corev1.Pod, changed func())
+	// Refresh writes what has changed into mounted volumes, and returns when there will
+	// be something to do though nothing has changed (zero: never). Its error is told
+	// as an event.
+	Refresh(ctx context.Context, pod *corev1.Pod) (next time.Time, err error)
 	// Teardown takes away all volumes of the pod. Idempotent.
 	Teardown(ctx context.Context, uid types.UID) error
 	// PodUIDs are the pods that have volumes on the machine.
@@ -61,6 +69,9 @@ type Options struct {
 	Node func() *corev1.Node
 	// HostIPs returns the node's addresses, the preferred one first. It must not block.
 	HostIPs func() []string
+	// Network says whether pods share the node's addresses (the default) or have one
+	// each, which the runtime gives them.
+	Network crispec.NetworkMode
 	// Epoch of the binding, recorded on every sandbox.
 	Epoch int64
 
@@ -88,8 +99,13 @@ type Options struct {
 	PodDir string
 	// CgroupParent is the parent cgroup of all pods; may be empty.
 	CgroupParent string
-	// DNS is what a pod with dnsPolicy Default gets: the machine's resolv.conf.
-	DNS *runtimeapi.DNSConfig
+	// DNS returns what a pod with dnsPolicy Default gets: the machine's resolv.conf, nil
+	// to leave it to the runtime. Default nil.
+	DNS func() *runtimeapi.DNSConfig
+	// ClusterDomain is that of the cluster's DNS; default cluster.local.
+	ClusterDomain string
+	// HostsFile is the machine's own host names; default /etc/hosts.
+	HostsFile string
 	// Admit is asked of each new pod before all else; a reason refuses it. It must not
 	// block. Default: it refuses none.
 	Admit func(*corev1.Pod) (reason, message string)
@@ -123,6 +139,15 @@ func (o *Options) complete() error {
 	}
 	if o.PodDir == "" {
 		o.PodDir = o.StateDir + "/pods"
+	}
+	if o.ClusterDomain == "" {
+		o.ClusterDomain = "cluster.local"
+	}
+	if o.HostsFile == "" {
+		o.HostsFile = etcHosts
+	}
+	if o.DNS == nil {
+		o.DNS = func() *runtimeapi.DNSConfig { return nil }
 	}
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}

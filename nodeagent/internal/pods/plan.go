@@ -22,6 +22,8 @@ type view struct {
 	stop bool
 	// refused are the ephemeral containers that may not run.
 	refused map[string]bool
+	// ownAddress says that the pod has an address that is not the node's.
+	ownAddress bool
 	// actual is what the runtime holds.
 	actual *cri.Pod
 	// crashes is the remembered back-off by container name.
@@ -30,7 +32,9 @@ type view struct {
 	probes map[string]podstatus.Probed
 	// failed are the containers whose startup or liveness probe has failed, by id.
 	failed map[string]probes.Failure
-	now    time.Time
+	// resized are the containers that must be restarted for new resources, by id.
+	resized map[string]bool
+	now     time.Time
 }
 
 // killing is a container to be ended, and why (empty: the pod ends).
@@ -135,9 +139,12 @@ func (p *planner) newest() *runtimeapi.PodSandbox {
 	return p.actual.Sandboxes[0]
 }
 
+// sandboxReady is false too for a sandbox whose network has gone: the runtime knows
+// no address of it then.
 func (p *planner) sandboxReady() bool {
 	s := p.newest()
-	return s != nil && s.State == runtimeapi.PodSandboxState_SANDBOX_READY
+	return s != nil && s.State == runtimeapi.PodSandboxState_SANDBOX_READY &&
+		(!p.ownAddress || p.actual.SandboxStatus.GetNetwork().GetIp() != "")
 }
 
 // live reports whether the container may have a process.
@@ -195,7 +202,7 @@ func (p *planner) finished() bool {
 // its policy, or because it was ended for that.
 func (p *planner) restarts(c *corev1.Container, last *runtimeapi.ContainerStatus) bool {
 	_, failed := p.failed[last.Id]
-	return podstatus.Restarts(&p.pod.Spec, c, last.ExitCode) || failed && p.restartsFailed(c)
+	return podstatus.Restarts(&p.pod.Spec, c, last.ExitCode) || (failed || p.resized[last.Id]) && p.restartsFailed(c)
 }
 
 // restartsFailed reports whether the container is started again when its probe fails.
@@ -207,8 +214,13 @@ func (p *planner) restartsFailed(c *corev1.Container) bool {
 // takes it for a success.
 const exitKilled = 137
 
-// killIfFailed ends the container if its startup or liveness probe has failed.
+// killIfFailed ends the container if its startup or liveness probe has failed, or it
+// must be restarted for new resources.
 func (p *planner) killIfFailed(c *corev1.Container, last *runtimeapi.ContainerStatus) {
+	if p.resized[last.Id] {
+		p.killIfLive(last, fmt.Sprintf("Container %s resize requires restart", c.Name))
+		return
+	}
 	failure, failed := p.failed[last.Id]
 	if !failed {
 		return

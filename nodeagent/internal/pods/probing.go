@@ -38,7 +38,7 @@ func (w *worker) probe(ctx context.Context, t *task) {
 
 // address is where the pod's ports are.
 func (w *worker) address() string {
-	if ips := w.m.o.HostIPs(); len(ips) > 0 {
+	if ips := w.addresses(); len(ips) > 0 {
 		return ips[0]
 	}
 	return ""

@@ -40,8 +40,8 @@ func (w *worker) compute(t *task, ended, online bool) corev1.PodStatus {
 		Pod: pod, Previous: previous,
 		Sandbox: t.actual.SandboxStatus, Containers: t.actual.Containers,
 		Runtime: w.m.o.RuntimeName, Waiting: w.waiting, Messages: w.messages,
-		Probes: w.probes.Results(), Verdict: w.verdict, Ended: ended,
-		HostIPs: w.m.o.HostIPs(), HostNetwork: true,
+		Probes: w.probes.Results(), Granted: w.granted, Resizing: w.resizing, Verdict: w.verdict, Ended: ended,
+		HostIPs: w.m.o.HostIPs(), HostNetwork: w.m.shared(),
 		Now: w.m.o.Clock.Now(),
 	})
 }
@@ -69,6 +69,7 @@ func (w *worker) forgetGone(t *task) {
 	gone := func(id string) bool { return !there[id] }
 	maps.DeleteFunc(w.messages, func(id, _ string) bool { return gone(id) })
 	maps.DeleteFunc(w.killed, func(id string, _ bool) bool { return gone(id) })
+	maps.DeleteFunc(w.resized, func(id string, _ bool) bool { return gone(id) })
 }
 
 // findContainer is the container of that name, of whatever kind; nil if none.

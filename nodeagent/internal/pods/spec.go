@@ -14,25 +14,24 @@ import (
 	"github.com/ainode/ainode/nodeagent/internal/podstatus"
 )
 
-// env is the environment of a container.
-func (m *Manager) env(ctx context.Context, pod *corev1.Pod, c *corev1.Container) ([]*runtimeapi.KeyValue, error) {
-	ips := m.o.HostIPs()
-	return crispec.Env(ctx, pod, c, m.o.Objects, crispec.Facts{
-		PodIPs: ips, HostIPs: ips, Allocatable: m.o.Node().Status.Allocatable,
-	})
-}
-
 // logDirectory holds the logs of the pod's containers.
 func (m *Manager) logDirectory(pod *corev1.Pod) string { return crispec.LogDirectory(m.o.LogDir, pod) }
 
+// resolv is what the machine's resolv.conf says.
+func (m *Manager) resolv() crispec.NodeResolv {
+	dns := m.o.DNS()
+	return crispec.NodeResolv{Nameservers: dns.GetServers(), Searches: dns.GetSearches(), Options: dns.GetOptions()}
+}
+
 func (w *worker) sandboxConfig(pod *corev1.Pod, attempt uint32) (*runtimeapi.PodSandboxConfig, error) {
-	machine := crispec.NodeResolv{}
-	if dns := w.m.o.DNS; dns != nil {
-		machine = crispec.NodeResolv{Nameservers: dns.Servers, Searches: dns.Searches, Options: dns.Options}
+	resolv, _ := crispec.DNS(pod, w.m.resolv())
+	hostname, err := crispec.FullHostname(pod, w.m.o.ClusterDomain)
+	if err != nil {
+		return nil, err
 	}
 	return crispec.Sandbox(pod, crispec.SandboxOptions{
 		Epoch: w.m.o.Epoch, LogDirectory: w.m.logDirectory(pod), CgroupParent: w.m.o.CgroupParent,
-		DNS: crispec.DNS(pod, machine), Network: crispec.Host, Attempt: attempt,
+		Hostname: hostname, DNS: resolv, Network: w.m.o.Network, Attempt: attempt,
 	})
 }
 
@@ -47,8 +46,8 @@ func (w *worker) containerConfig(ctx context.Context, pod *corev1.Pod, c *corev1
 	}
 	memory := w.m.o.Node().Status.Capacity[corev1.ResourceMemory]
 	o := crispec.ContainerOptions{
-		ImageRef: p.imageRef, Env: p.env, Mounts: mounts, GPUs: cards, CDIDevices: devices,
-		Attempt: attempt, CgroupParent: w.m.o.CgroupParent, NodeMemory: memory.Value(),
+		ImageRef: p.imageRef, Env: p.env, Mounts: mounts, Target: p.target, GPUs: cards, CDIDevices: devices,
+		Attempt: attempt, CgroupParent: w.m.o.CgroupParent, Network: w.m.o.Network, NodeMemory: memory.Value(),
 	}
 	if crispec.NonRoot(pod, c, nil, "") != nil {
 		// Only the image can tell whether this container is allowed: one more call,

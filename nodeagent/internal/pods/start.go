@@ -26,6 +26,7 @@ type prepared struct {
 	imageErr error
 	env      []*runtimeapi.KeyValue
 	envErr   error
+	target   string // see crispec.ContainerOptions
 }
 
 // start makes the plan's containers. All that can be done at once is: sandbox,
@@ -40,8 +41,9 @@ func (w *worker) start(ctx context.Context, t *task) result {
 	defer done()
 
 	var sandboxID string
-	sandbox := make(chan error, 1)
+	sandbox, sandboxThere := make(chan error, 1), make(chan struct{})
 	go func() {
+		defer close(sandboxThere)
 		var err error
 		sandboxID, err = w.ensureSandbox(ctx, t)
 		sandbox <- err
@@ -70,10 +72,13 @@ func (w *worker) start(ctx context.Context, t *task) result {
 		}
 		c := findContainer(t.pod, s.name)
 		known := w.pulled[c.Name].of(c)
-		go func() { ready[i] <- w.prepare(inner, t.pod, c, known) }()
+		go func() { ready[i] <- w.prepare(inner, t.pod, c, known, sandboxThere) }()
 	}
 	if !held {
 		await()
+	}
+	if volumesErr == nil {
+		w.lookAfter(ctx, t)
 	}
 	started, touched := false, t.plan.sandbox
 	for i, s := range due {
@@ -206,7 +211,7 @@ func (w *worker) ensureSandbox(ctx context.Context, t *task) (id string, err err
 		return "", fmt.Errorf("make the pod's log folder: %w", err)
 	}
 	if !t.plan.sandbox {
-		return t.actual.Sandboxes[0].Id, nil
+		return t.actual.Sandboxes[0].Id, w.limit(t.pod, crispec.LimitsOf(t.pod))
 	}
 	config, err := w.sandboxConfig(t.pod, t.plan.attempt)
 	if err != nil {
@@ -215,7 +220,11 @@ func (w *worker) ensureSandbox(ctx context.Context, t *task) (id string, err err
 	if t.plan.attempt > 0 && w.retries[wholePod].failures == 0 {
 		w.event(podRef(t.pod), corev1.EventTypeNormal, eventSandboxChanged, "Pod sandbox changed, it will be killed and re-created.")
 	}
-	return w.m.o.Runtime.RunPodSandbox(context.WithoutCancel(ctx), config, "")
+	if id, err = w.makeSandbox(context.WithoutCancel(ctx), t, config); err != nil {
+		return "", err
+	}
+	w.limits = nil // the runtime has made the cgroup anew
+	return id, w.limit(t.pod, crispec.LimitsOf(t.pod))
 }
 
 // pulled is the image that a start has brought which failed later: the next try is
@@ -232,12 +241,12 @@ func (p pulled) of(c *corev1.Container) string {
 
 // prepare brings the image, unless it is known, and makes the environment, which
 // may need objects of the API, at the same time.
-func (w *worker) prepare(ctx context.Context, pod *corev1.Pod, c *corev1.Container, known string) prepared {
+func (w *worker) prepare(ctx context.Context, pod *corev1.Pod, c *corev1.Container, known string, sandbox <-chan struct{}) prepared {
 	p := prepared{imageRef: known}
 	fetched := make(chan struct{})
 	go func() {
 		defer close(fetched)
-		p.env, p.envErr = w.m.env(ctx, pod, c)
+		p.env, p.envErr = w.env(ctx, pod, c, sandbox)
 	}()
 	if known == "" {
 		p.imageRef, p.imageErr = w.m.o.Images.Ensure(ctx, pod, c)
@@ -320,13 +329,19 @@ func (w *worker) createContainer(ctx context.Context, t *task, c *corev1.Contain
 	if err != nil {
 		return "", stepFailed(podstatus.CreateContainerConfigError, err)
 	}
-	mounts = append(mounts, message)
+	if mounts, err = w.hostsMount(t.pod, append(mounts, message)); err != nil {
+		return "", stepFailed(podstatus.CreateContainerConfigError, err)
+	}
+	w.tellNames(t.pod)
 	attempt := t.plan.attempt
 	if !t.plan.sandbox {
 		attempt = t.actual.Sandboxes[0].GetMetadata().GetAttempt()
 	}
 	sandboxConfig, err := w.sandboxConfig(t.pod, attempt)
 	if err != nil {
+		return "", stepFailed(podstatus.CreateContainerConfigError, err)
+	}
+	if p.target, err = target(t, c.Name); err != nil {
 		return "", stepFailed(podstatus.CreateContainerConfigError, err)
 	}
 	config, err := w.containerConfig(ctx, t.pod, c, s.attempt, p, mounts)

@@ -96,8 +96,9 @@ func (w *worker) killOne(ctx context.Context, t *task, k killing, grace time.Dur
 func (w *worker) release() {
 	w.m.gpus.release(w.uid)
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	w.released = true
+	w.mu.Unlock()
+	w.m.roomFreed()
 }
 
 // isOver tells those who wait for the pod's end.
@@ -136,6 +137,9 @@ func (w *worker) settle(ctx context.Context, t *task) error {
 
 // dismantle stops the sandboxes and takes the volumes away.
 func (w *worker) dismantle(ctx context.Context, t *task) error {
+	if w.stopLooking != nil {
+		w.stopLooking()
+	}
 	errs := make([]error, len(t.actual.Sandboxes)+1)
 	var all sync.WaitGroup
 	for i, s := range t.actual.Sandboxes {

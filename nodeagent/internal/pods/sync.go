@@ -50,6 +50,7 @@ func (w *worker) sync(ctx context.Context) (result, error) {
 	}
 	w.fresh = false
 	t.actual = actual
+	w.sawSandbox(actual.SandboxStatus)
 	w.mu.Lock()
 	w.actual = actual
 	w.mu.Unlock()
@@ -69,12 +70,16 @@ func (w *worker) sync(ctx context.Context) (result, error) {
 		w.generation = t.pod.Generation
 	}
 	deadline := w.checkDeadline(t.pod)
+	stop := t.deleting() || w.verdict != nil || podstatus.Terminal(t.pod.Status.Phase)
+	if !stop {
+		w.grant(t)
+		w.resize(ctx, t)
+	}
 	w.remember(ctx, t)
 	w.probe(ctx, t)
 	t.plan = next(view{
-		pod: t.pod, refused: w.refuseDebug(t), actual: actual, crashes: w.crashes, now: w.m.o.Clock.Now(),
-		probes: w.probes.Results(), failed: w.probes.Failures(),
-		stop: t.deleting() || w.verdict != nil || podstatus.Terminal(t.pod.Status.Phase),
+		pod: t.pod, ownAddress: !w.m.shared(), refused: w.refuseDebug(t), actual: actual, crashes: w.crashes, now: w.m.o.Clock.Now(),
+		probes: w.probes.Results(), failed: w.probes.Failures(), resized: w.resized, stop: stop,
 	})
 	w.noteWaiting(t)
 
@@ -91,6 +96,9 @@ func (w *worker) sync(ctx context.Context) (result, error) {
 	}
 	w.publish(t, false)
 	w.prune(ctx, t)
+	if len(t.actual.Containers) > 0 { // else start does, when it has made the volumes
+		w.lookAfter(ctx, t)
+	}
 	if len(t.plan.start) > 0 {
 		r := w.start(ctx, t)
 		r.again = earliest(r.again, earliest(t.plan.again, deadline))
@@ -134,7 +142,7 @@ func (w *worker) remember(ctx context.Context, t *task) {
 	if t.absent || w.verdict != nil || podstatus.Terminal(t.pod.Status.Phase) {
 		return
 	}
-	now := saved{generation: t.pod.Generation, deleting: t.pod.DeletionTimestamp != nil, started: true}
+	now := saved{generation: t.pod.Generation, deleting: t.pod.DeletionTimestamp != nil, started: true, waits: w.resizing.Pending != nil}
 	if w.saved == now {
 		return
 	}

@@ -10,6 +10,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/ainode/ainode/nodeagent/internal/cri"
+	"github.com/ainode/ainode/nodeagent/internal/crispec"
 	"github.com/ainode/ainode/nodeagent/internal/podstatus"
 	"github.com/ainode/ainode/nodeagent/internal/probes"
 )
@@ -22,6 +23,7 @@ type worker struct {
 	writer *statusWriter
 	probes *probes.Set
 	wake   chan struct{}
+	news   chan struct{} // for the mounted volumes
 
 	mu sync.Mutex
 	// pod is the newest object known; nil for a pod found in the runtime of which
@@ -42,9 +44,15 @@ type worker struct {
 	// closed when the pod holds nothing any more and its last status is to be written.
 	ordered *podstatus.Verdict
 	over    chan struct{}
+	// granted are the resources that the pod may use, nil for what it asked for at
+	// first; wants says that it has asked for others since.
+	granted granted
+	wants   bool
 	// actual and status are what was seen and computed last; online says that the
 	// API's status was known then.
 	actual *cri.Pod
+	// ips are the newest sandbox's own addresses.
+	ips    []string
 	status *corev1.PodStatus
 	online bool
 
@@ -64,6 +72,11 @@ type worker struct {
 	failures  int
 	settled   bool // what an ended pod held has been freed
 	saved     saved
+	resizing  podstatus.Resizing
+	resized   map[string]bool    // containers that are restarted for new resources
+	limits    *crispec.PodLimits // of the pod's cgroup, once set
+	// stopLooking ends what looks after the volumes; nil where nothing does.
+	stopLooking context.CancelFunc
 	// generation of the pod for which retries wait.
 	generation int64
 	daemonSet  bool
@@ -86,13 +99,15 @@ type saved struct {
 	generation int64
 	deleting   bool
 	started    bool
+	waits      bool // for other resources
 }
 
 func newWorker(m *Manager, uid types.UID) *worker {
 	w := &worker{
-		m: m, uid: uid, wake: make(chan struct{}, 1), over: make(chan struct{}),
+		m: m, uid: uid, wake: make(chan struct{}, 1), news: make(chan struct{}, 1), over: make(chan struct{}),
 		crashes: map[string]crash{}, waiting: map[string]podstatus.Waiting{}, messages: map[string]string{},
 		retries: map[string]retry{}, pulled: map[string]pulled{}, told: map[string]told{}, killed: map[string]bool{},
+		resized: map[string]bool{},
 	}
 	w.probes = w.newProbes()
 	w.writer = newStatusWriter(m.o.Client, m.o.Clock, func(pod *corev1.Pod) { w.take(pod) })
@@ -102,6 +117,9 @@ func newWorker(m *Manager, uid types.UID) *worker {
 // observe takes note of a newer object of the pod and makes the worker look at it.
 func (w *worker) observe(pod *corev1.Pod) {
 	first := w.writer.observe(pod)
+	if first {
+		w.nudge()
+	}
 	if w.take(pod) || first {
 		w.look()
 	}
@@ -116,6 +134,9 @@ func (w *worker) take(pod *corev1.Pod) bool {
 		return false
 	}
 	w.pod, w.absent = pod, false
+	if inVolumes(before, pod) {
+		w.nudge()
+	}
 	if before != nil && (before.DeletionTimestamp == nil && pod.DeletionTimestamp != nil || shorter(before, pod)) {
 		w.poke(true)
 	}

@@ -410,6 +410,54 @@ func TestRuntimeRestarts(t *testing.T) {
 	require.Equal(t, before.Status, m.get("web").Status)
 }
 
+func TestSysctls(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.start()
+	setting := func(name, sysctl string) *corev1.Pod {
+		pod := shell(name, "cat /proc/sys/kernel/shm_rmid_forced > /dev/termination-log")
+		pod.Spec.RestartPolicy = corev1.RestartPolicyNever
+		pod.Spec.SecurityContext = &corev1.PodSecurityContext{Sysctls: []corev1.Sysctl{{Name: sysctl, Value: "1"}}}
+		return pod
+	}
+	m.create(setting("own", "kernel/shm_rmid_forced"))
+	done := m.awaitPhase("own", corev1.PodSucceeded)
+	require.Equal(t, "1\n", done.Status.ContainerStatuses[0].State.Terminated.Message)
+	m.create(setting("machines", "kernel.msgmax"))
+	require.Equal(t, "SysctlForbidden", m.awaitPhase("machines", corev1.PodFailed).Status.Reason)
+}
+
+func TestDebugContainerSeesItsTarget(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.start()
+	pod := shell("web", "exec sleep 86400")
+	m.create(pod)
+	m.awaitPhase("web", corev1.PodRunning)
+	debug := func(target string) {
+		now := m.get("web")
+		now.Generation++
+		c := corev1.EphemeralContainerCommon(*pod.Spec.Containers[0].DeepCopy())
+		c.Name, c.Command = "look-"+target, []string{"sh", "-c", "tr '\\000' ' ' < /proc/1/cmdline > /dev/termination-log"}
+		now.Spec.EphemeralContainers = append(now.Spec.EphemeralContainers, corev1.EphemeralContainer{EphemeralContainerCommon: c, TargetContainerName: target})
+		_, err := m.client.CoreV1().Pods("default").Update(t.Context(), now, metav1.UpdateOptions{})
+		require.NoError(t, err)
+	}
+	debug("main")
+	got := m.await("web", "looked at", func(p *corev1.Pod) bool {
+		s := p.Status.EphemeralContainerStatuses
+		return len(s) == 1 && s[0].State.Terminated != nil
+	})
+	require.Equal(t, "sleep 86400 ", got.Status.EphemeralContainerStatuses[0].State.Terminated.Message)
+	debug("none")
+	m.await("web", "told", func(p *corev1.Pod) bool {
+		s := p.Status.EphemeralContainerStatuses
+		return len(s) == 2 && s[1].State.Waiting != nil && s[1].State.Waiting.Message == `target container "none" does not run`
+	})
+	m.delete("web", 1)
+	m.awaitGone("web")
+}
+
 func TestDebugContainers(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t)

@@ -13,7 +13,7 @@ import (
 // owned are the condition types that the node writes; all others are another's.
 var owned = []corev1.PodConditionType{
 	corev1.PodReadyToStartContainers, corev1.PodInitialized, corev1.PodReady,
-	corev1.ContainersReady, corev1.PodScheduled,
+	corev1.ContainersReady, corev1.PodScheduled, corev1.PodResizePending, corev1.PodResizeInProgress,
 }
 
 // conditions keeps those of others and adds the node's own, in the kubelet's order.
@@ -36,7 +36,7 @@ func conditions(in *Input, old, status *corev1.PodStatus, now metav1.Time) []cor
 			Reason: corev1.PodReasonTerminationByKubelet, Message: in.Verdict.Message,
 		})
 	}
-	for _, c := range own {
+	for _, c := range append(own, resizing(in)...) {
 		c.ObservedGeneration = in.Pod.Generation
 		c.LastTransitionTime = now
 		for _, before := range old.Conditions {
@@ -111,6 +111,22 @@ func containersReady(in *Input, status *corev1.PodStatus) corev1.PodCondition {
 	}
 	c.Status = corev1.ConditionTrue
 	return c
+}
+
+// resizing are the conditions that are there only while resources change.
+func resizing(in *Input) []corev1.PodCondition {
+	var all []corev1.PodCondition
+	if p := in.Resizing.Pending; p != nil {
+		all = append(all, corev1.PodCondition{Type: corev1.PodResizePending, Status: corev1.ConditionTrue, Reason: p.Reason, Message: p.Message})
+	}
+	if len(in.Resizing.Containers) > 0 {
+		c := corev1.PodCondition{Type: corev1.PodResizeInProgress, Status: corev1.ConditionTrue}
+		if in.Resizing.Error != "" {
+			c.Reason, c.Message = corev1.PodReasonError, in.Resizing.Error
+		}
+		all = append(all, c)
+	}
+	return all
 }
 
 // podReady is containersReady and the pod's readiness gates, which others write.

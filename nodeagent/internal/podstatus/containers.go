@@ -96,8 +96,14 @@ func (b *containerBuilder) present(spec *corev1.Container, known []*runtimeapi.C
 	if status.LastTerminationState.Terminated == nil {
 		status.LastTerminationState = corev1.ContainerState{}
 	}
-	status.Resources = spec.Resources.DeepCopy()
-	status.AllocatedResources = spec.Resources.Requests.DeepCopy()
+	granted, ok := b.in.Granted[spec.Name]
+	if !ok {
+		granted = spec.Resources
+	}
+	status.Resources, status.AllocatedResources = granted.DeepCopy(), granted.DeepCopy().Requests
+	if b.in.Resizing.Containers[spec.Name] && old != nil && old.Resources != nil {
+		status.Resources = old.Resources.DeepCopy() // what it still has
+	}
 	if user := current.GetUser().GetLinux(); user != nil {
 		status.User = &corev1.ContainerUser{Linux: &corev1.LinuxContainerUser{
 			UID: user.Uid, GID: user.Gid, SupplementalGroups: user.SupplementalGroups,
@@ -228,6 +234,9 @@ func volumeMounts(spec *corev1.Container) []corev1.VolumeMountStatus {
 		status := corev1.VolumeMountStatus{Name: mount.Name, MountPath: mount.MountPath, ReadOnly: mount.ReadOnly}
 		if mount.ReadOnly {
 			status.RecursiveReadOnly = ptr.To(corev1.RecursiveReadOnlyDisabled)
+			if rro := mount.RecursiveReadOnly; rro != nil && *rro == corev1.RecursiveReadOnlyEnabled {
+				status.RecursiveReadOnly = rro // else it would not have been made
+			}
 		}
 		mounts = append(mounts, status)
 	}

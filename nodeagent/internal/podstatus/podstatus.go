@@ -26,6 +26,24 @@ type Probed struct {
 	Ready bool
 }
 
+// Resizing is what is not done yet of a change of a pod's resources (KEP-1287).
+type Resizing struct {
+	// Pending is why the wish is not granted: Infeasible or Deferred.
+	Pending *Waiting
+	// Containers do not have yet what was granted.
+	Containers map[string]bool
+	// Error is why not.
+	Error string
+}
+
+// Note adds a container.
+func (r *Resizing) Note(container string) {
+	if r.Containers == nil {
+		r.Containers = map[string]bool{}
+	}
+	r.Containers[container] = true
+}
+
 // Verdict ends a pod from outside of its containers: refused at admission,
 // deadline exceeded, evicted. Phase Failed with this reason and message.
 type Verdict struct {
@@ -61,6 +79,11 @@ type Input struct {
 	// Probes are probe results by container id; a running container without an
 	// entry counts as started and ready.
 	Probes map[string]Probed
+	// Granted are the resources that containers may use, by name; what they ask for
+	// where there is no entry.
+	Granted map[string]corev1.ResourceRequirements
+	// Resizing is what is not done yet of a change of resources.
+	Resizing Resizing
 	// Verdict ends the pod; nil for nearly all.
 	Verdict *Verdict
 	// Ended says that no container of the pod runs and none will be started.

@@ -18,12 +18,16 @@ import (
 )
 
 // measureEvery is how long a walk's result is good for, the kubelet's
-// volumeStatsAggPeriod.
-const measureEvery = time.Minute
+// volumeStatsAggPeriod; one that took long is good for restShare times as long.
+const (
+	measureEvery = time.Minute
+	restShare    = 10
+)
 
 // disk is what a pod's folders take up.
 type disk struct {
 	at      time.Time
+	took    time.Duration
 	logs    map[string]size // by container
 	volumes map[string]size
 }
@@ -43,7 +47,7 @@ func (m *Meter) disk(ctx context.Context, pod *corev1.Pod) (*disk, error) {
 	known := m.disks[pod.UID]
 	m.mu.Unlock()
 	now := m.o.Clock.Now()
-	if known != nil && now.Sub(known.at) < measureEvery {
+	if known != nil && now.Sub(known.at) < max(measureEvery, restShare*known.took) {
 		return known, nil
 	}
 	d := &disk{at: now, logs: map[string]size{}, volumes: map[string]size{}}
@@ -61,6 +65,7 @@ func (m *Meter) disk(ctx context.Context, pod *corev1.Pod) (*disk, error) {
 			return nil, err
 		}
 	}
+	d.took = m.o.Clock.Since(now)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.disks[pod.UID] = d
@@ -98,27 +103,43 @@ func (d *disk) addTo(pod *stats.PodStats) {
 }
 
 // walk measures a folder as du does: what stays on the disk, each inode once. A pod
-// may change it meanwhile; nothing that it makes there fails the walk.
+// may change it meanwhile: nothing that it makes there leads the walk out of the
+// folder, or fails it.
 func walk(ctx context.Context, folder string) (size, error) {
 	var total size
-	seen := map[uint64]bool{}
-	err := filepath.WalkDir(folder, func(_ string, e fs.DirEntry, err error) error {
+	root, err := os.OpenRoot(folder)
+	if errors.Is(err, fs.ErrNotExist) {
+		return total, nil
+	}
+	if err != nil {
+		return total, fmt.Errorf("measure: %w", err)
+	}
+	defer func() { _ = root.Close() }()
+	type inode struct{ device, number uint64 }
+	linked := map[inode]bool{}
+	err = fs.WalkDir(root.FS(), ".", func(_ string, e fs.DirEntry, err error) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		var info fs.FileInfo
-		if err == nil {
-			info, err = e.Info()
-		}
 		if err != nil {
-			return nil //nolint:nilerr // it has vanished, or its path is too long: what can be seen counts
+			return nil //nolint:nilerr // it has vanished, or can't be read: what can be seen counts
 		}
-		if s, ok := info.Sys().(*syscall.Stat_t); ok && !seen[s.Ino] {
-			if s.Nlink > 1 && !e.IsDir() {
-				seen[s.Ino] = true
+		info, err := e.Info()
+		if err != nil {
+			return nil //nolint:nilerr // it has vanished
+		}
+		s, ok := info.Sys().(*syscall.Stat_t)
+		if !ok {
+			return nil
+		}
+		if at := (inode{s.Dev, s.Ino}); s.Nlink > 1 && !e.IsDir() {
+			if linked[at] {
+				return nil
 			}
-			total.add(size{uint64(s.Blocks) * 512, 1}) //nolint:gosec // not negative
+			linked[at] = true
 		}
+		const block = 512                            // of st_blocks, whatever the file system's are
+		total.add(size{uint64(s.Blocks) * block, 1}) //nolint:gosec // not negative
 		return nil
 	})
 	if err != nil {

@@ -20,19 +20,9 @@ import (
 	"github.com/ainode/ainode/nodeagent/internal/cgroup"
 	"github.com/ainode/ainode/nodeagent/internal/cri/critest"
 	"github.com/ainode/ainode/nodeagent/internal/crispec"
+	"github.com/ainode/ainode/nodeagent/internal/objects"
 	"github.com/ainode/ainode/nodeagent/internal/volumes"
 )
-
-// stored are the objects of an API in memory.
-type stored struct{ *fake.Clientset }
-
-func (s stored) ConfigMap(ctx context.Context, namespace, name string) (*corev1.ConfigMap, error) {
-	return s.CoreV1().ConfigMaps(namespace).Get(ctx, name, metav1.GetOptions{})
-}
-
-func (s stored) Secret(ctx context.Context, namespace, name string) (*corev1.Secret, error) {
-	return s.CoreV1().Secrets(namespace).Get(ctx, name, metav1.GetOptions{})
-}
 
 // One pod with all that lowers its privileges and all kinds of volumes, in a
 // container of a real runtime: what the pod says is what the container sees.
@@ -42,11 +32,12 @@ func TestContainerSeesWhatItsPodSays(t *testing.T) {
 		t.Skip("runs containers; left out with -short")
 	}
 	c := critest.Start(t)
-	objects := stored{fake.NewClientset(
+	client := fake.NewClientset(
 		&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "settings"}, Data: map[string]string{"a.conf": "one", "COLOUR": "red"}},
 		&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "keys"}, Data: map[string][]byte{"token": []byte("s3cret")}},
-	)}
-	m, err := volumes.New(volumes.Options{Root: filepath.Join(t.TempDir(), "pods"), Objects: objects, Mounter: mount.New("")})
+	)
+	reader := objects.Reader{Client: client}
+	m, err := volumes.New(volumes.Options{Root: filepath.Join(t.TempDir(), "pods"), Objects: reader, Followed: objects.NewFollower(client), Mounter: mount.New(""), Boot: "one"})
 	require.NoError(t, err)
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "p", UID: "0d9a6b6e-3333", Labels: map[string]string{"app": "x"}},
@@ -84,13 +75,14 @@ func TestContainerSeesWhatItsPodSays(t *testing.T) {
 	require.NoError(t, err)
 	mounts, err := m.Mounts(pod, main, mounted)
 	require.NoError(t, err)
-	env, err := crispec.Env(ctx, pod, main, objects, crispec.Facts{})
+	env, err := crispec.Env(ctx, pod, main, reader, crispec.Facts{})
 	require.NoError(t, err)
 
 	// Of this process alone: another run on the machine has its own.
 	parent := fmt.Sprintf("/ainode-test-%d", os.Getpid())
+	resolv, _ := crispec.DNS(pod, crispec.NodeResolv{Nameservers: []string{"192.0.2.53"}, Searches: []string{"lab.example"}})
 	sandboxConfig, err := crispec.Sandbox(pod, crispec.SandboxOptions{
-		LogDirectory: t.TempDir(), CgroupParent: parent, DNS: crispec.DNS(pod, crispec.NodeResolv{Nameservers: []string{"192.0.2.53"}, Searches: []string{"lab.example"}}),
+		LogDirectory: t.TempDir(), CgroupParent: parent, DNS: resolv,
 	})
 	require.NoError(t, err)
 	sandbox, err := c.Runtime.RunPodSandbox(ctx, sandboxConfig, "")

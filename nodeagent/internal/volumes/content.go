@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -19,6 +20,8 @@ import (
 type file struct {
 	data []byte
 	mode fs.FileMode
+	// owner is the user it belongs to; nil is root.
+	owner *int64
 }
 
 // defaultMode is the API's (pkg/apis/core/v1/defaults.go).
@@ -30,7 +33,16 @@ func isContent(v *corev1.Volume) bool {
 }
 
 // content makes a volume whose files come from the API, unless it is written.
-func (m *Manager) content(ctx context.Context, pod *corev1.Pod, v *corev1.Volume, path string) error {
+func (m *Manager) content(ctx context.Context, pod *corev1.Pod, v *corev1.Volume, path string, from *crispec.Lookup) error {
+	if !m.written(path) {
+		if err := m.writeFirst(ctx, pod, v, path, from); err != nil {
+			return err
+		}
+	}
+	return nestedMountPoints(pod, v.Name, path)
+}
+
+func (m *Manager) writeFirst(ctx context.Context, pod *corev1.Pod, v *corev1.Volume, path string, from *crispec.Lookup) error {
 	if v.ConfigMap == nil {
 		// As the kubelet does: what may be secret never reaches a disk.
 		if _, err := m.tmpfs(path, "mode=0755"); err != nil {
@@ -42,33 +54,39 @@ func (m *Manager) content(ctx context.Context, pod *corev1.Pod, v *corev1.Volume
 	if err := os.Chmod(path, 0o755); err != nil { //nolint:gosec // any user of the pod may read
 		return fmt.Errorf("open the directory to all users of the pod: %w", err)
 	}
-	if !written(path) {
-		if err := m.write(ctx, pod, v, path); err != nil {
-			return err
-		}
+	c, err := m.collect(ctx, pod, v, from)
+	if err != nil {
+		return err
 	}
-	return nestedMountPoints(pod, v.Name, path)
+	defer m.lock(pod.UID)()
+	return m.swap(path, c.files, fsGroup(pod))
 }
 
-func (m *Manager) write(ctx context.Context, pod *corev1.Pod, v *corev1.Volume, path string) error {
+// lookup reads what several volumes hold once.
+func lookup(pod *corev1.Pod, from crispec.Objects) *crispec.Lookup {
+	return &crispec.Lookup{Objects: from, Namespace: pod.Namespace}
+}
+
+// collect gathers what the volume is to hold. The collector is there also with an error.
+func (m *Manager) collect(ctx context.Context, pod *corev1.Pod, v *corev1.Volume, from *crispec.Lookup) (*collector, error) {
 	c := &collector{
-		pod:         pod,
-		lookup:      &crispec.Lookup{Objects: m.o.Objects, Namespace: pod.Namespace},
+		pod: pod, tokens: &m.tokens, volumeName: v.Name, lookup: from,
 		allocatable: m.o.Allocatable(),
 		files:       map[string]file{},
 	}
-	if err := c.volume(ctx, v); err != nil {
-		return err
-	}
-	return swap(path, c.files, fsGroup(pod))
+	return c, c.volume(ctx, v)
 }
 
 // collector gathers the files of one volume by their paths in it.
 type collector struct {
 	pod         *corev1.Pod
+	volumeName  string
 	lookup      *crispec.Lookup
+	tokens      *tokenCache
 	allocatable corev1.ResourceList
 	files       map[string]file
+	// renew is when one of them grows old; zero if none does.
+	renew time.Time
 }
 
 func (c *collector) volume(ctx context.Context, v *corev1.Volume) error {
@@ -100,7 +118,7 @@ func (c *collector) projection(ctx context.Context, s *corev1.VolumeProjection, 
 	case s.DownwardAPI != nil:
 		return c.downward(s.DownwardAPI.Items, mode)
 	case s.ServiceAccountToken != nil:
-		return errors.New("projected serviceAccountToken is not supported: pods on AI nodes get no service-account tokens")
+		return c.token(ctx, s.ServiceAccountToken, mode)
 	case s.ClusterTrustBundle != nil:
 		return errors.New("projected clusterTrustBundle is not supported on AI nodes")
 	default:

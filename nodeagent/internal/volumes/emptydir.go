@@ -3,6 +3,7 @@ package volumes
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
@@ -11,28 +12,46 @@ import (
 )
 
 // emptyDir makes an empty directory on disk or in memory that every user of the
-// pod may write, unless it is there already.
+// pod may write, unless it is there already. It is there with all its rights or not at
+// all, whenever the agent is killed.
 func (m *Manager) emptyDir(pod *corev1.Pod, source *corev1.EmptyDirVolumeSource, path string) error {
 	switch source.Medium {
 	case corev1.StorageMediumDefault:
-		if _, err := os.Lstat(path); err == nil {
-			return nil
-		}
-		if err := os.MkdirAll(path, 0o700); err != nil {
-			return fmt.Errorf("make the directory: %w", err)
-		}
+		return directory(path, fsGroup(pod))
 	case corev1.StorageMediumMemory:
-		made, err := m.tmpfs(path, "size="+memorySize(pod, source))
-		if err != nil || !made {
-			return err
+		options := []string{"size=" + memorySize(pod, source), "mode=0777"}
+		if group := fsGroup(pod); group != nil {
+			options = append(options[:1], "mode=2777", "gid="+strconv.FormatInt(*group, 10))
 		}
+		_, err := m.tmpfs(path, options...)
+		return err
 	default:
 		return fmt.Errorf("emptyDir medium %q is not supported on AI nodes", source.Medium)
 	}
-	if err := os.Chmod(path, 0o777); err != nil { //nolint:gosec // any user of the pod may write
+}
+
+func directory(path string, group *int64) error {
+	if _, err := os.Lstat(path); err == nil {
+		return nil
+	}
+	parent := filepath.Dir(path)
+	if err := os.MkdirAll(parent, 0o700); err != nil {
+		return fmt.Errorf("make the directory: %w", err)
+	}
+	fresh, err := os.MkdirTemp(parent, "..new-") // no volume is called so
+	if err != nil {
+		return fmt.Errorf("make the directory: %w", err)
+	}
+	if err := os.Chmod(fresh, 0o777); err != nil { //nolint:gosec // any user of the pod may write
 		return fmt.Errorf("open the directory to all users of the pod: %w", err)
 	}
-	return own(path, fsGroup(pod), writable)
+	if err := own(fresh, group, writable); err != nil {
+		return err
+	}
+	if err := os.Rename(fresh, path); err != nil {
+		return fmt.Errorf("make the directory: %w", err)
+	}
+	return nil
 }
 
 // memorySize is the size of a memory-backed emptyDir, as tmpfs takes it: its

@@ -50,14 +50,8 @@ func (m *Manager) mount(pod *corev1.Pod, container string, index int, vm *corev1
 	if mount.ContainerPath == "/" {
 		return nil, errors.New("a volume can't be the container's root")
 	}
-	if vm.MountPropagation != nil {
-		switch *vm.MountPropagation {
-		case corev1.MountPropagationNone:
-		case corev1.MountPropagationHostToContainer:
-			mount.Propagation = runtimeapi.MountPropagation_PROPAGATION_HOST_TO_CONTAINER
-		default:
-			return nil, fmt.Errorf("mountPropagation %q is not supported on AI nodes", *vm.MountPropagation)
-		}
+	if p := vm.MountPropagation; p != nil && *p != corev1.MountPropagationNone {
+		return nil, fmt.Errorf("mountPropagation %q is not supported on AI nodes: nothing is mounted into a running pod; leave it out, or set None", *p)
 	}
 	if rro := vm.RecursiveReadOnly; rro != nil && *rro == corev1.RecursiveReadOnlyEnabled {
 		mount.RecursiveReadOnly = true
@@ -67,6 +61,9 @@ func (m *Manager) mount(pod *corev1.Pod, container string, index int, vm *corev1
 	}
 	if vm.SubPath == "" {
 		return mount, nil
+	}
+	if isContent(v) {
+		defer m.lock(pod.UID)() // a swap would take away what a link leads to
 	}
 	target := m.subPath(pod.UID, v.Name, container, index)
 	if err := m.bindSubPath(host, vm.SubPath, target, !isContent(v)); err != nil {

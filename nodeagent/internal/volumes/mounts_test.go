@@ -1,6 +1,7 @@
 package volumes
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
@@ -24,7 +25,7 @@ func TestMountPathsOfTheSeed(t *testing.T) {
 	pod.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{
 		{Name: "sharememory", MountPath: "dev/shm"},
 		{Name: "config", MountPath: "/etc/config/"},
-		{Name: "sharememory", MountPath: "/ro", ReadOnly: true, MountPropagation: ptr.To(corev1.MountPropagationHostToContainer)},
+		{Name: "sharememory", MountPath: "/ro", ReadOnly: true, MountPropagation: ptr.To(corev1.MountPropagationNone)},
 	}
 	mounted, err := f.Setup(t.Context(), pod)
 	require.NoError(t, err)
@@ -42,7 +43,7 @@ func TestMountPathsOfTheSeed(t *testing.T) {
 	require.Empty(t, cmp.Diff([]seen{
 		{"/dev/shm", mounted["sharememory"], false, runtimeapi.MountPropagation_PROPAGATION_PRIVATE},
 		{"/etc/config", mounted["config"], true, runtimeapi.MountPropagation_PROPAGATION_PRIVATE},
-		{"/ro", mounted["sharememory"], true, runtimeapi.MountPropagation_PROPAGATION_HOST_TO_CONTAINER},
+		{"/ro", mounted["sharememory"], true, runtimeapi.MountPropagation_PROPAGATION_PRIVATE},
 	}, got))
 }
 
@@ -56,8 +57,10 @@ func TestMountsThatAreRefused(t *testing.T) {
 		"the pod has no such volume":         {Name: "no", MountPath: "/x"},
 		"can't be the container's root":      {Name: "disk", MountPath: "/"},
 		`mountPropagation "Bidirectional"`:   {Name: "disk", MountPath: "/x", MountPropagation: ptr.To(corev1.MountPropagationBidirectional)},
+		`mountPropagation "HostToContainer"`: {Name: "disk", MountPath: "/x", MountPropagation: ptr.To(corev1.MountPropagationHostToContainer)},
 		`subPathExpr "$(A)" is not expanded`: {Name: "disk", MountPath: "/x", SubPathExpr: "$(A)"},
 		`subPath "../x" leads out`:           {Name: "disk", MountPath: "/x", SubPath: "../x"},
+		`subPath "a/../b" leads out`:         {Name: "disk", MountPath: "/x", SubPath: "a/../b"},
 		`subPath "/etc" leads out`:           {Name: "disk", MountPath: "/x", SubPath: "/etc"},
 	} {
 		_, err := f.Mounts(pod, &corev1.Container{Name: "c", VolumeMounts: []corev1.VolumeMount{vm}}, mounted)
@@ -76,7 +79,7 @@ func TestNestedMountPointsAreMade(t *testing.T) {
 	mounted, err := f.Setup(t.Context(), pod)
 	require.NoError(t, err)
 	require.DirExists(t, filepath.Join(mounted["config"], "work/dir"))
-	require.NoError(t, f.Refresh(t.Context(), pod))
+	f.refresh(t, pod)
 	require.DirExists(t, filepath.Join(mounted["config"], "work/dir"))
 }
 
@@ -100,20 +103,24 @@ func TestSubPathStaysInItsVolume(t *testing.T) {
 	require.NoError(t, os.MkdirAll(filepath.Join(disk, "good/deep"), 0o755))
 	require.NoError(t, os.WriteFile(filepath.Join(disk, "good/deep/f"), []byte("mine"), 0o600))
 	require.NoError(t, unix.Mkfifo(filepath.Join(disk, "pipe"), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(disk, "good/beside"), []byte("beside"), 0o600))
 	for name, target := range map[string]string{
-		"absolute": "/etc", "up": "../../../../../../../etc", "in": "good/deep", "chain": "up", "self": "self",
+		"by-way-of": "in/../beside", "nowhere": "absent/x", "out-and-in": "../disk/good", "absolute": "/etc", "up": "../../../../../../../etc", "in": "good/deep", "chain": "up", "self": "self",
 		"absolute-inside": filepath.Join(disk, "good"), "proc": "/proc/self/root",
 	} {
 		require.NoError(t, os.Symlink(target, filepath.Join(disk, name)))
 	}
 
-	for _, sub := range []string{"absolute", "absolute/passwd", "up", "chain", "proc", "self", "absolute-inside", "in/../../x", "new/../../../x"} {
+	for _, sub := range []string{"absolute", "absolute/passwd", "up", "chain", "proc", "self", "nowhere", "out-and-in", "absolute-inside", "in/../../x", "new/../../../x"} {
 		host, err := subPathMount(f, pod, mounted, sub)
 		require.Error(t, err, "subPath %q was mounted at %q", sub, host)
 	}
 	host, err := subPathMount(f, pod, mounted, "in")
 	require.NoError(t, err)
 	require.Equal(t, "mine", read(t, host, "f"))
+	host, err = subPathMount(f, pod, mounted, "by-way-of")
+	require.NoError(t, err)
+	require.Equal(t, "beside", read(t, host), "a link's .. is that of what the link before it leads to")
 	host, err = subPathMount(f, pod, mounted, "good/deep/f")
 	require.NoError(t, err)
 	require.Equal(t, "mine", read(t, host), "a file is a subPath too")
@@ -180,4 +187,87 @@ func TestSubPathCannotBeRaced(t *testing.T) {
 	close(stop)
 	attacker.Wait()
 	require.NotZero(t, mountedTimes, "the test must have mounted at least once to say anything")
+}
+
+// While a container exchanges a directory for a link to the machine's files, no
+// directory is made out there.
+func TestMakingSubPathsCannotBeRaced(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	pod := podWith(volume("disk", corev1.VolumeSource{}))
+	mounted, err := f.Setup(t.Context(), pod)
+	require.NoError(t, err)
+	disk := mounted["disk"]
+	outside := t.TempDir()
+	require.NoError(t, os.Symlink(outside, filepath.Join(disk, "thief")))
+	require.NoError(t, os.Mkdir(filepath.Join(disk, "d"), 0o755))
+
+	stop := make(chan struct{})
+	var attacker sync.WaitGroup
+	attacker.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				_ = unix.Renameat2(unix.AT_FDCWD, filepath.Join(disk, "d"), unix.AT_FDCWD, filepath.Join(disk, "thief"), unix.RENAME_EXCHANGE)
+			}
+		}
+	})
+	made := 0
+	root, err := os.OpenRoot(disk)
+	require.NoError(t, err)
+	for i := range 500 {
+		if found, err := openSubPath(root, fmt.Sprintf("d/%d/deep", i), true); err == nil {
+			made++
+			require.NoError(t, found.Close())
+		}
+	}
+	close(stop)
+	attacker.Wait()
+	require.NoError(t, root.Close())
+	require.NotZero(t, made, "the test must have made one at least to say anything")
+	entries, err := os.ReadDir(outside)
+	require.NoError(t, err)
+	require.Empty(t, entries)
+}
+
+// What a container has put at a subPath is not opened: a device may do something then.
+func TestSubPathOpensNothing(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	pod := podWith(volume("disk", corev1.VolumeSource{}))
+	mounted, err := f.Setup(t.Context(), pod)
+	require.NoError(t, err)
+	device := filepath.Join(mounted["disk"], "null")
+	require.NoError(t, unix.Mknod(device, unix.S_IFCHR|0o600, int(unix.Mkdev(1, 3)))) //nolint:gosec // /dev/null
+	require.NoError(t, os.Symlink("null", filepath.Join(mounted["disk"], "link")))
+	events, err := unix.InotifyInit1(unix.IN_NONBLOCK)
+	require.NoError(t, err)
+	defer func() { _ = unix.Close(events) }()
+	_, err = unix.InotifyAddWatch(events, device, unix.IN_OPEN)
+	require.NoError(t, err)
+	for _, sub := range []string{"null", "link"} {
+		_, err = subPathMount(f, pod, mounted, sub)
+		require.NoError(t, err)
+	}
+	_, err = unix.Read(events, make([]byte, 4096))
+	require.ErrorIs(t, err, unix.EAGAIN, "it was opened")
+}
+
+func TestMadeSubPathsAreLikeTheirVolume(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	pod := podWith(volume("disk", corev1.VolumeSource{}))
+	pod.Spec.SecurityContext = &corev1.PodSecurityContext{FSGroup: ptr.To[int64](4242)}
+	mounted, err := f.Setup(t.Context(), pod)
+	require.NoError(t, err)
+	_, err = subPathMount(f, pod, mounted, "a/b")
+	require.NoError(t, err)
+	for _, path := range []string{"a", "a/b"} {
+		require.Equal(t, os.ModeDir|os.ModeSetgid|0o777, mode(t, mounted["disk"], path))
+		var s unix.Stat_t
+		require.NoError(t, unix.Stat(filepath.Join(mounted["disk"], path), &s))
+		require.EqualValues(t, 4242, s.Gid)
+	}
 }

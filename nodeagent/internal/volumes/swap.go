@@ -9,6 +9,9 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"syscall"
+
+	"k8s.io/utils/ptr"
 )
 
 // The kubelet's layout, which config reloaders know: the files lie in a directory
@@ -20,16 +23,26 @@ const (
 	versionName = "..version-"
 )
 
-// written reports whether swap has finished for the volume at least once.
-func written(volume string) bool {
-	_, err := os.Stat(filepath.Join(volume, dataLink))
-	return err == nil
+// version begins the name of a directory of files that was written in this boot. A
+// crash of the agent leaves the old files or the new ones, since only a rename shows
+// them; after one of the machine what was renamed may have no content yet. Waiting for
+// the disk at each write would be the dearer way out.
+func (m *Manager) version() string {
+	boot := strings.ReplaceAll(m.o.Boot, "-", "")
+	return versionName + boot[:min(len(boot), 12)] + "-"
+}
+
+// written reports whether swap has finished for the volume at least once since the
+// machine was booted.
+func (m *Manager) written(volume string) bool {
+	current, err := os.Readlink(filepath.Join(volume, dataLink))
+	return err == nil && strings.HasPrefix(current, m.version())
 }
 
 // swap makes files the content of the volume, in one step for those who read it.
 // Where nothing has changed it leaves the files alone and only mends what a crash
 // has left undone.
-func swap(volume string, files map[string]file, group *int64) error {
+func (m *Manager) swap(volume string, files map[string]file, group *int64) error {
 	files, err := clean(files)
 	if err != nil {
 		return err
@@ -38,8 +51,8 @@ func swap(volume string, files map[string]file, group *int64) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("read %s: %w", dataLink, err)
 	}
-	if current == "" || !same(filepath.Join(volume, current), files, group) {
-		if current, err = publish(volume, files, group); err != nil {
+	if !strings.HasPrefix(current, m.version()) || !same(filepath.Join(volume, current), files, group) {
+		if current, err = publish(volume, m.version(), files, group); err != nil {
 			return err
 		}
 	}
@@ -85,7 +98,7 @@ func same(directory string, files map[string]file, group *int64) bool {
 		if group != nil {
 			mode |= readable
 		}
-		if !bytes.Equal(raw, want.data) || info.Mode().Perm() != mode {
+		if !bytes.Equal(raw, want.data) || info.Mode().Perm() != mode || !belongsTo(info, want.owner) {
 			return fs.ErrInvalid
 		}
 		found++
@@ -94,9 +107,14 @@ func same(directory string, files map[string]file, group *int64) bool {
 	return err == nil && found == len(files)
 }
 
+func belongsTo(info fs.FileInfo, owner *int64) bool {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return ok && int64(stat.Uid) == ptr.Deref(owner, 0)
+}
+
 // publish writes files into a new directory and points ..data at it.
-func publish(volume string, files map[string]file, group *int64) (version string, err error) {
-	directory, err := os.MkdirTemp(volume, versionName)
+func publish(volume, prefix string, files map[string]file, group *int64) (version string, err error) {
+	directory, err := os.MkdirTemp(volume, prefix)
 	if err != nil {
 		return "", fmt.Errorf("make the directory of the files: %w", err)
 	}
@@ -140,6 +158,11 @@ func write(name string, f file) error {
 	// The umask must not take rights away that the pod asked for.
 	if err := os.Chmod(name, f.mode); err != nil {
 		return fmt.Errorf("set the mode of a file: %w", err)
+	}
+	if f.owner != nil {
+		if err := os.Chown(name, int(*f.owner), -1); err != nil {
+			return fmt.Errorf("give a file to its user: %w", err)
+		}
 	}
 	return nil
 }

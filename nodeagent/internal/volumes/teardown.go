@@ -21,6 +21,9 @@ func (m *Manager) Teardown(ctx context.Context, uid types.UID) error {
 	if err := checkUID(uid); err != nil {
 		return err
 	}
+	defer m.writing.Delete(uid)
+	defer m.lock(uid)()
+	m.tokens.forget(uid)
 	pod := filepath.Join(m.o.Root, string(uid))
 	// subPaths first: they hold on to the volumes.
 	for _, part := range []string{subPathsDir, volumesDir} {

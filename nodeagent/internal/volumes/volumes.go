@@ -18,20 +18,33 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/mount-utils"
+	"k8s.io/utils/clock"
 
 	"github.com/ainode/ainode/nodeagent/internal/crispec"
+	"github.com/ainode/ainode/nodeagent/internal/objects"
 )
 
 // Options of a Manager. Root, Objects and Mounter are required.
 type Options struct {
 	// Root holds one directory per pod UID. It is made if it is not there.
 	Root string
-	// Objects are the ConfigMaps and Secrets that pods name.
+	// Objects are the ConfigMaps and Secrets that pods name, asked for anew.
 	Objects crispec.Objects
+	// Followed are those of running pods, as last heard of.
+	Followed Followed
+	// Tokens are asked for the tokens of pods' service accounts. May be nil: then no
+	// volume with one can be made.
+	Tokens Tokens
+	// Boot is this boot of the machine. What was written in another one may be half on
+	// disk, and is written anew.
+	Boot string
+	// Clock defaults to the real one.
+	Clock clock.PassiveClock
 	// Mounter mounts and unmounts tmpfs, and binds subPaths.
 	Mounter mount.Interface
 	// Allocatable of the node, which limits that are not set count as in the
@@ -39,12 +52,27 @@ type Options struct {
 	Allocatable func() corev1.ResourceList
 }
 
+// Followed tells of changes.
+type Followed interface {
+	crispec.Objects
+	// Follow calls changed, which does not block, soon after each change of one of the
+	// objects, until ctx is done.
+	Follow(ctx context.Context, references []objects.Reference, changed func())
+}
+
 // Mounted is the host path of each volume of a pod, by volume name.
 type Mounted = map[string]string
 
 // Manager makes and takes away volumes. It is safe for concurrent use by
-// different pods; calls for one pod must not overlap.
-type Manager struct{ o Options }
+// different pods; of the calls for one pod only Refresh and Follow may
+// overlap with others.
+type Manager struct {
+	o Options
+	// writing, a *sync.Mutex by pod UID, keeps a Refresh from writing where Teardown
+	// removes. Each pod has its own: the dead mount of one holds up no other.
+	writing sync.Map
+	tokens  tokenCache
+}
 
 // New returns a Manager, or an error that names every missing option.
 func New(o Options) (*Manager, error) {
@@ -55,8 +83,14 @@ func New(o Options) (*Manager, error) {
 	if o.Objects == nil {
 		missing = append(missing, errors.New("option Objects is missing"))
 	}
+	if o.Followed == nil {
+		missing = append(missing, errors.New("option Followed is missing"))
+	}
 	if o.Mounter == nil {
 		missing = append(missing, errors.New("option Mounter is missing"))
+	}
+	if o.Boot == "" {
+		missing = append(missing, errors.New("option Boot is missing"))
 	}
 	if len(missing) > 0 {
 		return nil, fmt.Errorf("make the volume manager: %w", errors.Join(missing...))
@@ -73,13 +107,24 @@ func New(o Options) (*Manager, error) {
 	if o.Allocatable == nil {
 		o.Allocatable = func() corev1.ResourceList { return nil }
 	}
-	return &Manager{o: o}, nil
+	if o.Clock == nil {
+		o.Clock = clock.RealClock{}
+	}
+	return &Manager{o: o, tokens: tokenCache{clock: o.Clock, source: o.Tokens}}, nil
 }
 
 const (
 	volumesDir  = "volumes"
 	subPathsDir = "volume-subpaths"
 )
+
+// lock keeps others from writing into the pod's volumes until unlock is called.
+func (m *Manager) lock(uid types.UID) (unlock func()) {
+	of, _ := m.writing.LoadOrStore(uid, &sync.Mutex{})
+	mutex := of.(*sync.Mutex) //nolint:forcetypeassert // nothing else is stored
+	mutex.Lock()
+	return mutex.Unlock
+}
 
 func (m *Manager) volume(uid types.UID, name string) string {
 	return filepath.Join(m.o.Root, string(uid), volumesDir, name)
@@ -94,12 +139,13 @@ func (m *Manager) Setup(ctx context.Context, pod *corev1.Pod) (Mounted, error) {
 		return nil, err
 	}
 	mounted := Mounted{}
+	from := lookup(pod, m.o.Objects)
 	var failed []error
 	for i := range pod.Spec.Volumes {
 		v := &pod.Spec.Volumes[i]
 		path := m.volume(pod.UID, v.Name)
-		if err := m.make(ctx, pod, v, path); err != nil {
-			failed = append(failed, fmt.Errorf("MountVolume.SetUp failed for volume %q : %w", v.Name, err))
+		if err := m.make(ctx, pod, v, path, from); err != nil {
+			failed = append(failed, setUpFailed(v, err))
 			continue
 		}
 		mounted[v.Name] = path
@@ -110,7 +156,7 @@ func (m *Manager) Setup(ctx context.Context, pod *corev1.Pod) (Mounted, error) {
 	return mounted, nil
 }
 
-func (m *Manager) make(ctx context.Context, pod *corev1.Pod, v *corev1.Volume, path string) error {
+func (m *Manager) make(ctx context.Context, pod *corev1.Pod, v *corev1.Volume, path string, from *crispec.Lookup) error {
 	if v.Name == "" || v.Name != filepath.Base(v.Name) || v.Name == "." || v.Name == ".." {
 		return errors.New("its name is not one of a directory")
 	}
@@ -120,33 +166,12 @@ func (m *Manager) make(ctx context.Context, pod *corev1.Pod, v *corev1.Volume, p
 	case v.VolumeSource == corev1.VolumeSource{}:
 		return m.emptyDir(pod, &corev1.EmptyDirVolumeSource{}, path)
 	case isContent(v):
-		return m.content(ctx, pod, v, path)
+		return m.content(ctx, pod, v, path, from)
 	case v.PersistentVolumeClaim != nil:
 		return fmt.Errorf("persistentVolumeClaim %q: object storage is not mounted yet", v.PersistentVolumeClaim.ClaimName)
 	default:
 		return fmt.Errorf("volumes of kind %s are not supported on AI nodes", kind(v))
 	}
-}
-
-// Refresh writes what has changed in ConfigMaps, Secrets and the pod's own object
-// into the volumes that Setup has made, by an atomic swap. What can't be read
-// stays as it is, and is told.
-func (m *Manager) Refresh(ctx context.Context, pod *corev1.Pod) error {
-	if err := checkUID(pod.UID); err != nil {
-		return err
-	}
-	var failed []error
-	for i := range pod.Spec.Volumes {
-		v := &pod.Spec.Volumes[i]
-		path := m.volume(pod.UID, v.Name)
-		if !isContent(v) || !written(path) {
-			continue
-		}
-		if err := m.write(ctx, pod, v, path); err != nil {
-			failed = append(failed, fmt.Errorf("refresh volume %q: %w", v.Name, err))
-		}
-	}
-	return errors.Join(failed...)
 }
 
 // PodUIDs are the pods that have something on the machine, also if half torn down.

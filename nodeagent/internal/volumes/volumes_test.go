@@ -19,17 +19,19 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/mount-utils"
 	"k8s.io/utils/ptr"
+
+	"github.com/ainode/ainode/nodeagent/internal/objects"
 )
 
-// objects are ConfigMaps and Secrets by name; an error in down is returned for all.
-type objects struct {
+// stored are ConfigMaps and Secrets by name; an error in down is returned for all.
+type stored struct {
 	mu         sync.Mutex
 	configMaps map[string]*corev1.ConfigMap
 	secrets    map[string]*corev1.Secret
 	down       error
 }
 
-func (o *objects) ConfigMap(_ context.Context, _, name string) (*corev1.ConfigMap, error) {
+func (o *stored) ConfigMap(_ context.Context, _, name string) (*corev1.ConfigMap, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if found := o.configMaps[name]; found != nil && o.down == nil {
@@ -38,7 +40,7 @@ func (o *objects) ConfigMap(_ context.Context, _, name string) (*corev1.ConfigMa
 	return nil, o.missing("configmaps", name)
 }
 
-func (o *objects) Secret(_ context.Context, _, name string) (*corev1.Secret, error) {
+func (o *stored) Secret(_ context.Context, _, name string) (*corev1.Secret, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if found := o.secrets[name]; found != nil && o.down == nil {
@@ -47,14 +49,16 @@ func (o *objects) Secret(_ context.Context, _, name string) (*corev1.Secret, err
 	return nil, o.missing("secrets", name)
 }
 
-func (o *objects) missing(kind, name string) error {
+func (o *stored) missing(kind, name string) error {
 	if o.down != nil {
 		return o.down
 	}
 	return apierrors.NewNotFound(corev1.Resource(kind), name)
 }
 
-func (o *objects) set(cm *corev1.ConfigMap) {
+func (o *stored) Follow(context.Context, []objects.Reference, func()) {}
+
+func (o *stored) set(cm *corev1.ConfigMap) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.configMaps[cm.Name] = cm
@@ -67,8 +71,16 @@ func configMap(name string, data map[string]string) *corev1.ConfigMap {
 // fixture is a manager on the machine's real mounts.
 type fixture struct {
 	*Manager
-	objects *objects
+	objects *stored
 	root    string
+	boot    string
+}
+
+// refresh is Refresh, which must succeed.
+func (f *fixture) refresh(t *testing.T, pod *corev1.Pod) {
+	t.Helper()
+	_, err := f.Refresh(t.Context(), pod)
+	require.NoError(t, err)
 }
 
 func newFixture(t *testing.T) *fixture {
@@ -78,11 +90,12 @@ func newFixture(t *testing.T) *fixture {
 	}
 	require.Zero(t, os.Geteuid(), "these tests mount: run them as root, or leave them out with -short")
 	f := &fixture{
-		objects: &objects{
+		objects: &stored{
 			configMaps: map[string]*corev1.ConfigMap{"settings": configMap("settings", map[string]string{"a.conf": "1", "b.conf": "2"})},
 			secrets:    map[string]*corev1.Secret{"keys": {ObjectMeta: metav1.ObjectMeta{Name: "keys"}, Data: map[string][]byte{"token": []byte("s3cret")}}},
 		},
 		root: filepath.Join(t.TempDir(), "pods"),
+		boot: "one",
 	}
 	f.Manager = f.again(t)
 	t.Cleanup(func() {
@@ -98,7 +111,7 @@ func newFixture(t *testing.T) *fixture {
 // again is the manager of an agent that was started again.
 func (f *fixture) again(t *testing.T) *Manager {
 	t.Helper()
-	m, err := New(Options{Root: f.root, Objects: f.objects, Mounter: mount.New(""), Allocatable: func() corev1.ResourceList {
+	m, err := New(Options{Root: f.root, Objects: f.objects, Followed: f.objects, Mounter: mount.New(""), Boot: f.boot, Allocatable: func() corev1.ResourceList {
 		return corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("64Gi"), corev1.ResourceCPU: resource.MustParse("8")}
 	}})
 	require.NoError(t, err)
@@ -202,13 +215,13 @@ func TestRefreshSwapsAndSetupDoesNotAsk(t *testing.T) {
 	before, err := os.Readlink(filepath.Join(mounted["config"], "..data"))
 	require.NoError(t, err)
 
-	require.NoError(t, f.Refresh(t.Context(), pod))
+	f.refresh(t, pod)
 	after, err := os.Readlink(filepath.Join(mounted["config"], "..data"))
 	require.NoError(t, err)
 	require.Equal(t, before, after, "nothing changed, nothing is written")
 
 	f.objects.set(configMap("settings", map[string]string{"a.conf": "new", "c.conf": "3"}))
-	require.NoError(t, f.Refresh(t.Context(), pod))
+	f.refresh(t, pod)
 	require.Equal(t, "new", read(t, mounted["config"], "a.conf"))
 	require.Equal(t, "3", read(t, mounted["config"], "c.conf"))
 	require.NoFileExists(t, filepath.Join(mounted["config"], "b.conf"))
@@ -218,7 +231,8 @@ func TestRefreshSwapsAndSetupDoesNotAsk(t *testing.T) {
 	again, err := f.again(t).Setup(t.Context(), pod)
 	require.NoError(t, err, "what is written stays usable while the API is away")
 	require.Equal(t, mounted, again)
-	require.ErrorContains(t, f.Refresh(t.Context(), pod), "connection refused")
+	_, err = f.Refresh(t.Context(), pod)
+	require.ErrorContains(t, err, "connection refused")
 	require.Equal(t, "new", read(t, mounted["config"], "a.conf"))
 }
 
@@ -235,6 +249,28 @@ func TestCrashInTheMiddleOfASwapIsMended(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "1", read(t, mounted["config"], "a.conf"))
 	require.NoDirExists(t, filepath.Join(path, "..version-left"))
+}
+
+// After a crash of the machine a ConfigMap's files may be there and empty: they are not
+// taken for written.
+func TestContentOfAnotherBootIsWrittenAnew(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	pod := podWith(volume("config", corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
+		LocalObjectReference: corev1.LocalObjectReference{Name: "settings"},
+	}}))
+	mounted, err := f.Setup(t.Context(), pod)
+	require.NoError(t, err)
+	require.NoError(t, os.Truncate(filepath.Join(mounted["config"], "a.conf"), 0))
+	f.boot = "two"
+	after := f.again(t)
+	f.objects.down = errors.New("connection refused")
+	_, err = after.Setup(t.Context(), pod)
+	require.ErrorContains(t, err, "connection refused")
+	f.objects.down = nil
+	_, err = after.Setup(t.Context(), pod)
+	require.NoError(t, err)
+	require.Equal(t, "1", read(t, mounted["config"], "a.conf"))
 }
 
 func TestMemoryVolumeIsATmpfsOfItsSize(t *testing.T) {
@@ -283,7 +319,7 @@ func TestFSGroupOwnsVolumes(t *testing.T) {
 	}
 	require.Equal(t, fs.FileMode(0o440), mode(t, mounted["secret"], "token"))
 	require.NotZero(t, mode(t, mounted["disk"])&fs.ModeSetgid)
-	require.NoError(t, f.Refresh(t.Context(), pod))
+	f.refresh(t, pod)
 }
 
 func TestRefusedVolumes(t *testing.T) {
@@ -301,7 +337,7 @@ func TestRefusedVolumes(t *testing.T) {
 		"missing ConfigMap":  {corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: "no"}}}, `configmap "no" not found`},
 		"missing Secret":     {corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "no"}}, `secret "no" not found`},
 		"missing key":        {corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "keys", Items: []corev1.KeyToPath{{Key: "no", Path: "x"}}}}, "non-existent secret key: no"},
-		"token":              {corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Path: "t"}}}}}, "serviceAccountToken is not supported"},
+		"token":              {corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Path: "t"}}}}}, "asks for no service-account tokens"},
 		"path out of volume": {corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "keys", Items: []corev1.KeyToPath{{Key: "token", Path: "../../x"}}}}, "not one inside a volume"},
 		"path into layout":   {corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "keys", Items: []corev1.KeyToPath{{Key: "token", Path: "..data"}}}}, "not one inside a volume"},
 	} {

@@ -73,7 +73,7 @@ func (w *Walk) want(ctx context.Context, p *Plan) (*v1alpha1.AINode, error) {
 		case "":
 			r.Spec.ClusterConfigName, r.Spec.Draining = p.Config, false
 			r.Spec.BindEpoch++
-			r.Spec.NodeLabels = maps.Clone(p.Labels)
+			r.Spec.NodeLabels, r.Spec.PodCIDR = maps.Clone(p.Labels), p.Pods.String()
 			return true, nil
 		default:
 			return false, remedy.New("Unbind it first", "kubectl ainode unbind "+p.Node,
@@ -176,7 +176,7 @@ func (w *Walk) undo(ctx context.Context, p *Plan, epoch int64) error {
 			// that has its credential keeps it.
 			mine = r.Spec.ClusterConfigName == p.Config && r.Spec.BindEpoch == epoch && !taken(r)
 			if mine {
-				r.Spec.ClusterConfigName, r.Spec.Draining, r.Spec.NodeLabels = "", false, nil
+				r.Spec.ClusterConfigName, r.Spec.Draining, r.Spec.NodeLabels, r.Spec.PodCIDR = "", false, nil, ""
 			}
 			return mine, nil
 		}); err != nil || !mine {

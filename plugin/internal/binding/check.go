@@ -13,6 +13,7 @@ import (
 
 	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/api/handover"
+	"github.com/ainode/ainode/api/podrange"
 	"github.com/ainode/ainode/api/v1alpha1"
 	"github.com/ainode/ainode/plugin/internal/configs"
 	"github.com/ainode/ainode/plugin/internal/nodes"
@@ -28,6 +29,8 @@ type Request struct {
 	Node, Config string
 	// Labels are for the Node, besides the contract's.
 	Labels map[string]string
+	// Pods is the range of the pods' addresses; none has them share the machine's.
+	Pods podrange.Range
 	// Fingerprint pins the machine's key; empty takes the one that joined.
 	Fingerprint string
 }
@@ -72,6 +75,9 @@ func (w *Walk) Check(ctx context.Context, r Request) (*Plan, error) {
 	}
 	if err := w.checkNode(ctx, p, record); err != nil || p.Done {
 		return p, err
+	}
+	if err := w.checkRange(ctx, p); err != nil {
+		return nil, err
 	}
 	authentication, err := w.Target.Core.CoreV1().ConfigMaps(metav1.NamespaceSystem).Get(ctx, clientCAConfigMap, metav1.GetOptions{})
 	if err == nil && authentication.Data["client-ca-file"] == "" {
@@ -124,6 +130,11 @@ func (w *Walk) checkRecord(ctx context.Context, p *Plan, record *v1alpha1.AINode
 	if now := w.Clock.Now(); !sign.Alive(now) {
 		return remedy.New("Look at it there", "systemctl status ainode-agent",
 			"AI node %q is lost: its agent was seen last %s ago", node, nodes.Age(sign.Seen, now))
+	}
+	if record.Spec.ClusterConfigName == p.Config {
+		if err := p.keepRange(record); err != nil {
+			return err
+		}
 	}
 	if record.Spec.ClusterConfigName == p.Config && len(p.Labels) > 0 && !maps.Equal(record.Spec.NodeLabels, p.Labels) {
 		w.Progress.Warn(node, "it keeps the labels it was bound with; unbind it to change them")

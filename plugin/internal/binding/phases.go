@@ -21,6 +21,9 @@ import (
 	"github.com/ainode/ainode/plugin/internal/remedy"
 )
 
+// errTold ends a phase of which all has been told.
+var errTold = errors.New("told")
+
 // phase is one thing that bind waits for.
 type phase struct {
 	// done is what is told when it has come to pass, waiting what was not seen.
@@ -49,8 +52,16 @@ func (w *Walk) Wait(ctx context.Context, p *Plan, epoch int64) error {
 			func(ctx context.Context) error { return w.waitHealthz(ctx, p.Node) },
 			func(string) (string, string) { return "See its certificate requests", "kubectl get csr" }},
 	}
+	if !p.Pods.IsZero() {
+		phases = append(phases, phase{"an address of its pods is answered by the API server", "the machine has not tried its pods' network",
+			func(ctx context.Context) error { return w.waitAnswered(ctx, p, epoch) }, onMachine})
+	}
 	for i, ph := range phases {
-		if err := ph.wait(ctx); err != nil {
+		err := ph.wait(ctx)
+		if errors.Is(err, errTold) {
+			continue
+		}
+		if err != nil {
 			return w.late(p, ph, fmt.Sprintf("[%d/%d]", i+1, len(phases)), err)
 		}
 		w.Progress.Line(p.Node, "[%d/%d] %s", i+1, len(phases), ph.done)

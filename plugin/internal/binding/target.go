@@ -70,8 +70,9 @@ func (t targetIdentity) own(role *rbacv1.ClusterRole) {
 	}
 }
 
-// BindRights are what binding node under config needs.
-func BindRights(node, config string) (hub, target []preflight.Right) {
+// BindRights are what binding node under config needs; withRange says that its pods
+// get addresses of their own, which must be nobody else's.
+func BindRights(node, config string, withRange bool) (hub, target []preflight.Right) {
 	ns, rbac := contract.SystemNamespace, rbacv1.GroupName
 	hub = append(hubRights(node, config),
 		preflight.Right{Verb: "patch", Resource: "secrets", Namespace: ns, Name: identity.HandoverSecret(node)},
@@ -93,6 +94,10 @@ func BindRights(node, config string) (hub, target []preflight.Right) {
 		// Only who holds these may give them away.
 		{Verb: "impersonate", Resource: "users", Name: identity.NodeUser(node)},
 		{Verb: "impersonate", Resource: "groups", Name: identity.NodesGroup},
+	}
+	if withRange {
+		hub = append(hub, preflight.Right{Verb: "list", Group: contract.Group, Resource: "ainodes"})
+		target = append(target, preflight.Right{Verb: "list", Resource: "nodes"})
 	}
 	// What fails half-way is taken back.
 	return hub, append(target, identityRemovalRights()...)

@@ -74,7 +74,7 @@ func serves(record *v1alpha1.AINode, epoch int64) bool {
 func (w *Walk) letGo(ctx context.Context, node string) error {
 	_, err := w.edit(ctx, node, func(r *v1alpha1.AINode) (bool, error) {
 		change := r.Spec.ClusterConfigName != "" || r.Spec.Draining
-		r.Spec.ClusterConfigName, r.Spec.Draining, r.Spec.NodeLabels = "", false, nil
+		r.Spec.ClusterConfigName, r.Spec.Draining, r.Spec.NodeLabels, r.Spec.PodCIDR = "", false, nil, ""
 		return change, nil
 	})
 	return err

@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/kubectl/pkg/util/templates"
 
+	"github.com/ainode/ainode/api/podrange"
 	"github.com/ainode/ainode/plugin/internal/binding"
 	"github.com/ainode/ainode/plugin/internal/preflight"
 )
@@ -37,6 +38,8 @@ type bindOptions struct {
 	to        string
 	lbMode    string
 	expectKey string
+	podCIDR   string
+	pods      podrange.Range
 	wait      bool
 	timeout   time.Duration
 	dryRun    string
@@ -62,6 +65,9 @@ func newBind(env *Env) *cobra.Command {
 			# Only if the machine is the one whose key you have seen there
 			kubectl ainode bind ai-h200-01 --to prod --expect-key SHA256:…
 
+			# Each pod gets an address of its own, from a range routed to the machine
+			kubectl ainode bind ai-h200-01 --to prod --pod-cidr 10.64.3.0/24
+
 			# See what speaks against it, change nothing
 			kubectl ainode bind ai-h200-01 ai-h200-02 --to prod --dry-run=client`),
 		ValidArgsFunction: completeNodes(env),
@@ -79,6 +85,7 @@ func newBind(env *Env) *cobra.Command {
 	flags.StringVar(&o.to, "to", o.to, "The config (see: kubectl ainode configs) of the cluster to bind to.")
 	flags.StringVar(&o.lbMode, "lb-mode", o.lbMode, `How load balancers of the cloud treat the node: "eni" (its pods have the node's routable address) or "exclude" (keep off).`)
 	flags.StringVar(&o.expectKey, "expect-key", o.expectKey, "Fingerprint that the machine's key must have, as ainode-agent join printed it.")
+	flags.StringVar(&o.podCIDR, "pod-cidr", o.podCIDR, "Range that each pod gets an address of its own from. The cluster's network must route it to the machine. Without one, pods share the machine's address.")
 	flags.BoolVar(&o.wait, "wait", o.wait, "Wait until the node serves.")
 	flags.DurationVar(&o.timeout, "timeout", o.timeout, "How long to wait for each node; 0 waits for ever.")
 	flags.StringVar(&o.dryRun, "dry-run", o.dryRun, `"client" looks at everything and changes nothing; "server" has the API servers check the changes too and keep none.`)
@@ -110,8 +117,17 @@ func (o *bindOptions) validate() error {
 		return usageError("bind", "--expect-key is one machine's: bind one node at a time")
 	case o.expectKey != "" && !strings.HasPrefix(o.expectKey, "SHA256:"):
 		return usageError("bind", "--expect-key begins with SHA256:")
+	case o.podCIDR != "" && len(o.nodes) > 1:
+		return usageError("bind", "--pod-cidr is one machine's: bind one node at a time")
 	case o.timeout < 0:
 		return usageError("bind", "--timeout is not negative")
+	}
+	if o.podCIDR == "" {
+		return nil
+	}
+	var err error
+	if o.pods, err = podrange.Parse(o.podCIDR); err != nil {
+		return usageError("bind", "--pod-cidr: %v", err)
 	}
 	return nil
 }
@@ -130,7 +146,7 @@ func (o *bindOptions) run(ctx context.Context) error {
 	}
 	walk.DryRun = o.dryRun == dryRunServer
 	if err := mayAll(ctx, "bind AI nodes", walk, o.nodes, func(node string) (hub, target []preflight.Right) {
-		return binding.BindRights(node, o.to)
+		return binding.BindRights(node, o.to, !o.pods.IsZero())
 	}); err != nil {
 		return err
 	}
@@ -138,7 +154,7 @@ func (o *bindOptions) run(ctx context.Context) error {
 	plans := make([]*binding.Plan, len(o.nodes))
 	errs := make([]error, len(o.nodes))
 	for i, node := range o.nodes {
-		plans[i], errs[i] = walk.Check(ctx, binding.Request{Node: node, Config: o.to, Labels: o.labels(), Fingerprint: o.expectKey})
+		plans[i], errs[i] = walk.Check(ctx, binding.Request{Node: node, Config: o.to, Labels: o.labels(), Pods: o.pods, Fingerprint: o.expectKey})
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err
@@ -153,6 +169,9 @@ func (o *bindOptions) bind(ctx context.Context, walk *binding.Walk, p *binding.P
 		return nil
 	}
 	walk.Progress.Line(p.Node, "key %s", p.Key.Fingerprint())
+	if !p.Pods.IsZero() {
+		walk.Progress.Line(p.Node, "pods get addresses of %s, which has room for %d", p.Pods, p.Pods.Pods())
+	}
 	if o.dryRun == dryRunClient {
 		fmt.Fprintf(o.env.Out, "node/%s bound (dry run)\n", p.Node)
 		return nil

@@ -48,6 +48,7 @@ import (
 //	found ARGS…             the same, where it ends with findings (exit code 2)
 //	exec kubectl-ainode …   the plugin as people have it, in the script's folder, without any cluster
 //	agent NODE              an agent that does what one does with its record
+//	silent TEXT             what agents from here on say of the target that does not answer their pods
 //	lease NODE AGE          when the agent was seen last ("never" has no Lease)
 //	deny WORD…              rights that the person lacks (any that holds all words)
 //	interrupt TEXT ARGS…    runs the command, and Ctrl-C as soon as stderr has the text
@@ -86,6 +87,7 @@ func TestScripts(t *testing.T) {
 			},
 			"interrupt":   func(ts *testscript.TestScript, _ bool, args []string) { ts.Check(interrupt(ts, args[0], args[1:])) },
 			"unreachable": func(ts *testscript.TestScript, _ bool, _ []string) { world(ts).unreachable.Store(true) },
+			"silent":      func(ts *testscript.TestScript, _ bool, args []string) { world(ts).silent = args[0] },
 			"unheld":      func(ts *testscript.TestScript, _ bool, args []string) { world(ts).unheld = args[0] },
 			"records":     func(ts *testscript.TestScript, _ bool, _ []string) { ts.Check(world(ts).printRecords(ts.Stdout())) },
 			"target":      func(ts *testscript.TestScript, _ bool, _ []string) { ts.Check(world(ts).printTarget(ts.Stdout())) },
@@ -157,6 +159,7 @@ type fakeWorld struct {
 	target  *fake.Clientset
 	denied  [][]string
 	unheld  string
+	silent  string
 	// unreachable: the target answers nothing.
 	unreachable atomic.Bool
 	getter      genericclioptions.RESTClientGetter

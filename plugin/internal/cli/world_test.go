@@ -93,6 +93,12 @@ func (w *fakeWorld) obey(node string) error {
 		meta.SetStatusCondition(&record.Status.Conditions, metav1.Condition{
 			Type: v1alpha1.ConditionCredentialValid, Status: metav1.ConditionTrue, Reason: "Accepted", LastTransitionTime: metav1.NewTime(today),
 		})
+		if record.Spec.PodCIDR != "" {
+			meta.SetStatusCondition(&record.Status.Conditions, metav1.Condition{
+				Type: v1alpha1.ConditionPodsAnswered, Status: map[bool]metav1.ConditionStatus{true: metav1.ConditionTrue, false: metav1.ConditionFalse}[w.silent == ""],
+				Reason: "Tried", Message: w.silent, LastTransitionTime: metav1.NewTime(today),
+			})
+		}
 	}
 	if before.BindStatus == record.Status.BindStatus && before.ObservedEpoch == record.Status.ObservedEpoch {
 		return nil
@@ -172,6 +178,9 @@ func (w *fakeWorld) printRecords(out io.Writer) error {
 		draining := ""
 		if r.Spec.Draining {
 			draining = " draining"
+		}
+		if r.Spec.PodCIDR != "" {
+			draining += " pods=" + r.Spec.PodCIDR
 		}
 		fmt.Fprintf(out, "%s to=%q epoch=%d%s status=%s observed=%d\n", r.Name, r.Spec.ClusterConfigName, r.Spec.BindEpoch, draining, r.Status.BindStatus, r.Status.ObservedEpoch)
 	}

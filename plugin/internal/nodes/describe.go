@@ -43,6 +43,9 @@ func Describe(out io.Writer, v View) error {
 	line("Epoch", "%d", r.Spec.BindEpoch)
 	line("GPUs", "%s, %d in use", GPUs(r.Status), r.Status.GPUsInUse)
 	line("Address", "%s", or(r.Status.Address))
+	if r.Spec.PodCIDR != "" {
+		line("Pods' range", "%s", r.Spec.PodCIDR)
+	}
 	line("Machine", "%s", or(r.Status.Machine.ID))
 	line("Boot", "%s", or(r.Status.Machine.BootID))
 	line("Key", "%s", fingerprint(r.Status.PublicKey))

@@ -56,6 +56,10 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		o.policy.Nameservers = append(o.policy.Nameservers, s)
 		return nil
 	})
+	f.Func("token-namespace", "namespace whose pods keep their service-account tokens, with --profile="+string(contract.ProfileAgent)+"; may be repeated", func(s string) error {
+		o.policy.TokenNamespaces = append(o.policy.TokenNamespaces, s)
+		return nil
+	})
 	f.Func("unreachable-seconds", "seconds that a pod stays bound to a node that is not ready or unreachable, in place of the API server's 300; 0 (default) leaves those", func(s string) (err error) {
 		if o.policy.UnreachableSeconds, err = strconv.ParseInt(s, 10, 64); err != nil {
 			return errors.New("write a number of seconds")

@@ -44,9 +44,22 @@ func binaries(t testing.TB) string {
 	if dir := os.Getenv("AINODE_CONTAINERD_BIN"); dir != "" {
 		return dir
 	}
-	cache, err := os.UserCacheDir()
+	dir := cache(t, "containerd-v2.4.2")
+	install(t, dir, containerdModule, programs)
+	return dir
+}
+
+// cache is a folder that outlives the test.
+func cache(t testing.TB, name string) string {
+	t.Helper()
+	dir, err := os.UserCacheDir()
 	require.NoError(t, err)
-	dir := filepath.Join(cache, "ainode-test", "containerd-v2.4.2")
+	return filepath.Join(dir, "ainode-test", name)
+}
+
+// install builds programs of a module into dir, unless they are there.
+func install(t testing.TB, dir, module string, programs []string) {
+	t.Helper()
 	require.NoError(t, os.MkdirAll(dir, 0o755))
 	// The tests of several rooms run at once, in a process each: one builds, the
 	// others wait, instead of all compiling the same.
@@ -55,18 +68,17 @@ func binaries(t testing.TB) string {
 	defer func() { _ = lock.Close() }() // and so the lock goes
 	require.NoError(t, unix.Flock(int(lock.Fd()), unix.LOCK_EX))
 	for _, program := range programs {
-		if _, err := os.Stat(filepath.Join(dir, program)); err == nil {
+		if _, err := os.Stat(filepath.Join(dir, filepath.Base(program))); err == nil {
 			continue
 		}
-		command := exec.Command("go", "install", fmt.Sprintf(containerdModule, program)) //nolint:gosec // a constant
+		command := exec.Command("go", "install", fmt.Sprintf(module, program)) //nolint:gosec // a constant
 		// Not in its place at once: a build that is cut off would leave half a program there.
 		command.Env = append(os.Environ(), "GOBIN="+filepath.Join(dir, "part"), "GOFLAGS=")
 		command.Dir = os.TempDir()
 		out, err := command.CombinedOutput()
 		require.NoError(t, err, "build %s: %s", program, out)
-		require.NoError(t, os.Rename(filepath.Join(dir, "part", program), filepath.Join(dir, program)))
+		require.NoError(t, os.Rename(filepath.Join(dir, "part", filepath.Base(program)), filepath.Join(dir, filepath.Base(program))))
 	}
-	return dir
 }
 
 // Start runs a containerd until the test ends, then takes away all that it left.
@@ -131,8 +143,9 @@ disabled_plugins = ['io.containerd.nri.v1.nri']
   restrict_oom_score_adj = true
   cdi_spec_dirs = ['%[1]s/cdi']
 [plugins.'io.containerd.cri.v1.runtime'.cni]
-  conf_dir = '%[1]s/net.d'
-`, c.dir, c.Socket, Pause)
+  bin_dirs = ['%[4]s']
+  conf_dir = '%[5]s'
+`, c.dir, c.Socket, Pause, c.CNIBinDir(), c.CNIConfDir())
 }
 
 // CDIDir is where this containerd reads CDI specs.

@@ -1,0 +1,171 @@
+package binding
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"net/url"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/ainode/ainode/api/podrange"
+	"github.com/ainode/ainode/api/v1alpha1"
+	"github.com/ainode/ainode/plugin/internal/kube"
+	"github.com/ainode/ainode/plugin/internal/remedy"
+)
+
+// keepRange takes over the range of a binding that is gone on with. Another one is
+// refused: the pods that run have addresses of the first.
+func (p *Plan) keepRange(record *v1alpha1.AINode) error {
+	if !p.Pods.IsZero() && p.Pods.String() != record.Spec.PodCIDR {
+		has := "its pods share the machine's address"
+		if record.Spec.PodCIDR != "" {
+			has = "its pods have addresses of " + record.Spec.PodCIDR
+		}
+		return remedy.New("Unbind it to change that", "kubectl ainode unbind "+p.Node, "AI node %q is bound already, and %s", p.Node, has)
+	}
+	if record.Spec.PodCIDR == "" {
+		return nil
+	}
+	var err error
+	if p.Pods, err = podrange.Parse(record.Spec.PodCIDR); err != nil {
+		return fmt.Errorf("the record of AI node %q has a damaged range of pods: %w", p.Node, err)
+	}
+	return nil
+}
+
+// taken is a range or an address that is somebody's already.
+type takenRange struct {
+	prefix netip.Prefix
+	whose  string
+}
+
+// checkRange refuses a range that is not the pods' alone: two machines would answer
+// at one address, or the cluster would send its own traffic to this one.
+func (w *Walk) checkRange(ctx context.Context, p *Plan) error {
+	if p.Pods.IsZero() {
+		return nil
+	}
+	var all []takenRange
+	for _, look := range []func(context.Context, *Plan) ([]takenRange, error){w.takenOnHub, w.takenByNodes, w.takenByServices} {
+		found, err := look(ctx, p)
+		if err != nil {
+			return err
+		}
+		all = append(all, found...)
+	}
+	all = append(all, address(p.address, "the machine's own address")...)
+	if server, err := url.Parse(p.config.Spec.Server); err == nil {
+		all = append(all, address(server.Hostname(), "the API server's address")...)
+	}
+	for _, taken := range all {
+		if p.Pods.Prefix().Overlaps(taken.prefix) {
+			return remedy.New("Choose a range that is nobody's, and have it routed to "+p.address,
+				"kubectl ainode bind "+p.Node+" --to "+p.Config+" --pod-cidr RANGE",
+				"--pod-cidr %s can't be the pods' of AI node %q: it overlaps %s", p.Pods, p.Node, taken.whose)
+		}
+	}
+	return nil
+}
+
+// takenOnHub are the ranges of other AI nodes of the same cluster, bound or on
+// their way there. In another cluster, which has another network, one may be used
+// again.
+func (w *Walk) takenOnHub(ctx context.Context, p *Plan) ([]takenRange, error) {
+	configs, err := w.Hub.ClusterConfigs(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list configs: %w", err)
+	}
+	same := map[string]bool{}
+	for _, c := range configs.Items {
+		same[c.Name] = c.Spec.ClusterUID == p.config.Spec.ClusterUID
+	}
+	records, err := w.Hub.AINodes(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list AI nodes: %w", err)
+	}
+	var all []takenRange
+	for _, r := range records.Items {
+		if r.Name != p.Node && same[r.Spec.ClusterConfigName] {
+			all = append(all, prefix(r.Spec.PodCIDR, fmt.Sprintf("%s, the range of AI node %q", r.Spec.PodCIDR, r.Name))...)
+		}
+	}
+	return all, nil
+}
+
+// takenByNodes are the pods' ranges and the addresses of the target's nodes.
+func (w *Walk) takenByNodes(ctx context.Context, p *Plan) ([]takenRange, error) {
+	nodes, err := w.Target.Core.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("list the target's nodes: %w", err)
+	}
+	var all []takenRange
+	for _, n := range nodes.Items {
+		if n.Name == p.Node {
+			continue
+		}
+		for _, cidr := range append(n.Spec.PodCIDRs, n.Spec.PodCIDR) {
+			all = append(all, prefix(cidr, fmt.Sprintf("%s, the range of node %q", cidr, n.Name))...)
+		}
+		for _, a := range n.Status.Addresses {
+			all = append(all, address(a.Address, fmt.Sprintf("%s, an address of node %q", a.Address, n.Name))...)
+		}
+	}
+	return all, nil
+}
+
+// takenByServices are the target's ranges of cluster IPs, where it shows them (they
+// are objects since Kubernetes 1.33) and the person may see them.
+func (w *Walk) takenByServices(ctx context.Context, _ *Plan) ([]takenRange, error) {
+	ranges, err := w.Target.Core.NetworkingV1().ServiceCIDRs().List(ctx, metav1.ListOptions{})
+	if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list the target's ranges of Services: %w", err)
+	}
+	var all []takenRange
+	for _, r := range ranges.Items {
+		for _, cidr := range r.Spec.CIDRs {
+			all = append(all, prefix(cidr, cidr+", the range of Services")...)
+		}
+	}
+	return all, nil
+}
+
+// prefix is the range that text is; nothing if it is none.
+func prefix(text, whose string) []takenRange {
+	p, err := netip.ParsePrefix(text)
+	if err != nil {
+		return nil
+	}
+	return []takenRange{{p, whose}}
+}
+
+// address is the address that text is; nothing if it is a name.
+func address(text, whose string) []takenRange {
+	a, err := netip.ParseAddr(text)
+	if err != nil {
+		return nil
+	}
+	return []takenRange{{netip.PrefixFrom(a, a.BitLen()), whose}}
+}
+
+// waitAnswered waits until the machine has tried whether the API server answers an
+// address of its pods. That it does not is told and ends no binding: an API server
+// may sit where it reaches nodes and no pods.
+func (w *Walk) waitAnswered(ctx context.Context, p *Plan, epoch int64) error {
+	record, err := kube.Until(ctx, w.Hub.WatchedAINode(p.Node), func(r *v1alpha1.AINode) (bool, error) {
+		return r != nil && r.Status.ObservedEpoch == epoch && meta.FindStatusCondition(r.Status.Conditions, v1alpha1.ConditionPodsAnswered) != nil, nil
+	})
+	if err != nil {
+		return err
+	}
+	if c := meta.FindStatusCondition(record.Status.Conditions, v1alpha1.ConditionPodsAnswered); c.Status != metav1.ConditionTrue {
+		w.Progress.Warn(p.Node, "%s. Is %s routed to %s, and does a firewall lie between?", c.Message, p.Pods, p.address)
+		return errTold
+	}
+	return nil
+}
