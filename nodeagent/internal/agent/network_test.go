@@ -58,5 +58,5 @@ func TestWithoutARangeThereIsNothingToDo(t *testing.T) {
 	var p podNetwork
 	require.Equal(t, crispec.Host, p.mode())
 	require.NoError(t, p.configure(t.Context()))
-	require.Equal(t, nodestatus.Health{Memory: "little"}, p.health(nodestatus.Health{Memory: "little"}))
+	require.Equal(t, nodestatus.Health{NotReady: "why"}, p.health(nodestatus.Health{NotReady: "why"}))
 }

@@ -20,8 +20,15 @@ import (
 	"github.com/ainode/ainode/nodeagent/internal/volumes"
 )
 
+// podRooms are the manager of this machine's pods, and what it works with.
+type podRooms struct {
+	*pods.Manager
+	volumes *volumes.Manager
+	images  *images.Puller
+}
+
 // newPods makes the manager of this machine's pods for one binding.
-func (t *tenant) newPods(client kubernetes.Interface, node func() *corev1.Node, epoch int64, mode crispec.NetworkMode, recorder record.EventRecorder) (*pods.Manager, error) {
+func (t *tenant) newPods(client kubernetes.Interface, node func() *corev1.Node, epoch int64, mode crispec.NetworkMode, recorder record.EventRecorder, admit func(*corev1.Pod) (reason, message string)) (*podRooms, error) {
 	state := string(t.cfg.StateDir)
 	reader := objects.Reader{Client: client}
 	v, err := volumes.New(volumes.Options{
@@ -32,7 +39,7 @@ func (t *tenant) newPods(client kubernetes.Interface, node func() *corev1.Node, 
 	if err != nil {
 		return nil, err
 	}
-	puller, err := images.New(images.Options{Images: t.runtime.Images, Secrets: reader, Recorder: recorder, Clock: t.clock})
+	puller, err := images.New(images.Options{Images: t.runtime.Images, Secrets: reader, Recorder: recorder, Records: t.cfg.StateDir.Images(), Clock: t.clock})
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +47,7 @@ func (t *tenant) newPods(client kubernetes.Interface, node func() *corev1.Node, 
 		Client: client, NodeName: t.node, Node: node, HostIPs: func() []string { return []string{t.address} }, Epoch: epoch, Network: mode,
 		Runtime: t.runtime.RuntimeService, Images: puller, Volumes: v, Objects: reader, Cards: t.cards, Recorder: recorder, Clock: t.clock,
 		StateDir: t.cfg.StateDir.Pods(), PodDir: filepath.Join(state, "containers"), LogDir: t.cfg.LogDir,
-		CgroupParent: t.cfg.CgroupParent, DNS: machineDNS(mode), ClusterDomain: t.cfg.ClusterDomain, ReservedPorts: []int32{int32(t.cfg.Port)}, //nolint:gosec // a port
+		Admit: admit, CgroupParent: t.cfg.CgroupParent, DNS: machineDNS(mode), ClusterDomain: t.cfg.ClusterDomain, ReservedPorts: []int32{int32(t.cfg.Port)}, //nolint:gosec // a port
 	})
 	if err != nil {
 		return nil, err
@@ -48,7 +55,7 @@ func (t *tenant) newPods(client kubernetes.Interface, node func() *corev1.Node, 
 	t.mu.Lock()
 	t.pods = manager
 	t.mu.Unlock()
-	return manager, nil
+	return &podRooms{Manager: manager, volumes: v, images: puller}, nil
 }
 
 // machineDNS is what pods with dnsPolicy Default get. It is read for each pod: an agent

@@ -73,12 +73,12 @@ func (t *tenant) Serve(ctx context.Context, target binding.Target, registered fu
 	if err != nil {
 		return err
 	}
-	node := &nodestatus.Registrar{
-		Client: client, Heartbeat: clients.heartbeat, Facts: facts, Clock: t.clock,
-		Probe: func(ctx context.Context) nodestatus.Health {
-			return podNetwork.health(nodestatus.Probe(ctx, "/", string(t.cfg.StateDir), t.runtime, podNetwork.own()))
-		},
+	node := &nodestatus.Registrar{Client: client, Heartbeat: clients.heartbeat, Facts: facts, Clock: t.clock}
+	pressure, err := t.newPressure(node.Node)
+	if err != nil {
+		return err
 	}
+	node.Probe = func(ctx context.Context) nodestatus.Health { return t.health(ctx, pressure, podNetwork) }
 	// Before the first registration of a binding nothing may be done in the node's
 	// name: it could be somebody else's. After it, pods come first: they are looked
 	// after though the target does not answer.
@@ -103,7 +103,12 @@ func (t *tenant) Serve(ctx context.Context, target binding.Target, registered fu
 	events.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: clients.events.CoreV1().Events("")})
 	defer events.Shutdown()
 	recorder := events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "kubelet", Host: t.node})
-	manager, err := t.newPods(client, node.Node, target.Epoch, podNetwork.mode(), recorder)
+	manager, err := t.newPods(client, node.Node, target.Epoch, podNetwork.mode(), recorder, pressure.admit)
+	if err != nil {
+		return err
+	}
+	meter := t.newMeter(manager)
+	keepers, err := t.keepers(ctx, node, pressure, manager, meter, recorder)
 	if err != nil {
 		return err
 	}
@@ -113,7 +118,7 @@ func (t *tenant) Serve(ctx context.Context, target binding.Target, registered fu
 	}
 	server, err := kubeletapi.New(kubeletapi.Options{
 		Node: t.node, Address: net.JoinHostPort(t.address, strconv.Itoa(t.cfg.Port)), Client: clients.reviews, ClientCA: target.ClientCA,
-		Certificate: certificates.Current, Pods: manager, Runtime: t.runtime.RuntimeService, Images: t.runtime.Images,
+		Certificate: certificates.Current, Pods: manager, Usage: meter, Runtime: t.runtime.RuntimeService, Images: t.runtime.Images,
 		Probes: probes.Metrics(), Clock: t.clock,
 	})
 	if err != nil {
@@ -126,9 +131,9 @@ func (t *tenant) Serve(ctx context.Context, target binding.Target, registered fu
 	certificates.Start()
 	defer certificates.Stop()
 	registered()
-	return together(ctx, node.Run, manager.Run, podNetwork.run, func(ctx context.Context) error {
+	return together(ctx, append(keepers, node.Run, manager.Run, podNetwork.run, func(ctx context.Context) error {
 		return t.askUntilAnswered(ctx, podNetwork, target.Config.Host, registered)
-	}, func(ctx context.Context) error { return server.Serve(ctx, listener) })
+	}, func(ctx context.Context) error { return server.Serve(ctx, listener) })...)
 }
 
 // StopAll ends every pod of this machine.
@@ -141,9 +146,11 @@ func (t *tenant) StopAll(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("make a client: %w", err)
 		}
-		if manager, err = t.newPods(nowhere, func() *corev1.Node { return &corev1.Node{} }, 0, crispec.Host, &record.FakeRecorder{}); err != nil {
+		rooms, err := t.newPods(nowhere, func() *corev1.Node { return &corev1.Node{} }, 0, crispec.Host, &record.FakeRecorder{}, nil)
+		if err != nil {
 			return err
 		}
+		manager = rooms.Manager
 	}
 	if err := manager.StopAll(ctx, stopGrace); err != nil {
 		return err

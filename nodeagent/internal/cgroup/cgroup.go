@@ -1,6 +1,6 @@
-// Package cgroup limits and takes away the cgroups of pods. A container's own is the
-// runtime's matter, but the one around it, the pod's, is made by the runtime without
-// limits and removed by nobody.
+// Package cgroup limits and takes away the cgroups of pods, and reads what is used in
+// one. A container's own is the runtime's matter, but the one around it, the pod's, is
+// made by the runtime without limits and removed by nobody.
 package cgroup
 
 import (

@@ -9,11 +9,15 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/yaml"
+
+	"github.com/ainode/ainode/nodeagent/internal/eviction"
 )
 
 // APIVersion and Kind of a configuration file.
@@ -50,6 +54,22 @@ type Run struct {
 	CNIConfDir string `json:"cniConfDir,omitempty"`
 	// LogDir is where containers' logs are written.
 	LogDir string `json:"logDir,omitempty"`
+	// ContainerLogMaxSize is how large a container's log may grow before it is
+	// rotated, ContainerLogMaxFiles how many files of it are kept.
+	ContainerLogMaxSize  string `json:"containerLogMaxSize,omitempty"`
+	ContainerLogMaxFiles int    `json:"containerLogMaxFiles,omitempty"`
+	// Unused images are removed from ImageGCHighThreshold per cent of their disk on,
+	// until ImageGCLowThreshold is reached; 100 removes none.
+	ImageGCHighThreshold int `json:"imageGCHighThreshold,omitempty"`
+	ImageGCLowThreshold  int `json:"imageGCLowThreshold,omitempty"`
+	// EvictionHard is how much of memory, disk and process ids must stay free, as the
+	// kubelet's --eviction-hard has it; empty turns eviction off.
+	EvictionHard string `json:"evictionHard,omitempty"`
+	// ShutdownGracePeriod is how long a shutdown of the machine may wait for pods, and
+	// ShutdownGracePeriodCriticalPods what of that is kept for critical ones; 0 turns
+	// waiting off.
+	ShutdownGracePeriod             metav1.Duration `json:"shutdownGracePeriod,omitempty"`
+	ShutdownGracePeriodCriticalPods metav1.Duration `json:"shutdownGracePeriodCriticalPods,omitempty"`
 	// CgroupParent is the cgroup that pods' cgroups are made in.
 	CgroupParent string `json:"cgroupParent,omitempty"`
 	// ClusterDomain is the domain of the cluster's DNS, in which pods' full names end.
@@ -71,9 +91,18 @@ func Default() Run {
 		CNIBinDir:                "/opt/cni/bin",
 		CNIConfDir:               "/etc/cni/net.d",
 		LogDir:                   "/var/log/pods",
+		ContainerLogMaxSize:      "10Mi", // the kubelet's
+		ContainerLogMaxFiles:     5,
+		ImageGCHighThreshold:     85, // the kubelet's
+		ImageGCLowThreshold:      80,
+		EvictionHard:             eviction.Default,
 		CgroupParent:             "/ainode",
-		ClusterDomain:            "cluster.local",
-		MaxPods:                  110,
+
+		ShutdownGracePeriod:             metav1.Duration{Duration: 30 * time.Second},
+		ShutdownGracePeriodCriticalPods: metav1.Duration{Duration: 10 * time.Second},
+
+		ClusterDomain: "cluster.local",
+		MaxPods:       110,
 	}
 }
 
@@ -90,6 +119,13 @@ func (r *Run) Flags(flags *pflag.FlagSet) {
 	flags.StringVar(&r.CNIBinDir, "cni-bin-dir", r.CNIBinDir, "directory the container runtime looks for CNI plugins in, where pods have addresses of their own")
 	flags.StringVar(&r.CNIConfDir, "cni-conf-dir", r.CNIConfDir, "directory the container runtime reads CNI configurations from, where pods have addresses of their own")
 	flags.StringVar(&r.LogDir, "log-dir", r.LogDir, "directory of the containers' logs")
+	flags.StringVar(&r.ContainerLogMaxSize, "container-log-max-size", r.ContainerLogMaxSize, "how large a container's log may grow before it is rotated")
+	flags.IntVar(&r.ContainerLogMaxFiles, "container-log-max-files", r.ContainerLogMaxFiles, "most files of a container's log, the current one included")
+	flags.IntVar(&r.ImageGCHighThreshold, "image-gc-high-threshold", r.ImageGCHighThreshold, "per cent of the disk from which on unused images are removed; 100: never")
+	flags.IntVar(&r.ImageGCLowThreshold, "image-gc-low-threshold", r.ImageGCLowThreshold, "per cent of the disk down to which unused images are removed")
+	flags.StringVar(&r.EvictionHard, "eviction-hard", r.EvictionHard, "what must stay free; pods are evicted for it")
+	flags.DurationVar(&r.ShutdownGracePeriod.Duration, "shutdown-grace-period", r.ShutdownGracePeriod.Duration, "how long a shutdown of the machine may wait for pods; 0: not at all")
+	flags.DurationVar(&r.ShutdownGracePeriodCriticalPods.Duration, "shutdown-grace-period-critical-pods", r.ShutdownGracePeriodCriticalPods.Duration, "what of that is kept for critical pods, which end last")
 	flags.StringVar(&r.CgroupParent, "cgroup-parent", r.CgroupParent, "cgroup that the pods' cgroups are made in")
 	flags.StringVar(&r.ClusterDomain, "cluster-domain", r.ClusterDomain, "domain of the cluster's DNS, in which the full names of pods end")
 	flags.IntVar(&r.MaxPods, "max-pods", r.MaxPods, "most pods this node takes")
@@ -133,6 +169,16 @@ func (r *Run) Validate() error {
 	}
 	check(r.Port > 0 && r.Port < 1<<16, "--port: %d is not a port", r.Port)
 	check(len(validation.IsDNS1123Subdomain(r.ClusterDomain)) == 0, "--cluster-domain: %q is not a domain", r.ClusterDomain)
+	check(r.ImageGCLowThreshold >= 0 && r.ImageGCLowThreshold <= r.ImageGCHighThreshold && r.ImageGCHighThreshold <= 100,
+		"--image-gc-high-threshold: want 0 to 100, and no less than --image-gc-low-threshold, got %d and %d", r.ImageGCHighThreshold, r.ImageGCLowThreshold)
+	_, err := eviction.Parse(r.EvictionHard)
+	check(err == nil, "--eviction-hard: %v", err)
+	logSize, err := resource.ParseQuantity(r.ContainerLogMaxSize)
+	check(err == nil && logSize.Sign() > 0, "--container-log-max-size: %q is not an amount", r.ContainerLogMaxSize)
+	check(r.ContainerLogMaxFiles > 1, "--container-log-max-files: want at least 2, got %d", r.ContainerLogMaxFiles)
+	check(r.ShutdownGracePeriodCriticalPods.Duration >= 0 && r.ShutdownGracePeriodCriticalPods.Duration <= r.ShutdownGracePeriod.Duration,
+		"--shutdown-grace-period-critical-pods: want no more than --shutdown-grace-period, got %v and %v",
+		r.ShutdownGracePeriodCriticalPods.Duration, r.ShutdownGracePeriod.Duration)
 	check(r.MaxPods > 0, "--max-pods: want at least 1, got %d", r.MaxPods)
 	check(r.SimulateGPUs == "" || slices.Contains(Simulations, r.SimulateGPUs),
 		"--simulate-gpus: %q can't be simulated; choose one of %s", r.SimulateGPUs, strings.Join(Simulations, ", "))

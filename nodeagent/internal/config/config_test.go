@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -22,6 +23,11 @@ func TestValidateNamesTheFlag(t *testing.T) {
 		"--cni-bin-dir":                func(r *Run) { r.CNIBinDir = "cni" },
 		"--node-ip":                    func(r *Run) { r.NodeIP = "127.0.0.1" },
 		"--port":                       func(r *Run) { r.Port = 0 },
+		"--container-log-max-size":     func(r *Run) { r.ContainerLogMaxSize = "much" },
+		"--container-log-max-files":    func(r *Run) { r.ContainerLogMaxFiles = 1 },
+		"--eviction-hard":              func(r *Run) { r.EvictionHard = "memory<1" },
+		"--image-gc-high-threshold":    func(r *Run) { r.ImageGCHighThreshold = 70 },
+		"--shutdown-grace-period":      func(r *Run) { r.ShutdownGracePeriod.Duration = 0 },
 		"--cluster-domain":             func(r *Run) { r.ClusterDomain = "a b" },
 		"--max-pods":                   func(r *Run) { r.MaxPods = 0 },
 		"--simulate-gpus":              func(r *Run) { r.SimulateGPUs = "dgx1" },
@@ -43,9 +49,10 @@ func TestAFileIsReadStrictly(t *testing.T) {
 		return r, r.ReadFile(path)
 	}
 	head := "apiVersion: agent.ainode.dev/v1alpha1\nkind: AgentConfiguration\n"
-	r, err := read(head + "nodeIP: 10.0.0.7\nsimulateGPUs: dgxh200\n")
+	r, err := read(head + "nodeIP: 10.0.0.7\nsimulateGPUs: dgxh200\nshutdownGracePeriod: 90s\n")
 	require.NoError(t, err)
 	require.Equal(t, "10.0.0.7", r.NodeIP)
+	require.Equal(t, 90*time.Second, r.ShutdownGracePeriod.Duration)
 	require.Equal(t, 10250, r.Port, "what the file does not name keeps its default")
 
 	_, err = read(head + "nodeIp: 10.0.0.7\nport: 1\nprot: 2\n")

@@ -40,3 +40,7 @@ func (s State) Volumes() string { return filepath.Join(string(s), "volumes") }
 
 // Registered is DIR/target/registered: there once the Node of this binding stood.
 func (s State) Registered() string { return filepath.Join(s.Target(), "registered") }
+
+// Images is DIR/images: with whose credentials images were pulled. Not the target's:
+// images outlive a binding, and the next cluster's pods are not the last one's.
+func (s State) Images() string { return filepath.Join(string(s), "images") }

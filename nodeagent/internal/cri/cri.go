@@ -48,3 +48,18 @@ func Connect(ctx context.Context, endpoint string) (*Runtime, error) {
 func (r *Runtime) Close(ctx context.Context) error {
 	return errors.Join(r.Images.Close(ctx), r.RuntimeService.Close(ctx))
 }
+
+// ImageFolder is where the runtime keeps images, and with them the writable layers
+// of containers.
+func (r *Runtime) ImageFolder(ctx context.Context) (string, error) {
+	answer, err := r.Images.ImageFsInfo(ctx)
+	if err != nil {
+		return "", fmt.Errorf("ask where the runtime keeps images: %w", err)
+	}
+	for _, fs := range answer.GetImageFilesystems() {
+		if folder := fs.GetFsId().GetMountpoint(); folder != "" {
+			return folder, nil
+		}
+	}
+	return "", errors.New("ask where the runtime keeps images: it names no folder")
+}

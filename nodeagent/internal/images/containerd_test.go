@@ -108,7 +108,7 @@ func TestPullFromARegistryThatWantsAPassword(t *testing.T) {
 	}
 	recorder := record.NewFakeRecorder(100)
 	p, err := images.New(images.Options{
-		Images: c.Runtime.Images, Recorder: recorder, Clock: clocktesting.NewFakePassiveClock(time.Unix(0, 0)),
+		Images: c.Runtime.Images, Recorder: recorder, Clock: clocktesting.NewFakePassiveClock(time.Unix(0, 0)), Records: t.TempDir(),
 		Secrets: stored{fake.NewClientset(secret("good", "s3cret-w0rd"), secret("bad", "wr0ng-w0rd"))},
 	})
 	require.NoError(t, err)
@@ -145,7 +145,11 @@ func TestPullFromARegistryThatWantsAPassword(t *testing.T) {
 
 	ref, err := ensure("6", image, corev1.PullAlways, "bad", "good")
 	require.NoError(t, err)
-	present, err := ensure("7", image, corev1.PullNever)
+	_, err = ensure("7", image, corev1.PullNever)
+	refused(images.ErrImageNeverPull, err)
+	_, err = ensure("7", image, corev1.PullIfNotPresent)
+	refused(images.ErrImagePull, err, "authorization failed")
+	present, err := ensure("7", image, corev1.PullNever, "good")
 	require.NoError(t, err)
 	require.Equal(t, ref, present, "both ways name the same image")
 	again, err := ensure("8", image, corev1.PullAlways, "good")

@@ -30,6 +30,8 @@ type flight struct {
 type outcome struct {
 	ref  string
 	took time.Duration
+	// with is the credential that worked; nil if the image opened without any.
+	with *credential
 	// err has no credential in it.
 	err error
 }
@@ -72,10 +74,10 @@ func (f *flights) pull(ctx context.Context, image string, credentials []credenti
 func (f *flights) fly(ctx context.Context, key string, shared *flight, image string, credentials []credential, c clock.PassiveClock) {
 	defer shared.cancel()
 	begin := c.Now()
-	ref, err := f.try(ctx, image, credentials)
+	ref, with, err := f.try(ctx, image, credentials)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	shared.outcome = outcome{ref: ref, took: c.Since(begin), err: err}
+	shared.outcome = outcome{ref: ref, with: with, took: c.Since(begin), err: err}
 	if f.flying[key] == shared {
 		delete(f.flying, key)
 	}
@@ -83,17 +85,18 @@ func (f *flights) fly(ctx context.Context, key string, shared *flight, image str
 }
 
 // try pulls with one credential after another until one works; without any it
-// pulls as nobody.
-func (f *flights) try(ctx context.Context, image string, credentials []credential) (string, error) {
+// pulls as nobody. It returns the one that worked.
+func (f *flights) try(ctx context.Context, image string, credentials []credential) (string, *credential, error) {
 	spec := &runtimeapi.ImageSpec{Image: image, UserSpecifiedImage: image}
 	if len(credentials) == 0 {
-		return f.images.PullImage(ctx, spec, nil, nil)
+		ref, err := f.images.PullImage(ctx, spec, nil, nil)
+		return ref, nil, err
 	}
 	var failed []string
 	for _, c := range credentials {
 		ref, err := f.images.PullImage(ctx, spec, &runtimeapi.AuthConfig{Username: c.username, Password: c.password}, nil)
 		if err == nil {
-			return ref, nil
+			return ref, &c, nil
 		}
 		failed = append(failed, err.Error())
 		if ctx.Err() != nil {
@@ -104,7 +107,7 @@ func (f *flights) try(ctx context.Context, image string, credentials []credentia
 	if len(failed) > 1 {
 		text = "[" + text + "]"
 	}
-	return "", errors.New(hide(text, credentials))
+	return "", nil, errors.New(hide(text, credentials))
 }
 
 // hide takes credentials out of what a registry or the runtime has said.

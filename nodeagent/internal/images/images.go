@@ -1,5 +1,6 @@
 // Package images brings the images of containers onto the machine, by the pull
-// policies, credentials, back-off and events of the kubelet.
+// policies, credentials, back-off and events of the kubelet, and keeps images that
+// credentials have brought from pods without them.
 package images
 
 import (
@@ -28,11 +29,15 @@ type Secrets interface {
 	Secret(ctx context.Context, namespace, name string) (*corev1.Secret, error)
 }
 
-// Options of a Puller. All but Clock are required.
+// Options of a Puller. All fields without a stated default are required.
 type Options struct {
 	Images   Service
 	Secrets  Secrets
 	Recorder record.EventRecorder
+	// Records is a folder that survives the agent, for what it must remember of the
+	// images that it has pulled. Default: nothing is remembered, and every image on
+	// the machine is every pod's.
+	Records string
 	// Clock defaults to the real one.
 	Clock clock.PassiveClock
 }
@@ -43,6 +48,7 @@ type Puller struct {
 	backOff *backOff
 	flights *flights
 	said    *said
+	records *records // nil: nothing is remembered
 }
 
 // New returns a Puller, or an error that names every missing option.
@@ -63,7 +69,14 @@ func New(o Options) (*Puller, error) {
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
 	}
-	return &Puller{o: o, backOff: newBackOff(o.Clock), flights: newFlights(o.Images), said: newSaid(o.Clock)}, nil
+	p := &Puller{o: o, backOff: newBackOff(o.Clock), flights: newFlights(o.Images), said: newSaid(o.Clock)}
+	if o.Records != "" {
+		var err error
+		if p.records, err = openRecords(o.Records, o.Clock.Now); err != nil {
+			return nil, fmt.Errorf("make the image puller: %w", err)
+		}
+	}
+	return p, nil
 }
 
 // Reasons of a PullError, as the kubelet names them.
@@ -90,7 +103,8 @@ type PullError struct {
 func (e *PullError) Error() string { return e.Reason + ": " + e.Message }
 
 // Ensure returns the reference of the container's image once it is on the
-// machine, pulling it where the policy says so. It blocks for the time of a pull
+// machine, pulling it where the policy says so, or where the pod has not shown yet
+// that it may have an image that another pod's credentials have brought. It blocks for the time of a pull
 // and ends with ctx. Its errors are *PullError, or ctx's. After a failed pull it
 // does not try again before the back-off of that pod and image is over, and fails
 // at once.
@@ -116,8 +130,16 @@ func (p *Puller) Ensure(ctx context.Context, pod *corev1.Pod, c *corev1.Containe
 			return "", &PullError{Reason: ImageInspectError, Message: message}
 		}
 		if image != nil {
-			r.tell(reasonPulled, fmt.Sprintf("Container image %q already present on machine", c.Image))
-			return image.Id, nil
+			mayUse, err := r.mayUse(ctx, image.Id)
+			switch {
+			case ctx.Err() != nil:
+				return "", ctx.Err()
+			case err != nil:
+				return "", &PullError{Reason: ErrImagePull, Message: err.Error()}
+			case mayUse:
+				r.tell(reasonPulled, fmt.Sprintf("Container image %q already present on machine and can be accessed by the pod", c.Image))
+				return image.Id, nil
+			}
 		}
 		if policy == corev1.PullNever {
 			message := fmt.Sprintf("Container image %q is not present with pull policy of Never", c.Image)

@@ -127,6 +127,7 @@ func (e *events) take() []string {
 
 type fixture struct {
 	*Puller
+	secrets secrets
 	service *service
 	events  *events
 	clock   *clocktesting.FakePassiveClock
@@ -140,19 +141,23 @@ func newFixture(t *testing.T) *fixture {
 			needs:   map[string]bool{"registry.example/private:1": true}, public: map[string]bool{"public:1": true, "public:latest": true},
 		},
 		events: &events{}, clock: clocktesting.NewFakePassiveClock(time.Unix(0, 0)),
-	}
-	var err error
-	f.Puller, err = New(Options{
-		Images: f.service, Recorder: f.events, Clock: f.clock,
-		Secrets: secrets{
+		secrets: secrets{
 			"good":    pullSecret("good", user, password, "https://registry.example/v2/"),
 			"bad":     pullSecret("bad", user, "wr0ng one", "registry.example"),
 			"broken":  {ObjectMeta: metav1.ObjectMeta{Name: "broken"}, Type: corev1.SecretTypeDockerConfigJson, Data: map[string][]byte{corev1.DockerConfigJsonKey: []byte(`s3cret{`)}},
 			"another": {Type: corev1.SecretTypeOpaque},
 		},
-	})
-	require.NoError(t, err)
+	}
+	f.start(t, "")
 	return f
+}
+
+// start begins another life of the agent, with what it remembers in that folder.
+func (f *fixture) start(t *testing.T, records string) {
+	t.Helper()
+	var err error
+	f.Puller, err = New(Options{Images: f.service, Recorder: f.events, Clock: f.clock, Secrets: f.secrets, Records: records})
+	require.NoError(t, err)
 }
 
 func podOf(image string, policy corev1.PullPolicy, pullSecrets ...string) (*corev1.Pod, *corev1.Container) {
@@ -182,11 +187,11 @@ func TestPolicies(t *testing.T) {
 		inspectFails error
 	}{
 		"present": {image: "here:1", policy: corev1.PullIfNotPresent, ref: "sha256:here",
-			events: []string{`Normal Pulled Container image "here:1" already present on machine`}},
+			events: []string{`Normal Pulled Container image "here:1" already present on machine and can be accessed by the pod`}},
 		"present, by default": {image: "here:1", ref: "sha256:here",
-			events: []string{`Normal Pulled Container image "here:1" already present on machine`}},
+			events: []string{`Normal Pulled Container image "here:1" already present on machine and can be accessed by the pod`}},
 		"never, and present": {image: "here:1", policy: corev1.PullNever, ref: "sha256:here",
-			events: []string{`Normal Pulled Container image "here:1" already present on machine`}},
+			events: []string{`Normal Pulled Container image "here:1" already present on machine and can be accessed by the pod`}},
 		"never, and missing": {image: "public:1", policy: corev1.PullNever, reason: ErrImageNeverPull,
 			message: `Container image "public:1" is not present with pull policy of Never`,
 			events:  []string{`Warning ErrImageNeverPull Container image "public:1" is not present with pull policy of Never`}},

@@ -2,7 +2,9 @@ package images
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -15,7 +17,24 @@ import (
 )
 
 // credential opens a registry, or a part of it.
-type credential struct{ username, password string }
+type credential struct {
+	username, password string
+	// from is the secret that holds it; its hash is not filled in.
+	from holder
+}
+
+// hash tells credentials apart without keeping them.
+func (c credential) hash() string {
+	sum := sha256.Sum256([]byte(c.username + "\x00" + c.password))
+	return hex.EncodeToString(sum[:])
+}
+
+// holder is the secret with the credential's hash.
+func (c credential) holder() holder {
+	h := c.from
+	h.Hash = c.hash()
+	return h
+}
 
 // secrets are the strings that must not be shown.
 func (c credential) secrets() []string {
@@ -65,13 +84,14 @@ func (k *keyring) add(secret *corev1.Secret) error {
 	}
 	for _, registry := range slices.Sorted(maps.Keys(auths)) {
 		e := auths[registry]
-		c := credential{username: e.Username, password: e.Password}
+		from := holder{UID: secret.UID, Namespace: secret.Namespace, Name: secret.Name}
+		c := credential{username: e.Username, password: e.Password, from: from}
 		if e.Auth != "" {
 			username, password, ok := decodeAuth(e.Auth)
 			if !ok {
 				return fmt.Errorf("image pull secret %q: the auth of registry %q is not base64 of USER:PASSWORD", secret.Name, registry)
 			}
-			c = credential{username: username, password: password}
+			c = credential{username: username, password: password, from: from}
 		}
 		k.entries = append(k.entries, entry{opens: opens(registry), credential: c})
 	}

@@ -1,12 +1,14 @@
 package images
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/klog/v2"
 )
 
 // Event reasons, as the kubelet names them.
@@ -26,6 +28,8 @@ type request struct {
 	pod   *corev1.Pod
 	ref   *corev1.ObjectReference
 	image string
+	// keyring is what credentials has read.
+	keyring *keyring
 }
 
 func (p *Puller) request(pod *corev1.Pod, c *corev1.Container) *request {
@@ -96,15 +100,31 @@ func (r *request) tryPull(ctx context.Context) (string, *PullError) {
 	if err != nil {
 		return "", &PullError{Reason: InvalidImageName, Message: err.Error()}
 	}
+	own := keyring.find(repo)
+	if r.records != nil {
+		if err := r.records.begin(r.image); err != nil {
+			return "", &PullError{Reason: ErrImagePull, Message: err.Error()}
+		}
+		defer func() {
+			if err := r.records.end(r.image); err != nil {
+				klog.FromContext(ctx).Error(err, "The end of a pull is not noted")
+			}
+		}()
+	}
 	begin := r.o.Clock.Now()
 	r.tell(reasonPulling, fmt.Sprintf("Pulling image %q", r.image))
-	done := r.flights.pull(ctx, r.image, keyring.find(repo), r.o.Clock)
+	done := r.flights.pull(ctx, r.image, own, r.o.Clock)
 	if done.err != nil {
 		return "", worded(r.image, done.err.Error())
 	}
 	size := uint64(0)
-	if image, err := r.status(ctx, done.ref); err == nil {
+	image, inspectErr := r.status(ctx, done.ref)
+	if inspectErr == nil {
 		size = image.GetSize()
+	}
+	if r.records != nil {
+		// Under the id that it will be found by again; runtimes may return a name.
+		r.noteOpened(ctx, cmp.Or(image.GetId(), done.ref), openedBy(done.with, own))
 	}
 	r.tell(reasonPulled, fmt.Sprintf("Successfully pulled image %q in %v (%v including waiting). Image size: %d bytes.",
 		r.image, done.took.Truncate(time.Millisecond), r.o.Clock.Since(begin).Truncate(time.Millisecond), size))
@@ -132,6 +152,9 @@ func worded(image, text string) *PullError {
 // credentials reads the pod's pull secrets. One that is missing is told and left
 // out: the image may be public.
 func (r *request) credentials(ctx context.Context) (*keyring, error) {
+	if r.keyring != nil {
+		return r.keyring, nil
+	}
 	k := &keyring{}
 	var missing []string
 	for _, named := range r.pod.Spec.ImagePullSecrets {
@@ -151,5 +174,6 @@ func (r *request) credentials(ctx context.Context) (*keyring, error) {
 		r.warn(reasonNoSecret, fmt.Sprintf("Unable to retrieve some image pull secrets (%s); attempting to pull the image may not succeed.",
 			strings.Join(missing, ", ")))
 	}
+	r.keyring = k
 	return k, nil
 }

@@ -46,6 +46,7 @@ type Options struct {
 	// Certificate returns the serving certificate, nil while there is none yet.
 	Certificate func() *tls.Certificate
 	Pods        Pods
+	Usage       Usage
 	Runtime     criapi.RuntimeService
 	Images      criapi.ImageManagerService
 	// Probes are the metrics of probes.

@@ -2,7 +2,6 @@ package kubeletapi
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -20,7 +19,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -126,20 +124,6 @@ func (r *runtimeStub) Exec(_ context.Context, q *runtimeapi.ExecRequest) (*runti
 	return &runtimeapi.ExecResponse{Url: r.address + "/exec/token"}, nil
 }
 
-func (r *runtimeStub) ListPodSandboxStats(context.Context, *runtimeapi.PodSandboxStatsFilter) ([]*runtimeapi.PodSandboxStats, error) {
-	one := func(uid string) *runtimeapi.PodSandboxStats {
-		return &runtimeapi.PodSandboxStats{
-			Attributes: &runtimeapi.PodSandboxAttributes{Metadata: &runtimeapi.PodSandboxMetadata{Name: "p", Namespace: "default", Uid: uid}},
-			Linux: &runtimeapi.LinuxPodSandboxStats{Containers: []*runtimeapi.ContainerStats{{
-				Attributes: &runtimeapi.ContainerAttributes{Metadata: &runtimeapi.ContainerMetadata{Name: "main"}},
-				Cpu:        &runtimeapi.CpuUsage{UsageCoreNanoSeconds: &runtimeapi.UInt64Value{Value: 2e9}},
-				Memory:     &runtimeapi.MemoryUsage{WorkingSetBytes: &runtimeapi.UInt64Value{Value: 4096}},
-			}}},
-		}
-	}
-	return []*runtimeapi.PodSandboxStats{one("u1"), one("somebody-else")}, nil
-}
-
 // running is a server under test.
 type running struct {
 	url      string
@@ -147,6 +131,7 @@ type running struct {
 	clients  *authority
 	reviewer *reviewer
 	runtime  *runtimeStub
+	usage    *measured
 }
 
 func serve(t *testing.T) *running {
@@ -155,11 +140,11 @@ func serve(t *testing.T) *running {
 	logFile := filepath.Join(t.TempDir(), "0.log")
 	require.NoError(t, os.WriteFile(logFile, []byte(
 		"2026-11-24T03:00:00.000000000Z stdout F one\n2026-11-24T03:00:01.000000000Z stderr F two\n2026-11-24T03:00:02.000000000Z stdout F three\n"), 0o600))
-	rt := &runtimeStub{}
+	rt, usage := &runtimeStub{}, &measured{}
 	certificate := serving.issue(t, pkix.Name{CommonName: "system:node:ai-1"}, x509.ExtKeyUsageServerAuth, time.Now().Add(time.Hour))
 	s, err := New(Options{
 		Node: "ai-1", Address: "127.0.0.1:0", Client: target.client(), ClientCA: clients.pem,
-		Certificate: func() *tls.Certificate { return certificate }, Runtime: rt, Probes: prometheus.NewRegistry(), Clock: clock.RealClock{},
+		Certificate: func() *tls.Certificate { return certificate }, Runtime: rt, Usage: usage, Probes: prometheus.NewRegistry(), Clock: clock.RealClock{},
 		Pods: onePod{log: logFile, pod: &corev1.Pod{
 			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "p", UID: "u1"},
 			Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "main"}}},
@@ -174,7 +159,7 @@ func serve(t *testing.T) *running {
 	t.Cleanup(func() { cancel(); require.NoError(t, <-done) })
 	pool := x509.NewCertPool()
 	pool.AddCert(serving.cert)
-	return &running{url: "https://" + l.Addr().String(), servers: pool, clients: clients, reviewer: target, runtime: rt}
+	return &running{url: "https://" + l.Addr().String(), servers: pool, clients: clients, reviewer: target, runtime: rt, usage: usage}
 }
 
 func (r *running) get(t *testing.T, path string, certificate *tls.Certificate, token string) (int, string) {
@@ -312,20 +297,6 @@ func TestExecIsPassedOn(t *testing.T) {
 	require.Equal(t, []string{"ls", "-l"}, asked.Cmd)
 	require.True(t, asked.Tty && asked.Stdin && asked.Stdout)
 	require.False(t, asked.Stderr, "a terminal has one output")
-}
-
-func TestStatsAreOfOurPodsOnly(t *testing.T) {
-	t.Parallel()
-	r := serve(t)
-	code, body := r.get(t, "/metrics/resource", nil, "good")
-	require.Equal(t, http.StatusOK, code)
-	require.Contains(t, body, `container_cpu_usage_seconds_total{container="main",namespace="default",pod="p"} 2`)
-	require.Equal(t, 1, strings.Count(body, "container_memory_working_set_bytes{"))
-	require.Contains(t, body, "node_cpu_usage_seconds_total ")
-	_, body = r.get(t, "/stats/summary", nil, "good")
-	require.Contains(t, body, `"nodeName":"ai-1"`)
-	_, body = r.get(t, "/metrics", nil, "good")
-	require.True(t, bytes.Contains([]byte(body), []byte("go_goroutines")))
 }
 
 func TestSubresources(t *testing.T) {

@@ -87,14 +87,14 @@ func Measure(root, stateDir string) (Size, error) {
 	if err != nil {
 		return Size{}, err
 	}
-	var fs unix.Statfs_t
-	if err := unix.Statfs(stateDir, &fs); err != nil {
-		return Size{}, fmt.Errorf("measure the file system of %q: %w", stateDir, err)
+	disk, err := DiskOf(stateDir)
+	if err != nil {
+		return Size{}, err
 	}
 	return Size{
 		CPU:     *resource.NewQuantity(int64(runtime.NumCPU()), resource.DecimalSI),
 		Memory:  *resource.NewQuantity(memory, resource.BinarySI),
-		Storage: *resource.NewQuantity(int64(fs.Blocks)*fs.Bsize, resource.BinarySI), //nolint:gosec // no file system has 2^63 blocks
+		Storage: *resource.NewQuantity(disk.Capacity, resource.BinarySI),
 	}, nil
 }
 

@@ -79,7 +79,7 @@ func (n network) Status(context.Context, bool) (*runtimeapi.StatusResponse, erro
 func TestTheRuntimesNetworkCountsWherePodsUseIt(t *testing.T) {
 	t.Parallel()
 	probe := func(ready, own bool) string {
-		return Probe(context.Background(), "/", t.TempDir(), network{ready}, own).NotReady
+		return Probe(context.Background(), network{ready}, own).NotReady
 	}
 	require.Empty(t, probe(true, true))
 	require.Empty(t, probe(false, false), "pods that share the node's address do without")
@@ -102,6 +102,17 @@ func TestConditionsKeepTheirTransition(t *testing.T) {
 	a, b := corev1.NodeStatus{Conditions: first}, corev1.NodeStatus{Conditions: conditions(Facts{}, Health{}, first, start.Add(time.Hour))}
 	require.True(t, sameBut(a, b), "a heartbeat alone is no change")
 	require.False(t, sameBut(a, corev1.NodeStatus{Conditions: later}))
+}
+
+func TestPressuresAreToldInTheKubeletsWords(t *testing.T) {
+	t.Parallel()
+	told := map[corev1.NodeConditionType]string{}
+	for _, c := range conditions(Facts{}, Health{Pressures: []corev1.NodeConditionType{corev1.NodeDiskPressure}}, nil, start) {
+		told[c.Type] = string(c.Status) + " " + c.Reason + ": " + c.Message
+	}
+	require.Equal(t, "True KubeletHasDiskPressure: kubelet has disk pressure", told[corev1.NodeDiskPressure])
+	require.Equal(t, "False KubeletHasSufficientMemory: kubelet has sufficient memory available", told[corev1.NodeMemoryPressure])
+	require.Equal(t, "True KubeletReady: kubelet is posting ready status", told[corev1.NodeReady])
 }
 
 func registrar(client *fake.Clientset) *Registrar {
@@ -157,4 +168,29 @@ func TestAnAdoptedNodeIsBroughtUpToDate(t *testing.T) {
 	require.Equal(t, "3", n.Annotations[contract.BindEpochAnnotation])
 	require.Equal(t, "yes", n.Labels["kept"])
 	require.Equal(t, "10.0.0.7", n.Status.Addresses[0].Address)
+}
+
+func TestTheNodeShowsItsImages(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	client := fake.NewClientset()
+	r := registrar(client)
+	var images []corev1.ContainerImage
+	r.Images = func() []corev1.ContainerImage { return images }
+	require.NoError(t, r.Register(ctx))
+	shown := func() []corev1.ContainerImage {
+		n, err := client.CoreV1().Nodes().Get(ctx, "ai-1", metav1.GetOptions{})
+		require.NoError(t, err)
+		return n.Status.Images
+	}
+	require.Empty(t, shown())
+	images = []corev1.ContainerImage{{Names: []string{"a:1"}, SizeBytes: 7}}
+	require.NoError(t, r.sync(ctx))
+	require.Equal(t, images, shown())
+	images = nil // an agent that has just started does not know them
+	require.NoError(t, r.sync(ctx))
+	require.Len(t, shown(), 1)
+	images = []corev1.ContainerImage{}
+	require.NoError(t, r.sync(ctx))
+	require.Empty(t, shown())
 }

@@ -47,7 +47,12 @@ type Registrar struct {
 	Facts     Facts
 	// Probe looks at the machine; it may take a few seconds.
 	Probe func(context.Context) Health
-	Clock clock.Clock
+	// Images are those on the machine, as a Node's status shows them; nil while they
+	// are not known. May be nil.
+	Images func() []corev1.ContainerImage
+	// Changed has a value when the machine is to be looked at at once. May be nil.
+	Changed <-chan struct{}
+	Clock   clock.Clock
 
 	current atomic.Pointer[corev1.Node]
 	wrote   time.Time
@@ -68,7 +73,7 @@ func (r *Registrar) Register(ctx context.Context) error {
 	have, err := nodes.Get(ctx, r.Facts.Name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		now := r.Clock.Now()
-		have, err = nodes.Create(ctx, node(r.Facts, status(r.Facts, r.Probe(ctx), corev1.NodeStatus{}, now)), metav1.CreateOptions{})
+		have, err = nodes.Create(ctx, node(r.Facts, r.status(ctx, corev1.NodeStatus{}, now)), metav1.CreateOptions{})
 		if err != nil {
 			return fmt.Errorf("register node %q: %w", r.Facts.Name, err)
 		}
@@ -175,6 +180,8 @@ func (r *Registrar) Run(ctx context.Context) error {
 			// Deleted by somebody while the record says bound: the record is the truth.
 			klog.FromContext(ctx).Info("The Node was deleted, registering it again", "node", r.Facts.Name)
 			err = r.Register(ctx)
+		case <-r.Changed:
+			err = r.sync(ctx)
 		case <-timer.C():
 			err = r.sync(ctx)
 		}
@@ -205,10 +212,22 @@ func (r *Registrar) saw(object any) {
 	}
 }
 
+// status looks at the machine and makes the wanted status of it.
+func (r *Registrar) status(ctx context.Context, have corev1.NodeStatus, now time.Time) corev1.NodeStatus {
+	want := status(r.Facts, r.Probe(ctx), have, now)
+	want.Images = have.Images
+	if r.Images != nil {
+		if images := r.Images(); images != nil {
+			want.Images = images
+		}
+	}
+	return want
+}
+
 // sync looks at the machine and writes the status if it changed or is due.
 func (r *Registrar) sync(ctx context.Context) error {
 	have, now := r.current.Load(), r.Clock.Now()
-	want := status(r.Facts, r.Probe(ctx), have.Status, now)
+	want := r.status(ctx, have.Status, now)
 	if sameBut(have.Status, want) && now.Sub(r.wrote) < keepalive {
 		return nil
 	}

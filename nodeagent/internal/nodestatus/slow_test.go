@@ -24,7 +24,7 @@ func TestAHungRuntimeIsNoticed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		h := Probe(t.Context(), t.TempDir(), t.TempDir(), hung{}, false)
+		h := Probe(t.Context(), hung{}, false)
 		require.Contains(t, h.NotReady, "does not answer")
 		require.Equal(t, patience, time.Since(began))
 	})

@@ -1,6 +1,7 @@
 package nodestatus
 
 import (
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -8,9 +9,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Health is what was found wrong with the machine; an empty text is healthy.
+// Health is what was found wrong with the machine.
 type Health struct {
-	NotReady, Memory, Disk, PID string
+	// NotReady says why no pod can run on it; empty if some can.
+	NotReady string
+	// Pressures are what it is short of.
+	Pressures []corev1.NodeConditionType
 }
 
 // status is the wanted status; have gives the transition times of what stays.
@@ -59,11 +63,17 @@ func conditions(f Facts, h Health, have []corev1.NodeCondition, now time.Time) [
 		reason, addresses = "CNI", "pods have addresses of "+f.PodCIDR
 	}
 	const yes, no = corev1.ConditionTrue, corev1.ConditionFalse
+	pressed := func(kind corev1.NodeConditionType, problem string) string {
+		if slices.Contains(h.Pressures, kind) {
+			return problem
+		}
+		return ""
+	}
 	return []corev1.NodeCondition{
 		pick(corev1.NodeNetworkUnavailable, "", no, yes, reason, addresses, ""),
-		pick(corev1.NodeMemoryPressure, h.Memory, no, yes, "KubeletHasSufficientMemory", "kubelet has sufficient memory available", "KubeletHasInsufficientMemory"),
-		pick(corev1.NodeDiskPressure, h.Disk, no, yes, "KubeletHasNoDiskPressure", "kubelet has no disk pressure", "KubeletHasDiskPressure"),
-		pick(corev1.NodePIDPressure, h.PID, no, yes, "KubeletHasSufficientPID", "kubelet has sufficient PID available", "KubeletHasInsufficientPID"),
+		pick(corev1.NodeMemoryPressure, pressed(corev1.NodeMemoryPressure, "kubelet has insufficient memory available"), no, yes, "KubeletHasSufficientMemory", "kubelet has sufficient memory available", "KubeletHasInsufficientMemory"),
+		pick(corev1.NodeDiskPressure, pressed(corev1.NodeDiskPressure, "kubelet has disk pressure"), no, yes, "KubeletHasNoDiskPressure", "kubelet has no disk pressure", "KubeletHasDiskPressure"),
+		pick(corev1.NodePIDPressure, pressed(corev1.NodePIDPressure, "kubelet has insufficient PID available"), no, yes, "KubeletHasSufficientPID", "kubelet has sufficient PID available", "KubeletHasInsufficientPID"),
 		pick(corev1.NodeReady, h.NotReady, yes, no, "KubeletReady", "kubelet is posting ready status", "KubeletNotReady"),
 	}
 }
@@ -74,7 +84,7 @@ func sameBut(a, b corev1.NodeStatus) bool {
 	strip := func(s corev1.NodeStatus) corev1.NodeStatus {
 		kept := corev1.NodeStatus{
 			Capacity: s.Capacity, Allocatable: s.Allocatable, Addresses: s.Addresses,
-			DaemonEndpoints: s.DaemonEndpoints, NodeInfo: s.NodeInfo,
+			DaemonEndpoints: s.DaemonEndpoints, NodeInfo: s.NodeInfo, Images: s.Images,
 		}
 		for _, c := range s.Conditions {
 			if !ours(c.Type) {
@@ -115,7 +125,7 @@ func merged(have, want corev1.NodeStatus) corev1.NodeStatus {
 	out := *have.DeepCopy()
 	out.Capacity, out.Allocatable, out.Addresses = want.Capacity, want.Allocatable, want.Addresses
 	out.DaemonEndpoints = want.DaemonEndpoints
-	out.NodeInfo = want.NodeInfo
+	out.NodeInfo, out.Images = want.NodeInfo, want.Images
 	kept := want.Conditions
 	for _, c := range have.Conditions {
 		if !ours(c.Type) {

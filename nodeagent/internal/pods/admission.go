@@ -26,7 +26,6 @@ const (
 	reasonTaintToleration = "TaintToleration"
 	reasonPodOS           = "PodOSNotSupported"
 	reasonSysctl          = "SysctlForbidden"
-	reasonEvicted         = "Evicted" // after admission
 	// reasonNotSupported is ours: the pod asks for something of the machine that
 	// no pod on an AI node gets.
 	reasonNotSupported = "NotSupported"
@@ -74,11 +73,6 @@ const rejectedPrefix = "Pod was rejected: "
 
 func refuse(reason, message string) *podstatus.Verdict {
 	return &podstatus.Verdict{Reason: reason, Message: rejectedPrefix + message, NotAdmitted: true}
-}
-
-// evicted ends a pod that holds more of the machine than it may.
-func evicted(message string) *podstatus.Verdict {
-	return &podstatus.Verdict{Reason: reasonEvicted, Message: message}
 }
 
 // outOfCards refuses a pod that the numbers allowed but the cards do not.

@@ -35,6 +35,21 @@ func (m *Manager) Pods() []*corev1.Pod {
 	return pods
 }
 
+// Containers are the node's containers as they were seen last. Do not change them.
+func (m *Manager) Containers() []*runtimeapi.ContainerStatus {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var all []*runtimeapi.ContainerStatus
+	for _, w := range m.workers {
+		w.mu.Lock()
+		if w.actual != nil {
+			all = append(all, w.actual.Containers...)
+		}
+		w.mu.Unlock()
+	}
+	return all
+}
+
 // ContainerID returns the id of the container's newest instance in the runtime.
 // An empty uid means the pod that has this name now.
 func (m *Manager) ContainerID(namespace, name string, uid types.UID, container string) (string, error) {

@@ -64,6 +64,7 @@ type machine struct {
 	done    chan error
 	watches atomic.Int32   // that have begun
 	own     podrange.Range // of the pods' addresses; none: they share the machine's
+	admit   func(*corev1.Pod) (reason, message string)
 }
 
 type fakeCards []string
@@ -219,7 +220,7 @@ func (m *machine) startAway() {
 		Network: mode,
 		Client:  m.client, NodeName: "ai-1", Node: m.node, HostIPs: func() []string { return []string{"127.0.0.1"} },
 		Epoch: m.epoch, Runtime: m.c.Runtime, Images: i, Volumes: v, Objects: reader, Cards: m.cards, Recorder: m.events,
-		StateDir: filepath.Join(m.root, "state"), LogDir: filepath.Join(m.root, "logs"), CgroupParent: m.cgroup, ReservedPorts: []int32{10250},
+		StateDir: filepath.Join(m.root, "state"), LogDir: filepath.Join(m.root, "logs"), CgroupParent: m.cgroup, ReservedPorts: []int32{10250}, Admit: m.admit,
 	})
 	require.NoError(m.t, err)
 	ctx, cancel := context.WithCancel(m.t.Context())

@@ -156,7 +156,11 @@ func (m *Manager) judge(w *worker, pod *corev1.Pod) {
 		w.verdict = defend(pod)
 	} else {
 		w.fresh = true // else its sandbox or checkpoint had been found at the start
-		w.verdict = admit(pod, m.o.Node(), m.others(pod.UID), m.shared(), m.o.ReservedPorts)
+		if reason, message := m.o.Admit(pod); reason != "" {
+			w.verdict = refuse(reason, message)
+		} else {
+			w.verdict = admit(pod, m.o.Node(), m.others(pod.UID), m.shared(), m.o.ReservedPorts)
+		}
 	}
 	if w.verdict == nil {
 		cards, err := m.gpus.assign(pod, m.o.Cards.UUIDs())

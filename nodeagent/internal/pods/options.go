@@ -43,8 +43,6 @@ type Volumes interface {
 	// be something to do though nothing has changed (zero: never). Its error is told
 	// as an event.
 	Refresh(ctx context.Context, pod *corev1.Pod) (next time.Time, err error)
-	// Excess says which volume holds more than its limit; nothing if none does.
-	Excess(ctx context.Context, pod *corev1.Pod) (string, error)
 	// Teardown takes away all volumes of the pod. Idempotent.
 	Teardown(ctx context.Context, uid types.UID) error
 	// PodUIDs are the pods that have volumes on the machine.
@@ -108,6 +106,9 @@ type Options struct {
 	ClusterDomain string
 	// HostsFile is the machine's own host names; default /etc/hosts.
 	HostsFile string
+	// Admit is asked of each new pod before all else; a reason refuses it. It must not
+	// block. Default: it refuses none.
+	Admit func(*corev1.Pod) (reason, message string)
 	// ReservedPorts of the machine that no pod may have, for example 10250.
 	ReservedPorts []int32
 }
@@ -150,6 +151,9 @@ func (o *Options) complete() error {
 	}
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
+	}
+	if o.Admit == nil {
+		o.Admit = func(*corev1.Pod) (string, string) { return "", "" }
 	}
 	if o.Cards == nil {
 		o.Cards = noCards{}

@@ -11,16 +11,8 @@ import (
 	"github.com/ainode/ainode/nodeagent/internal/volumes"
 )
 
-// measureEvery is how often disk usage is compared with the limits of a pod that has
-// some, and restShare how much longer than it took the next look waits at least.
-const (
-	measureEvery = 20 * time.Second
-	restShare    = 10
-)
-
-// lookAfter keeps the volumes of a pod up to date and within their limits once they
-// are there, in goroutines of their own: neither a slow API nor a slow disk holds up the
-// worker. dismantle ends them.
+// lookAfter keeps the volumes of a pod up to date once they are there, in a goroutine
+// of its own: a slow API does not hold up the worker. dismantle ends it.
 func (w *worker) lookAfter(ctx context.Context, t *task) {
 	if w.stopLooking != nil {
 		return
@@ -29,9 +21,6 @@ func (w *worker) lookAfter(ctx context.Context, t *task) {
 	w.stopLooking = stop
 	if volumes.Changing(t.pod) {
 		w.m.live.Go(func() { w.refreshVolumes(inner) })
-	}
-	if volumes.Limited(t.pod) {
-		w.m.live.Go(func() { w.measureVolumes(inner) })
 	}
 }
 
@@ -87,50 +76,4 @@ func (w *worker) refreshVolumes(ctx context.Context) {
 		case <-again:
 		}
 	}
-}
-
-// measureVolumes evicts the pod when an emptyDir on disk holds more than it may.
-func (w *worker) measureVolumes(ctx context.Context) {
-	rest := measureEvery
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-w.m.o.Clock.After(rest):
-		}
-		began := w.m.o.Clock.Now()
-		excess, err := w.m.o.Volumes.Excess(ctx, w.object())
-		switch {
-		case ctx.Err() != nil:
-			return
-		case err != nil:
-			klog.FromContext(ctx).V(1).Info("a volume's usage is not known", "cause", err)
-		case excess != "":
-			w.evict(excess)
-			return
-		}
-		rest = max(measureEvery, restShare*w.m.o.Clock.Since(began))
-	}
-}
-
-// evict ends the pod: it holds more of the machine than it may.
-func (w *worker) evict(message string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.excess == "" {
-		w.excess = message
-		w.poke(true)
-	}
-}
-
-// checkEvicted ends the pod if it is to be evicted.
-func (w *worker) checkEvicted(pod *corev1.Pod) {
-	w.mu.Lock()
-	message := w.excess
-	w.mu.Unlock()
-	if message == "" || w.verdict != nil {
-		return
-	}
-	w.verdict = evicted(message)
-	w.event(podRef(pod), corev1.EventTypeWarning, w.verdict.Reason, message)
 }

@@ -12,7 +12,6 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -229,22 +228,4 @@ func TestTokensOfServiceAccounts(t *testing.T) {
 		t.Fatal("the token is not renewed")
 	}
 	m.end("app")
-}
-
-func TestEmptyDirOverItsLimitEvicts(t *testing.T) {
-	t.Parallel()
-	m := newMachine(t)
-	m.start()
-	pod := shell("app", "trap '' TERM; busybox dd if=/dev/zero of=/data/x bs=1M count=3; while :; do sleep 1; done")
-	pod.Spec.TerminationGracePeriodSeconds = ptr.To[int64](600)
-	pod.Spec.Volumes = []corev1.Volume{{Name: "data", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: ptr.To(resource.MustParse("2Mi"))}}}}
-	pod.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "data", MountPath: "/data"}}
-	m.create(pod)
-	over := m.awaitPhase("app", corev1.PodFailed)
-	require.Equal(t, "Evicted", over.Status.Reason)
-	require.Equal(t, `Usage of EmptyDir volume "data" exceeds the limit "2Mi". `, over.Status.Message)
-	require.Contains(t, m.events.String(), `Warning Evicted Usage of EmptyDir volume "data" exceeds the limit "2Mi". `)
-	uids, err := m.manager.o.Volumes.PodUIDs()
-	require.NoError(t, err)
-	require.Empty(t, uids, "what it held is free")
 }

@@ -36,8 +36,8 @@ func (w *worker) grace(t *task) time.Duration {
 	if t.pod.DeletionTimestamp != nil && t.pod.DeletionGracePeriodSeconds != nil {
 		grace = time.Duration(*t.pod.DeletionGracePeriodSeconds) * time.Second
 	}
-	if w.verdict != nil && w.verdict.Reason == reasonEvicted {
-		grace = graceLeast
+	if w.verdict != nil && w.verdict.Grace != nil {
+		grace = min(grace, *w.verdict.Grace)
 	}
 	if t.deleting() || w.verdict != nil {
 		// The whole pod ends: one clock for all its containers, stage by stage.
@@ -101,6 +101,15 @@ func (w *worker) release() {
 	w.m.roomFreed()
 }
 
+// isOver tells those who wait for the pod's end.
+func (w *worker) isOver() {
+	select {
+	case <-w.over:
+	default:
+		close(w.over)
+	}
+}
+
 // settle frees what a pod holds that has ended and stays in the API. Its dead
 // containers stay, so that their logs can be read.
 func (w *worker) settle(ctx context.Context, t *task) error {
@@ -118,9 +127,11 @@ func (w *worker) settle(ctx context.Context, t *task) error {
 		w.settled = true
 	}
 	if podstatus.Terminal(t.pod.Status.Phase) && w.verdict == nil && len(t.actual.Containers) == 0 {
+		w.isOver()
 		return nil // the API knows all that there is to know
 	}
 	w.publish(t, true)
+	w.isOver()
 	return nil
 }
 
@@ -176,6 +187,7 @@ func (w *worker) takeAway(ctx context.Context, t *task) (result, error) {
 			return result{}, err
 		}
 	}
+	w.isOver()
 	return result{gone: true}, w.clean(ctx, t)
 }
 

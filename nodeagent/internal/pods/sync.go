@@ -14,6 +14,7 @@ import (
 
 	"github.com/ainode/ainode/nodeagent/internal/cri"
 	"github.com/ainode/ainode/nodeagent/internal/crispec"
+	"github.com/ainode/ainode/nodeagent/internal/logrotation"
 	"github.com/ainode/ainode/nodeagent/internal/podstatus"
 )
 
@@ -35,6 +36,9 @@ func (w *worker) sync(ctx context.Context) (result, error) {
 	t := &task{}
 	w.mu.Lock()
 	t.pod, t.absent, t.seen = w.pod, w.absent, w.interrupts
+	if w.verdict == nil && (t.pod == nil || !podstatus.Terminal(t.pod.Status.Phase)) {
+		w.verdict = w.ordered
+	}
 	w.mu.Unlock()
 
 	actual := &cri.Pod{UID: w.uid}
@@ -66,7 +70,6 @@ func (w *worker) sync(ctx context.Context) (result, error) {
 		w.generation = t.pod.Generation
 	}
 	deadline := w.checkDeadline(t.pod)
-	w.checkEvicted(t.pod)
 	stop := t.deleting() || w.verdict != nil || podstatus.Terminal(t.pod.Status.Phase)
 	if !stop {
 		w.grant(t)
@@ -209,13 +212,13 @@ func (w *worker) prune(ctx context.Context, t *task) {
 	}
 }
 
-// removeFiles removes the log and the termination message of a container that has
+// removeFiles removes the logs and the termination message of a container that has
 // been removed; nothing else would before the pod goes.
 func (w *worker) removeFiles(t *task, id string) {
 	for _, c := range t.actual.Containers {
 		if c.Id == id {
 			name, attempt := c.GetMetadata().GetName(), c.GetMetadata().GetAttempt()
-			_ = os.Remove(filepath.Join(w.m.logDirectory(t.pod), crispec.LogPath(name, attempt)))
+			_ = logrotation.Remove(filepath.Join(w.m.logDirectory(t.pod), crispec.LogPath(name, attempt)))
 			_ = os.Remove(w.m.messages.path(w.uid, name, attempt))
 		}
 	}

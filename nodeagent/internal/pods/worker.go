@@ -40,12 +40,14 @@ type worker struct {
 	// deleted says that the worker has deleted the API object itself; goneSeen that
 	// the API has told so since.
 	deleted, goneSeen bool
+	// ordered is the verdict of the node, if it ends the pod for its own sake; over is
+	// closed when the pod holds nothing any more and its last status is to be written.
+	ordered *podstatus.Verdict
+	over    chan struct{}
 	// granted are the resources that the pod may use, nil for what it asked for at
 	// first; wants says that it has asked for others since.
 	granted granted
 	wants   bool
-	// excess is why the pod is to be evicted; empty for nearly all.
-	excess string
 	// actual and status are what was seen and computed last; online says that the
 	// API's status was known then.
 	actual *cri.Pod
@@ -102,7 +104,7 @@ type saved struct {
 
 func newWorker(m *Manager, uid types.UID) *worker {
 	w := &worker{
-		m: m, uid: uid, wake: make(chan struct{}, 1), news: make(chan struct{}, 1),
+		m: m, uid: uid, wake: make(chan struct{}, 1), news: make(chan struct{}, 1), over: make(chan struct{}),
 		crashes: map[string]crash{}, waiting: map[string]podstatus.Waiting{}, messages: map[string]string{},
 		retries: map[string]retry{}, pulled: map[string]pulled{}, told: map[string]told{}, killed: map[string]bool{},
 		resized: map[string]bool{},

@@ -19,16 +19,24 @@ var owned = []corev1.PodConditionType{
 // conditions keeps those of others and adds the node's own, in the kubelet's order.
 func conditions(in *Input, old, status *corev1.PodStatus, now metav1.Time) []corev1.PodCondition {
 	var all []corev1.PodCondition
+	disruption := in.Verdict != nil && in.Verdict.Disruption
 	for _, c := range in.Pod.Status.Conditions {
-		if !slices.Contains(owned, c.Type) {
+		if !slices.Contains(owned, c.Type) && (!disruption || c.Type != corev1.DisruptionTarget) {
 			all = append(all, c)
 		}
 	}
 	ready := containersReady(in, status)
-	for _, c := range append([]corev1.PodCondition{
+	own := []corev1.PodCondition{
 		readyToStart(in), initialized(in, status), podReady(in, ready, all), ready,
 		{Type: corev1.PodScheduled, Status: corev1.ConditionTrue},
-	}, resizing(in)...) {
+	}
+	if disruption {
+		own = append(own, corev1.PodCondition{
+			Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue,
+			Reason: corev1.PodReasonTerminationByKubelet, Message: in.Verdict.Message,
+		})
+	}
+	for _, c := range append(own, resizing(in)...) {
 		c.ObservedGeneration = in.Pod.Generation
 		c.LastTransitionTime = now
 		for _, before := range old.Conditions {

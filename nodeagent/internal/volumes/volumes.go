@@ -64,7 +64,7 @@ type Followed interface {
 type Mounted = map[string]string
 
 // Manager makes and takes away volumes. It is safe for concurrent use by
-// different pods; of the calls for one pod only Refresh, Follow and Excess may
+// different pods; of the calls for one pod only Refresh and Follow may
 // overlap with others.
 type Manager struct {
 	o Options

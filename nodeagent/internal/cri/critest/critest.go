@@ -95,8 +95,8 @@ func Start(t testing.TB) *Containerd {
 	c.log = filepath.Join(c.dir, "containerd.log")
 	t.Cleanup(c.stop)
 	c.run(t)
-	c.load(t, Pause, nil)
-	c.load(t, Busybox, nil)
+	c.Load(t, Pause, nil)
+	c.Load(t, Busybox, nil)
 	return c
 }
 

@@ -73,8 +73,8 @@ func Image(t testing.TB, more map[string]string) v1.Image {
 	return image
 }
 
-// load makes an image and imports it under that name.
-func (c *Containerd) load(t testing.TB, reference string, more map[string]string) {
+// Load makes an image and imports it under that name.
+func (c *Containerd) Load(t testing.TB, reference string, more map[string]string) {
 	t.Helper()
 	tag, err := name.NewTag(reference)
 	require.NoError(t, err)

@@ -1,0 +1,92 @@
+package pods
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/ainode/ainode/nodeagent/internal/cri"
+	"github.com/ainode/ainode/nodeagent/internal/podstatus"
+)
+
+// Active are the pods that may have processes, as they were seen last. They are copies.
+func (m *Manager) Active() []*corev1.Pod {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var pods []*corev1.Pod
+	for _, w := range m.workers {
+		w.mu.Lock()
+		if w.pod != nil && !w.released && !w.daemonSet && w.ordered == nil {
+			pods = append(pods, w.pod.DeepCopy())
+		}
+		w.mu.Unlock()
+	}
+	return pods
+}
+
+// End ends a pod for the node's sake; the verdict is its last status. It does not
+// wait: what it returns is closed when nothing of the pod lives and what it held is
+// free. A pod that the node does not have, or that has ended, is none to wait for.
+func (m *Manager) End(uid types.UID, verdict podstatus.Verdict) <-chan struct{} {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if w, ok := m.workers[uid]; ok {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.ordered == nil && !w.released {
+			w.ordered = &verdict
+			w.poke(true)
+		}
+		return w.over
+	}
+	over := make(chan struct{})
+	close(over)
+	return over
+}
+
+// Flush waits until the API knows the newest status of every pod, or ctx ends.
+func (m *Manager) Flush(ctx context.Context) error {
+	m.mu.Lock()
+	workers := slices.Collect(maps.Values(m.workers))
+	m.mu.Unlock()
+	for _, w := range workers {
+		if err := w.writer.flush(ctx); err != nil {
+			return fmt.Errorf("wait until the API knows the newest status of the pods: %w", err)
+		}
+	}
+	return nil
+}
+
+// RemoveDead removes the containers of pods that have ended, and with them their
+// writable layers. Their statuses stay in the API; their logs end with the pods.
+func (m *Manager) RemoveDead(ctx context.Context) error {
+	m.mu.Lock()
+	var dead []*cri.Pod
+	for _, w := range m.workers {
+		w.mu.Lock()
+		// Not before the API has the last of it.
+		if w.released && w.pod != nil && podstatus.Terminal(w.pod.Status.Phase) && w.actual != nil {
+			dead = append(dead, w.actual)
+		}
+		w.mu.Unlock()
+	}
+	m.mu.Unlock()
+	var errs []error
+	for _, pod := range dead {
+		for _, s := range pod.Sandboxes {
+			if err := m.o.Runtime.RemovePodSandbox(ctx, s.Id); err != nil && !cri.IsNotFound(err) {
+				errs = append(errs, fmt.Errorf("remove what is left of pod %s/%s: %w", pod.Namespace, pod.Name, err))
+			}
+		}
+		for _, c := range pod.Containers {
+			m.lister.Forget(c.Id)
+		}
+		m.runtimeChanged(pod.UID)
+	}
+	return errors.Join(errs...)
+}

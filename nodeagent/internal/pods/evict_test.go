@@ -1,0 +1,187 @@
+package pods
+
+import (
+	"context"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/types"
+	stats "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
+	"k8s.io/mount-utils"
+	"k8s.io/utils/clock"
+	"k8s.io/utils/ptr"
+
+	"github.com/ainode/ainode/api/contract"
+	"github.com/ainode/ainode/nodeagent/internal/eviction"
+	"github.com/ainode/ainode/nodeagent/internal/objects"
+	"github.com/ainode/ainode/nodeagent/internal/podstatus"
+	"github.com/ainode/ainode/nodeagent/internal/usage"
+	"github.com/ainode/ainode/nodeagent/internal/volumes"
+)
+
+// evicted is a machine with an eviction manager, whose readings are made up.
+type evicted struct {
+	*machine
+	meter *usage.Meter
+	// short is the pod that makes the machine short of memory.
+	short string
+}
+
+func newEvicted(t *testing.T) *evicted {
+	m := newMachine(t)
+	m.writeCards("card-0")
+	m.start()
+	v, err := volumes.New(volumes.Options{Root: filepath.Join(m.root, "volumes"), Objects: objects.Reader{Client: m.client}, Mounter: mount.New("")})
+	require.NoError(t, err)
+	return &evicted{machine: m, meter: usage.New(usage.Options{
+		Runtime: m.c.Runtime, Pods: m.manager.Pods, Containers: m.manager.Containers, LogDirectory: m.manager.logDirectory, Volumes: v.OnDisk, Clock: clock.RealClock{},
+	})}
+}
+
+func (e *evicted) Active() []*corev1.Pod { return e.manager.Active() }
+
+func (e *evicted) Usage(ctx context.Context, measure func(*corev1.Pod) bool) ([]stats.PodStats, error) {
+	return e.meter.WithDisk(ctx, measure)
+}
+
+func (e *evicted) End(uid types.UID, verdict podstatus.Verdict) <-chan struct{} {
+	return e.manager.End(uid, verdict)
+}
+
+// used waits until the pod's figures are as said.
+func (e *evicted) used(name string, enough func(stats.PodStats) bool) {
+	e.t.Helper()
+	require.Eventually(e.t, func() bool {
+		all, _ := e.meter.Pods(e.t.Context())
+		return slices.ContainsFunc(all, func(p stats.PodStats) bool { return p.PodRef.Name == name && enough(p) })
+	}, patience, 50*wink)
+}
+
+// run starts the eviction manager, which looks at once.
+func (e *evicted) run() *eviction.Gauge {
+	e.t.Helper()
+	thresholds, err := eviction.Parse(eviction.Default)
+	require.NoError(e.t, err)
+	gauge := eviction.NewGauge(func(context.Context) eviction.Readings {
+		free := int64(200 << 20)
+		if slices.ContainsFunc(e.manager.Active(), func(p *corev1.Pod) bool { return p.Name == e.short }) {
+			free = 50 << 20
+		}
+		return eviction.Readings{eviction.MemoryAvailable: {Available: free, Capacity: 1 << 30}}
+	}, thresholds, clock.RealClock{})
+	manager := eviction.New(eviction.Options{
+		Gauge: gauge, Pods: e,
+		Reclaim: e.manager.RemoveDead, OneDisk: func(context.Context) bool { return true }, Recorder: e.events,
+		Node: func() *corev1.ObjectReference { return &corev1.ObjectReference{Kind: "Node", Name: "ai-1"} }, Clock: clock.RealClock{},
+	})
+	ctx, cancel := context.WithCancel(e.t.Context())
+	done := make(chan error, 1)
+	go func() { done <- manager.Run(ctx) }()
+	e.t.Cleanup(func() { cancel(); require.NoError(e.t, <-done) })
+	return gauge
+}
+
+func TestEvictionForMemory(t *testing.T) {
+	e := newEvicted(t)
+	modest := shell("modest", obedient)
+	modest.Spec.Containers[0].Resources.Requests = corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("500Mi")}
+	// Deaf to TERM: the grace of a second ends it.
+	greedy := shell("greedy", "trap '' TERM; busybox dd if=/dev/zero of=/scratch/file bs=1M count=48; while :; do sleep 1; done")
+	greedy.Spec.Priority = ptr.To[int32](1000)
+	greedy.Spec.TerminationGracePeriodSeconds = ptr.To[int64](3600)
+	greedy.Spec.Containers[0].Resources.Limits = corev1.ResourceList{contract.GPUResource: resource.MustParse("1")}
+	greedy.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "scratch", MountPath: "/scratch"}}
+	greedy.Spec.Volumes = []corev1.Volume{{Name: "scratch", VolumeSource: corev1.VolumeSource{
+		EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory},
+	}}}
+	e.create(modest)
+	e.create(greedy)
+	e.awaitPhase("modest", corev1.PodRunning)
+	e.awaitPhase("greedy", corev1.PodRunning)
+	require.Equal(t, 1, e.manager.GPUsInUse())
+	e.used("greedy", func(p stats.PodStats) bool {
+		return p.Memory != nil && p.Memory.WorkingSetBytes != nil && *p.Memory.WorkingSetBytes > 48<<20
+	})
+	e.used("modest", func(p stats.PodStats) bool { return p.Memory != nil && p.Memory.WorkingSetBytes != nil })
+
+	e.short = "greedy"
+	gauge := e.run()
+	pod := e.awaitPhase("greedy", corev1.PodFailed)
+	require.Equal(t, "Evicted", pod.Status.Reason)
+	require.Contains(t, pod.Status.Message, "The node was low on resource: memory. Threshold quantity: 100Mi, available: 50Mi. Container main was using ")
+	i := slices.IndexFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == corev1.DisruptionTarget })
+	require.GreaterOrEqual(t, i, 0)
+	require.Equal(t, "TerminationByKubelet", pod.Status.Conditions[i].Reason)
+	require.Equal(t, pod.Status.Message, pod.Status.Conditions[i].Message)
+	require.EqualValues(t, 137, pod.Status.ContainerStatuses[0].State.Terminated.ExitCode)
+	require.Zero(t, e.manager.GPUsInUse(), "who reads that it has failed may have its card")
+	require.True(t, slices.ContainsFunc(e.events.list(), func(event string) bool {
+		return strings.HasPrefix(event, "Warning Evicted The node was low on resource: memory.")
+	}), e.events)
+	require.Equal(t, corev1.PodRunning, e.get("modest").Status.Phase)
+	require.Equal(t, []corev1.NodeConditionType{corev1.NodeMemoryPressure}, gauge.Conditions(t.Context()))
+
+	// A new agent leaves it as it is.
+	e.halt()
+	e.start()
+	e.awaitPhase("modest", corev1.PodRunning)
+	require.Equal(t, pod.Status, e.get("greedy").Status)
+}
+
+func TestEvictionForAFullVolume(t *testing.T) {
+	e := newEvicted(t)
+	pod := shell("hoarder", "busybox dd if=/dev/zero of=/scratch/file bs=1M count=3; "+obedient)
+	pod.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "scratch", MountPath: "/scratch"}}
+	pod.Spec.Volumes = []corev1.Volume{{Name: "scratch", VolumeSource: corev1.VolumeSource{
+		EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: ptr.To(resource.MustParse("2Mi"))},
+	}}}
+	e.create(pod)
+	e.awaitPhase("hoarder", corev1.PodRunning)
+	require.Eventually(t, func() bool {
+		total := uint64(0)
+		fresh := usage.New(usage.Options{ // each look walks anew
+			Runtime: e.c.Runtime, Pods: e.manager.Pods, Containers: e.manager.Containers, LogDirectory: e.manager.logDirectory, Clock: clock.RealClock{},
+			Volumes: func(p *corev1.Pod) map[string]string {
+				return map[string]string{"scratch": filepath.Join(e.root, "volumes", string(p.UID), "volumes", "scratch")}
+			},
+		})
+		all, _ := fresh.WithDisk(t.Context(), func(*corev1.Pod) bool { return true })
+		for _, p := range all {
+			for _, v := range p.VolumeStats {
+				total += *v.UsedBytes
+			}
+		}
+		return total >= 3<<20
+	}, patience, 50*wink)
+	e.run()
+	ended := e.awaitPhase("hoarder", corev1.PodFailed)
+	require.Equal(t, "Evicted", ended.Status.Reason)
+	require.Equal(t, `Usage of EmptyDir volume "scratch" exceeds the limit "2Mi". `, ended.Status.Message)
+
+	require.Contains(t, e.events.String(), "Warning Evicted "+ended.Status.Message)
+	uids, err := e.manager.o.Volumes.PodUIDs()
+	require.NoError(t, err)
+	require.Empty(t, uids, "what it held is free")
+
+	// Its containers are what can be had back when the disk is full.
+	require.NoError(t, e.manager.RemoveDead(t.Context()))
+	left, err := e.c.Runtime.ListContainers(t.Context(), nil)
+	require.NoError(t, err)
+	require.Empty(t, left)
+	require.Equal(t, ended.Status, e.get("hoarder").Status)
+}
+
+func TestAPodIsNotLetInUnderPressure(t *testing.T) {
+	m := newMachine(t)
+	m.admit = func(*corev1.Pod) (string, string) { return "Evicted", "The node had condition: [DiskPressure]. " }
+	m.start()
+	m.create(shell("late", obedient))
+	pod := m.awaitPhase("late", corev1.PodFailed)
+	require.Equal(t, "Evicted", pod.Status.Reason)
+	require.Equal(t, "Pod was rejected: The node had condition: [DiskPressure]. ", pod.Status.Message)
+}
