@@ -188,7 +188,7 @@ func (s *sight) ask(ctx context.Context, ch check) []Finding {
 		finding.Severity, finding.Unread = Warning, true
 		finding.What, finding.Why = "can't be looked at: "+err.Error(), "what can't be read can't be called well"
 		if apierrors.IsForbidden(err) {
-			finding.Fix = []string{fmt.Sprintf("ClusterRole %q of the chart grants what looking takes", ReaderRole)}
+			finding.Fix = []string{fmt.Sprintf("ClusterRole and Role %q of the chart grant what looking takes, save for creating the trial's pod in namespace default", ReaderRole)}
 		}
 		return []Finding{finding}
 	}
@@ -208,7 +208,8 @@ func (s *sight) ask(ctx context.Context, ch check) []Finding {
 	return all
 }
 
-// ReaderRole is the chart's ClusterRole for what doctor reads.
+// ReaderRole is the chart's ClusterRole, and Role of the system namespace, for what
+// doctor reads.
 const ReaderRole = "ainode-doctor"
 
 // some names a few of many.

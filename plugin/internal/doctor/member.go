@@ -9,6 +9,7 @@ import (
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/ainode/ainode/api/contract"
@@ -176,6 +177,9 @@ func serving(ctx context.Context, s *sight) (string, []flaw, error) {
 		return one(Error, fmt.Sprintf("it does not answer the API server on port 10250: %v", healthz), why, fix("See its certificate requests", "kubectl get csr"))
 	}
 	state, name := newest(requests.Items, identity.NodeUser(node.Name))
+	if apierrors.IsForbidden(healthz) && state == "approved" {
+		return "its certificate is approved; whether it answers is told to who may get nodes/proxy", nil, nil
+	}
 	switch state {
 	case "pending":
 		return one(Error, "its serving certificate is not approved: "+name, why+"; nobody approves it, or the address is not the one that it was bound with",
