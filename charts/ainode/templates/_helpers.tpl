@@ -56,3 +56,25 @@ dict: ctx, name (of the first), path, conditions (by opted-in), and more (a stri
 {{- end }}
 {{- end }}
 {{- end }}
+
+{{/*
+What is looked at before a binding and by "kubectl ainode doctor", in clusters that
+are targets: rules of a ClusterRole.
+*/}}
+{{- define "ainode.looks" }}
+- apiGroups: [""]
+  resources: [namespaces]
+  verbs: [get, list]
+- apiGroups: [""]
+  resources: [services]
+  verbs: [list]
+- apiGroups: [apps]
+  resources: [daemonsets]
+  verbs: [list]
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies, servicecidrs]
+  verbs: [list]
+- apiGroups: [admissionregistration.k8s.io]
+  resources: [mutatingwebhookconfigurations]
+  verbs: [list]
+{{- end }}

@@ -34,8 +34,11 @@ func Main(args []string, in io.Reader, out, errOut io.Writer) int {
 	root.SetIn(in)
 	root.SetOut(out)
 	root.SetErr(errOut)
-	root.AddCommand(runCommand(), joinCommand(), versionCommand())
-	if err := root.ExecuteContext(ctx); err != nil {
+	root.AddCommand(runCommand(), joinCommand(), doctorCommand(), versionCommand())
+	switch err := root.ExecuteContext(ctx); {
+	case errors.Is(err, errFindings):
+		return 2 // they have been shown
+	case err != nil:
 		_, _ = fmt.Fprintf(errOut, "error: %v\n", err)
 		return 1
 	}
@@ -51,22 +54,7 @@ func runCommand() *cobra.Command {
 		Short: "Run the agent; pods outlive it",
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if file != "" {
-				// The file first, then the flags that were given once more: flags win.
-				given := map[string]string{}
-				for _, name := range changed(c) {
-					given[name] = c.Flag(name).Value.String()
-				}
-				if err := cfg.ReadFile(file); err != nil {
-					return err
-				}
-				for name, value := range given {
-					if err := c.Flags().Set(name, value); err != nil {
-						return fmt.Errorf("flag --%s: %w", name, err)
-					}
-				}
-			}
-			if err := cfg.Validate(); err != nil {
+			if err := complete(c, &cfg, file); err != nil {
 				return err
 			}
 			if err := logTo(c.ErrOrStderr(), format, verbosity); err != nil {
@@ -80,6 +68,27 @@ func runCommand() *cobra.Command {
 	c.Flags().StringVar(&format, "log-format", "text", "text or json")
 	c.Flags().IntVarP(&verbosity, "verbosity", "v", 0, fmt.Sprintf("log more, up to %d", mostVerbose))
 	return c
+}
+
+// complete reads the file, if there is one, and checks what came of it and the flags.
+func complete(c *cobra.Command, cfg *config.Run, file string) error {
+	if file == "" {
+		return cfg.Validate()
+	}
+	// The file first, then the flags that were given once more: flags win.
+	given := map[string]string{}
+	for _, name := range changed(c) {
+		given[name] = c.Flag(name).Value.String()
+	}
+	if err := cfg.ReadFile(file); err != nil {
+		return err
+	}
+	for name, value := range given {
+		if err := c.Flags().Set(name, value); err != nil {
+			return fmt.Errorf("flag --%s: %w", name, err)
+		}
+	}
+	return cfg.Validate()
 }
 
 func joinCommand() *cobra.Command {

@@ -75,20 +75,40 @@ func Open(o Options) (Inventory, error) {
 	return inv, err
 }
 
-func openReal(o Options) (Inventory, error) {
-	if ret := o.NVML.Init(); ret != nvml.SUCCESS {
+// Look reads the machine's real cards and writes nothing; lib may be nil for the
+// machine's own driver. Without a driver, or a card, it is ErrNone.
+func Look(lib nvml.Interface) (Inventory, error) {
+	if lib == nil {
+		lib = nvml.New()
+	}
+	if ret := lib.Init(); ret != nvml.SUCCESS {
 		return nil, fmt.Errorf("%w: start NVML: %s", ErrNone, ret.Error())
 	}
-	// The cards are read once; CDI generation starts NVML by itself.
-	defer func() { _ = o.NVML.Shutdown() }()
-	inv, err := read(o.NVML)
+	defer func() { _ = lib.Shutdown() }()
+	inv, err := read(lib)
+	if err == nil && len(inv.cards) == 0 {
+		err = fmt.Errorf("%w: the driver is there and lists none", ErrNone)
+	}
 	if err != nil {
 		return nil, err
 	}
-	if len(inv.cards) == 0 {
-		return nil, fmt.Errorf("%w: the driver is there and lists none", ErrNone)
-	}
 	inv.kind = cdiVendor + "/" + cdiClass
+	return inv, nil
+}
+
+// SpecPath is where Open writes the CDI spec of the cards.
+func SpecPath(cdiDir string, simulated bool) string {
+	if simulated {
+		return filepath.Join(cdiDir, cdiVendor+"-"+cdiClassSimulated+".json")
+	}
+	return filepath.Join(cdiDir, cdiVendor+"-"+cdiClass+".yaml")
+}
+
+func openReal(o Options) (Inventory, error) {
+	inv, err := Look(o.NVML)
+	if err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(o.CDIDir, 0o755); err != nil { //nolint:gosec // the runtime's directory, as the runtime has it
 		return nil, fmt.Errorf("make the directory of CDI specs: %w", err)
 	}

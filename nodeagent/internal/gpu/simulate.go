@@ -135,7 +135,7 @@ func writeSimulatedSpec(o Options, inv *inventory) error {
 	if err != nil {
 		return fmt.Errorf("open the directory of CDI specs: %w", err)
 	}
-	if err := cache.WriteSpec(spec, cdi.GenerateSpecName(cdiVendor, cdiClassSimulated)+".json"); err != nil {
+	if err := cache.WriteSpec(spec, filepath.Base(SpecPath(o.CDIDir, true))); err != nil {
 		return fmt.Errorf("write the CDI spec of the simulated cards: %w", err)
 	}
 	return nil

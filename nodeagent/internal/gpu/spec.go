@@ -3,7 +3,6 @@ package gpu
 import (
 	"fmt"
 	"os/exec"
-	"path/filepath"
 
 	"github.com/NVIDIA/nvidia-container-toolkit/pkg/nvcdi"
 	"k8s.io/klog/v2"
@@ -15,7 +14,7 @@ func writeSpec(o Options) error {
 	hook := o.CDIHook
 	if hook == "" {
 		var err error
-		if hook, err = findHook(); err != nil {
+		if hook, err = FindHook(); err != nil {
 			return err
 		}
 	}
@@ -47,15 +46,15 @@ func writeSpec(o Options) error {
 	if err != nil {
 		return fmt.Errorf("describe the cards for CDI: %w", err)
 	}
-	if err := spec.Save(filepath.Join(o.CDIDir, cdiVendor+"-"+cdiClass+".yaml")); err != nil {
+	if err := spec.Save(SpecPath(o.CDIDir, false)); err != nil {
 		return fmt.Errorf("write the CDI spec: %w", err)
 	}
 	return nil
 }
 
-// findHook finds the program that CDI specs of NVIDIA cards run when a container
+// FindHook finds the program that CDI specs of NVIDIA cards run when a container
 // is made: without it containers do not find the driver's libraries.
-func findHook() (string, error) {
+func FindHook() (string, error) {
 	for _, name := range []string{"nvidia-cdi-hook", "nvidia-ctk"} {
 		if path, err := exec.LookPath(name); err == nil {
 			return path, nil

@@ -168,27 +168,6 @@ func (w *Walk) checkNode(ctx context.Context, p *Plan, record *v1alpha1.AINode) 
 	return nil
 }
 
-// CheckTarget warns of what is not there but is not needed for the binding itself.
-func (w *Walk) CheckTarget(ctx context.Context) {
-	hooks, err := w.Target.Core.AdmissionregistrationV1().MutatingWebhookConfigurations().List(ctx, metav1.ListOptions{})
-	if apierrors.IsForbidden(err) {
-		return // it takes a right that binding does not
-	}
-	if err != nil {
-		w.Progress.Warn("", "can't see whether the target has the AI nodes' webhook: %v", err)
-		return
-	}
-	for _, h := range hooks.Items {
-		for _, hook := range h.Webhooks {
-			if s := hook.ClientConfig.Service; s != nil && s.Namespace == contract.SystemNamespace {
-				return
-			}
-		}
-	}
-	w.Progress.Warn("", "the target has no AI-node webhook: pods won't be fitted to AI nodes, and nobody approves the agents' serving certificates "+
-		"(kubectl logs and exec need them). Install it there:  helm install ainode charts/ainode --namespace %s --create-namespace", contract.SystemNamespace)
-}
-
 // ready reports whether a Node is Ready.
 func ready(node *corev1.Node) bool {
 	for _, c := range node.Status.Conditions {

@@ -112,7 +112,9 @@ func judgePod(o Object, s Settings) (Result, error) {
 	if err != nil {
 		return result, o.wrong("", err)
 	}
-	result.Findings = o.findings(verdict, "")
+	if result.Findings, err = o.addNotYet(o.findings(verdict, ""), raw, ""); err != nil {
+		return result, o.wrong("", err)
+	}
 	result.Patched, err = patched(raw, verdict)
 	return result, err
 }
@@ -148,7 +150,9 @@ func judgeTemplate(o Object, s Settings) (Result, error) {
 	if err != nil {
 		return result, o.wrong(field, err)
 	}
-	result.Findings = o.findings(verdict, field+".")
+	if result.Findings, err = o.addNotYet(o.findings(verdict, field+"."), raw, field+"."); err != nil {
+		return result, o.wrong(field, err)
+	}
 	if verdict.Denied() {
 		return result, nil
 	}

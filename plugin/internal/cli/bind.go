@@ -14,6 +14,7 @@ import (
 
 	"github.com/ainode/ainode/api/podrange"
 	"github.com/ainode/ainode/plugin/internal/binding"
+	"github.com/ainode/ainode/plugin/internal/doctor"
 	"github.com/ainode/ainode/plugin/internal/preflight"
 )
 
@@ -33,16 +34,18 @@ const (
 )
 
 type bindOptions struct {
-	env       *Env
-	nodes     []string
-	to        string
-	lbMode    string
-	expectKey string
-	podCIDR   string
-	pods      podrange.Range
-	wait      bool
-	timeout   time.Duration
-	dryRun    string
+	env        *Env
+	nodes      []string
+	to         string
+	lbMode     string
+	expectKey  string
+	podCIDR    string
+	pods       podrange.Range
+	expectGPUs int
+	ignore     []string
+	wait       bool
+	timeout    time.Duration
+	dryRun     string
 }
 
 func newBind(env *Env) *cobra.Command {
@@ -68,6 +71,9 @@ func newBind(env *Env) *cobra.Command {
 			# Each pod gets an address of its own, from a range routed to the machine
 			kubectl ainode bind ai-h200-01 --to prod --pod-cidr 10.64.3.0/24
 
+			# Only if the machine has all its cards, and without one check
+			kubectl ainode bind ai-h200-01 --to prod --expect-gpus 8 --ignore-preflight=daemonsets
+
 			# See what speaks against it, change nothing
 			kubectl ainode bind ai-h200-01 ai-h200-02 --to prod --dry-run=client`),
 		ValidArgsFunction: completeNodes(env),
@@ -86,11 +92,14 @@ func newBind(env *Env) *cobra.Command {
 	flags.StringVar(&o.lbMode, "lb-mode", o.lbMode, `How load balancers of the cloud treat the node: "eni" (its pods have the node's routable address) or "exclude" (keep off).`)
 	flags.StringVar(&o.expectKey, "expect-key", o.expectKey, "Fingerprint that the machine's key must have, as ainode-agent join printed it.")
 	flags.StringVar(&o.podCIDR, "pod-cidr", o.podCIDR, "Range that each pod gets an address of its own from. The cluster's network must route it to the machine. Without one, pods share the machine's address.")
+	flags.IntVar(&o.expectGPUs, "expect-gpus", o.expectGPUs, "How many GPUs each machine must have.")
+	flags.StringSliceVar(&o.ignore, "ignore-preflight", o.ignore, "Ids of checks (see: kubectl ainode doctor --pre) that are left out. Can be repeated.")
 	flags.BoolVar(&o.wait, "wait", o.wait, "Wait until the node serves.")
 	flags.DurationVar(&o.timeout, "timeout", o.timeout, "How long to wait for each node; 0 waits for ever.")
 	flags.StringVar(&o.dryRun, "dry-run", o.dryRun, `"client" looks at everything and changes nothing; "server" has the API servers check the changes too and keep none.`)
 	flags.Lookup("dry-run").NoOptDefVal = dryRunClient
 	_ = cmd.RegisterFlagCompletionFunc("to", completeConfigs(env))
+	_ = cmd.RegisterFlagCompletionFunc("ignore-preflight", cobra.FixedCompletions(doctor.PreflightIDs(), cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("lb-mode", cobra.FixedCompletions([]string{lbENI, lbExclude}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("dry-run", cobra.FixedCompletions([]string{dryRunNone, dryRunClient, dryRunServer}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
@@ -119,17 +128,18 @@ func (o *bindOptions) validate() error {
 		return usageError("bind", "--expect-key begins with SHA256:")
 	case o.podCIDR != "" && len(o.nodes) > 1:
 		return usageError("bind", "--pod-cidr is one machine's: bind one node at a time")
+	case o.expectGPUs < 0:
+		return usageError("bind", "--expect-gpus is not negative")
 	case o.timeout < 0:
 		return usageError("bind", "--timeout is not negative")
 	}
-	if o.podCIDR == "" {
-		return nil
+	if o.podCIDR != "" {
+		var err error
+		if o.pods, err = podrange.Parse(o.podCIDR); err != nil {
+			return usageError("bind", "--pod-cidr: %v", err)
+		}
 	}
-	var err error
-	if o.pods, err = podrange.Parse(o.podCIDR); err != nil {
-		return usageError("bind", "--pod-cidr: %v", err)
-	}
-	return nil
+	return knownChecks("bind", "--ignore-preflight", o.ignore, doctor.PreflightIDs())
 }
 
 func (o *bindOptions) labels() map[string]string {
@@ -159,8 +169,27 @@ func (o *bindOptions) run(ctx context.Context) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	walk.CheckTarget(ctx)
+	if err := o.preflight(ctx, walk, plans); err != nil {
+		return err
+	}
 	return each(ctx, o.nodes, func(i int) error { return o.bind(ctx, walk, plans[i]) })
+}
+
+// preflight asks what else speaks against it, of the nodes that are not served yet.
+func (o *bindOptions) preflight(ctx context.Context, walk *binding.Walk, plans []*binding.Plan) error {
+	var open []string
+	for _, p := range plans {
+		if !p.Done {
+			open = append(open, p.Node)
+		}
+	}
+	if len(open) == 0 {
+		return nil
+	}
+	return doctor.Case{
+		Hub: walk.Hub, Target: walk.Target, Clock: o.env.Clock, Version: o.env.Version,
+		Names: open, ExpectGPUs: o.expectGPUs, Excluded: o.lbMode == lbExclude, Ignore: o.ignore,
+	}.Preflight(ctx, func(node, text string) { walk.Progress.Warn(node, "%s", text) })
 }
 
 func (o *bindOptions) bind(ctx context.Context, walk *binding.Walk, p *binding.Plan) error {

@@ -33,6 +33,8 @@ type Env struct {
 	Flags func(*pflag.FlagSet)
 	// Version of this program.
 	Version string
+	// Color says whether Out may be coloured.
+	Color bool
 }
 
 func (e *Env) progress() *output.Progress { return output.NewProgress(e.ErrOut) }
@@ -47,6 +49,7 @@ func Main(ctx context.Context, args []string, streams genericiooptions.IOStreams
 	flags := kube.NewFlags("kubectl-ainode/"+version, streams.ErrOut, printers.AllowsColorOutput(streams.ErrOut))
 	return Run(ctx, args, &Env{
 		IOStreams: streams, Clock: clock.RealClock{}, Clusters: flags, Flags: flags.AddFlags, Version: version,
+		Color: printers.AllowsColorOutput(streams.Out),
 	})
 }
 
@@ -103,7 +106,7 @@ func NewRoot(env *Env) *cobra.Command {
 	}
 	group("nodes", "Nodes:", newList(env), newDescribe(env), newAdd(env), newRemove(env))
 	group("binding", "Binding:", newImport(env), newConfigs(env), newBind(env), newUnbind(env), newDeleteConfig(env))
-	group("checking", "Checking:", newCheck(env), newExplain(env))
+	group("checking", "Checking:", newCheck(env), newExplain(env), newDoctor(env))
 	group("other", "Other:", newCompletion(env), newVersion(env))
 	root.SetFlagErrorFunc(flagError)
 	root.InitDefaultHelpCmd()

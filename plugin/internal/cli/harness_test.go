@@ -54,6 +54,10 @@ import (
 //	interrupt TEXT ARGS…    runs the command, and Ctrl-C as soon as stderr has the text
 //	unreachable             from here on the target does not answer
 //	unheld THING            what the target wrongly allows an identity (secrets, pods, labels)
+//	skew DURATION           how far the machines' clocks are ahead of the hub's
+//	version TEXT            what both API servers call their version
+//	webhook STATE           how the target's webhook does: "fits" pods, is "silent" or "down"
+//	dark NODE               through the API server this node does not answer
 //	records                 prints each record's name, spec and status in short
 //	target                  prints what is on the target, in short
 //
@@ -88,9 +92,17 @@ func TestScripts(t *testing.T) {
 			"interrupt":   func(ts *testscript.TestScript, _ bool, args []string) { ts.Check(interrupt(ts, args[0], args[1:])) },
 			"unreachable": func(ts *testscript.TestScript, _ bool, _ []string) { world(ts).unreachable.Store(true) },
 			"silent":      func(ts *testscript.TestScript, _ bool, args []string) { world(ts).silent = args[0] },
-			"unheld":      func(ts *testscript.TestScript, _ bool, args []string) { world(ts).unheld = args[0] },
-			"records":     func(ts *testscript.TestScript, _ bool, _ []string) { ts.Check(world(ts).printRecords(ts.Stdout())) },
-			"target":      func(ts *testscript.TestScript, _ bool, _ []string) { ts.Check(world(ts).printTarget(ts.Stdout())) },
+			"skew": func(ts *testscript.TestScript, _ bool, args []string) {
+				d, err := time.ParseDuration(args[0])
+				ts.Check(err)
+				world(ts).skew = d
+			},
+			"version": func(ts *testscript.TestScript, _ bool, args []string) { world(ts).setVersion(args[0]) },
+			"webhook": func(ts *testscript.TestScript, _ bool, args []string) { world(ts).webhook = args[0] },
+			"dark":    func(ts *testscript.TestScript, _ bool, args []string) { world(ts).dark = args[0] },
+			"unheld":  func(ts *testscript.TestScript, _ bool, args []string) { world(ts).unheld = args[0] },
+			"records": func(ts *testscript.TestScript, _ bool, _ []string) { ts.Check(world(ts).printRecords(ts.Stdout())) },
+			"target":  func(ts *testscript.TestScript, _ bool, _ []string) { ts.Check(world(ts).printTarget(ts.Stdout())) },
 		},
 	})
 }
@@ -160,6 +172,10 @@ type fakeWorld struct {
 	denied  [][]string
 	unheld  string
 	silent  string
+	// webhook is how the target's does, dark the node that does not answer.
+	webhook, dark string
+	// skew is how far the machines' clocks are ahead of the hub's.
+	skew time.Duration
 	// unreachable: the target answers nothing.
 	unreachable atomic.Bool
 	getter      genericclioptions.RESTClientGetter
@@ -175,7 +191,7 @@ func (w *fakeWorld) stop() {
 }
 
 func newWorld(dir string) (*fakeWorld, error) {
-	w := &fakeWorld{}
+	w := &fakeWorld{webhook: "fits"}
 	w.ctx, w.end = context.WithCancel(context.Background())
 	all := kube.Scheme()
 	if err := scheme.AddToScheme(all); err != nil {
@@ -206,6 +222,8 @@ func newWorld(dir string) (*fakeWorld, error) {
 		WithIndex(&v1alpha1.AINode{}, metav1.ObjectNameField, func(o client.Object) []string { return []string{o.GetName()} }).
 		WithInterceptorFuncs(w.guard()).Build()
 	w.hub, w.target = w.cluster(core), w.cluster(target)
+	w.setVersion("v1.37.2")
+	w.hub.PrependReactor("list", "leases", w.leases)
 	w.target.PrependReactor("*", "*", func(k8stesting.Action) (bool, runtime.Object, error) {
 		return w.unreachable.Load(), nil, &url.Error{Op: "Get", URL: "https://target:6443/api", Err: syscall.ECONNREFUSED}
 	})
@@ -219,6 +237,13 @@ func (w *fakeWorld) cluster(objects []runtime.Object) *fake.Clientset {
 	c.Resources = []*metav1.APIResourceList{{GroupVersion: "v1", APIResources: []metav1.APIResource{
 		{Name: "pods/eviction", Kind: "Eviction", Group: "policy", Version: "v1"},
 	}}}
+	c.PrependReactor("list", "*", func(a k8stesting.Action) (bool, runtime.Object, error) {
+		r := a.GetResource()
+		if w.allowed(&authorizationv1.ResourceAttributes{Verb: "list", Group: r.Group, Resource: r.Resource, Namespace: a.GetNamespace()}) {
+			return false, nil, nil
+		}
+		return true, nil, apierrors.NewForbidden(r.GroupResource(), "", fmt.Errorf("User %q cannot list resource %q in API group %q", "kim", r.Resource, r.Group))
+	})
 	c.PrependReactor("create", "selfsubjectaccessreviews", func(a k8stesting.Action) (bool, runtime.Object, error) {
 		review := a.(k8stesting.CreateAction).GetObject().(*authorizationv1.SelfSubjectAccessReview).DeepCopy()
 		review.Status.Allowed = w.allowed(review.Spec.ResourceAttributes)
@@ -242,7 +267,7 @@ func (w *fakeWorld) cluster(objects []runtime.Object) *fake.Clientset {
 	})
 	c.PrependReactor("create", "pods", func(a k8stesting.Action) (bool, runtime.Object, error) {
 		if a.GetSubresource() != "eviction" {
-			return false, nil, nil
+			return w.admit(a.(k8stesting.CreateActionImpl))
 		}
 		pod := a.(k8stesting.CreateAction).GetObject().(*policyv1.Eviction)
 		if strings.HasPrefix(pod.Name, "guarded") {
@@ -301,7 +326,8 @@ func (w *fakeWorld) Hub() (*kube.Cluster, error) {
 func (w *fakeWorld) Target() (*kube.Cluster, error) {
 	return &kube.Cluster{Name: "target", Config: &rest.Config{Host: "https://target:6443", TLSClientConfig: rest.TLSClientConfig{CAData: []byte("pem")}},
 		Core: w.target, Records: w.records, As: w.as, ContextName: "Prod_Cluster",
-		Probe: func(context.Context, string) error { return nil }}, nil
+		Date:  func(context.Context) (time.Time, error) { return today.Add(-w.skew), nil },
+		Probe: w.probe}, nil
 }
 
 func (w *fakeWorld) Getter() genericclioptions.RESTClientGetter { return w.getter }

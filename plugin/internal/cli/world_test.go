@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -15,7 +16,12 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/version"
+	fakediscovery "k8s.io/client-go/discovery/fake"
+	"k8s.io/client-go/kubernetes/fake"
+	k8stesting "k8s.io/client-go/testing"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -167,6 +173,50 @@ func (w *fakeWorld) lease(node, age string) error {
 		},
 	}, metav1.CreateOptions{})
 	return err
+}
+
+func (w *fakeWorld) setVersion(text string) {
+	for _, c := range []*fake.Clientset{w.hub, w.target} {
+		c.Discovery().(*fakediscovery.FakeDiscovery).FakedServerVersion = &version.Info{GitVersion: text}
+	}
+}
+
+// admit answers a dry run of a pod as an API server with our webhook does.
+func (w *fakeWorld) admit(a k8stesting.CreateActionImpl) (bool, runtime.Object, error) {
+	pod := a.GetObject().(*corev1.Pod).DeepCopy()
+	if len(a.CreateOptions.DryRun) == 0 {
+		return false, nil, nil
+	}
+	switch w.webhook {
+	case "down":
+		return true, nil, apierrors.NewInternalError(errors.New(`failed calling webhook "pods.webhook": no endpoints available for service "ainode-webhook"`))
+	case "fits":
+		pod.Spec.Tolerations = append(pod.Spec.Tolerations, contract.Toleration())
+	}
+	return true, pod, nil
+}
+
+func (w *fakeWorld) probe(_ context.Context, node string) error {
+	if node == w.dark {
+		return errors.New("dial tcp 10.0.0.7:10250: i/o timeout")
+	}
+	return nil
+}
+
+// leases answers as a hub does: what it writes of an object it dates by its own
+// clock, which the fake takes from the machine that runs this test.
+func (w *fakeWorld) leases(a k8stesting.Action) (bool, runtime.Object, error) {
+	list, err := w.hub.Tracker().List(coordinationv1.SchemeGroupVersion.WithResource("leases"), coordinationv1.SchemeGroupVersion.WithKind("Lease"), a.GetNamespace())
+	if err != nil {
+		return true, nil, err
+	}
+	leases := list.DeepCopyObject().(*coordinationv1.LeaseList)
+	for i := range leases.Items {
+		if renewed := leases.Items[i].Spec.RenewTime; renewed != nil {
+			leases.Items[i].ManagedFields = []metav1.ManagedFieldsEntry{{Time: ptr.To(metav1.NewTime(renewed.Add(-w.skew)))}}
+		}
+	}
+	return true, leases, nil
 }
 
 func (w *fakeWorld) printRecords(out io.Writer) error {

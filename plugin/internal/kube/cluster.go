@@ -7,6 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -35,6 +37,8 @@ type Cluster struct {
 	As func(token, user, group string) (kubernetes.Interface, error)
 	// Probe replaces Healthz where there is no API server to go through.
 	Probe func(ctx context.Context, node string) error
+	// Date is the API server's clock; nil where there is none to ask.
+	Date func(ctx context.Context) (time.Time, error)
 	// ContextName is the kubeconfig's name of the cluster; it may be empty.
 	ContextName string
 }
@@ -87,7 +91,31 @@ func Connect(name string, cfg *rest.Config) (*Cluster, error) {
 		}
 		return acting, nil
 	}
-	return &Cluster{Name: name, Config: cfg, Core: core, Records: records, As: as}, nil
+	return &Cluster{Name: name, Config: cfg, Core: core, Records: records, As: as,
+		Date: func(ctx context.Context) (time.Time, error) { return dateOf(ctx, cfg) }}, nil
+}
+
+// dateOf reads the Date header of an answer of the API server, whatever else it
+// answers: also a refusal is dated. It is exact to a second.
+func dateOf(ctx context.Context, cfg *rest.Config) (time.Time, error) {
+	url, _, err := rest.DefaultServerUrlFor(cfg)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("find the API server: %w", err)
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url.JoinPath("version").String(), nil)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("ask for the time: %w", err)
+	}
+	client, err := rest.HTTPClientFor(cfg)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("ask for the time: %w", err)
+	}
+	answer, err := client.Do(request)
+	if err != nil {
+		return time.Time{}, err
+	}
+	_ = answer.Body.Close()
+	return http.ParseTime(answer.Header.Get("Date"))
 }
 
 // UID is the cluster's identity: the UID of kube-system, whatever address it

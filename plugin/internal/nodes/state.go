@@ -34,6 +34,9 @@ type Sign struct {
 	Seen time.Time
 	// Life is how long a renewal counts.
 	Life time.Duration
+	// Written is when the hub took that renewal in, by its own clock, to a second;
+	// zero where it does not say. Seen is by the machine's.
+	Written time.Time
 }
 
 // SignOf reads a Lease; nil is one that nobody has taken.
@@ -47,6 +50,11 @@ func SignOf(lease *coordinationv1.Lease) Sign {
 	}
 	if lease.Spec.RenewTime != nil && ptr.Deref(lease.Spec.HolderIdentity, "") != "" {
 		s.Seen = lease.Spec.RenewTime.Time
+	}
+	for _, m := range lease.ManagedFields {
+		if m.Time != nil && m.Time.After(s.Written) {
+			s.Written = m.Time.Time
+		}
 	}
 	return s
 }

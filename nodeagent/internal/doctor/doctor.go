@@ -1,0 +1,149 @@
+// Package doctor looks at a machine from its administrator's side: whether it has
+// all that the agent needs, whether the agent runs, and what it is joined and bound
+// to. It changes nothing, needs no running agent, and prints no secret.
+package doctor
+
+import (
+	"context"
+	"time"
+
+	"github.com/NVIDIA/go-nvml/pkg/nvml"
+	"k8s.io/utils/clock"
+
+	"github.com/ainode/ainode/nodeagent/internal/binding"
+	"github.com/ainode/ainode/nodeagent/internal/config"
+	"github.com/ainode/ainode/nodeagent/internal/cri"
+)
+
+// Severity is how grave a finding is, as kubectl ainode doctor has it.
+type Severity string
+
+// The severities.
+const (
+	// OK is no finding: it says what was seen.
+	OK Severity = "ok"
+	// Warning: it works, and something will surprise.
+	Warning Severity = "warning"
+	// Error: something does not work.
+	Error Severity = "error"
+)
+
+// Finding is what one check has to say.
+type Finding struct {
+	ID       string   `json:"id"`
+	Area     string   `json:"area"`
+	Severity Severity `json:"severity"`
+	// What is seen, and Why it matters.
+	What string `json:"what"`
+	Why  string `json:"why,omitempty"`
+	// Fix is what to do, one way a line, mostly "words:  command to type next".
+	Fix []string `json:"fix,omitempty"`
+}
+
+// Bad reports whether f is more than a sight.
+func (f Finding) Bad() bool { return f.Severity != OK }
+
+// Case is the machine that is looked at.
+type Case struct {
+	// Config is how the agent is run here.
+	Config config.Run
+	// Root is "/" outside tests.
+	Root string
+	// NVML is the driver library; nil is the machine's own.
+	NVML  nvml.Interface
+	Clock clock.PassiveClock
+}
+
+// sight is what the checks of one look see.
+type sight struct {
+	Case
+	store      binding.Store
+	joined     *binding.Joined     // nil on a machine that has not joined
+	credential *binding.Credential // nil where it is bound to nothing
+	running    bool                // an agent holds the state directory
+	runtime    *cri.Runtime        // nil if it does not answer
+	runtimeErr error
+	status     runtimeStatus
+	devices    int // cards that the driver shows
+}
+
+// check is one thing that is looked at. Ids are API: people write them in scripts.
+type check struct {
+	id, area string
+	look     func(context.Context, *sight) []Finding
+}
+
+// The areas.
+const (
+	areaMachine = "machine"
+	areaRuntime = "container runtime"
+	areaGPUs    = "GPUs"
+	areaAgent   = "agent"
+)
+
+var checks = []check{
+	{"root", areaMachine, root},
+	{"cgroups", areaMachine, cgroups},
+	{"time", areaMachine, synchronised},
+	{"disk", areaMachine, disk},
+	{"memory", areaMachine, memory},
+	{"runtime", areaRuntime, runtimeAnswers},
+	{"runc", areaRuntime, runc},
+	{"cgroup-driver", areaRuntime, cgroupDriver},
+	{"cni", areaRuntime, cni},
+	{"driver", areaGPUs, driver},
+	{"cdi", areaGPUs, specs},
+	{"state", areaAgent, state},
+	{"joined", areaAgent, joined},
+	{"hub", areaAgent, hub},
+	{"bound", areaAgent, bound},
+	{"target", areaAgent, target},
+	{"agent", areaAgent, agent},
+	{"port", areaAgent, port},
+}
+
+// patience is how long one look may take: what hangs is a finding.
+const patience = 10 * time.Second
+
+// Examine looks at everything, in the order in which it is shown.
+func (c Case) Examine(ctx context.Context) []Finding {
+	s := c.open(ctx)
+	if s.runtime != nil {
+		defer func() { _ = s.runtime.Close(context.WithoutCancel(ctx)) }()
+	}
+	var all []Finding
+	for _, ch := range checks {
+		looking, cancel := context.WithTimeout(ctx, patience)
+		for _, f := range ch.look(looking, s) {
+			f.ID, f.Area = ch.id, ch.area
+			all = append(all, f)
+		}
+		cancel()
+	}
+	return all
+}
+
+func (c Case) open(ctx context.Context) *sight {
+	s := &sight{Case: c, store: binding.Store{State: c.Config.StateDir}}
+	if j, err := s.store.Joined(); err == nil {
+		s.joined = &j
+	}
+	if credential, err := s.store.Credential(); err == nil {
+		s.credential = credential
+	}
+	s.running = binding.Locked(c.Config.StateDir.Lock())
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if s.runtime, s.runtimeErr = cri.Connect(ctx, c.Config.ContainerRuntimeEndpoint); s.runtimeErr == nil {
+		s.status, s.runtimeErr = readStatus(ctx, s.runtime)
+	}
+	return s
+}
+
+// saw is the answer of a check that found nothing.
+func saw(what string) []Finding { return []Finding{{Severity: OK, What: what}} }
+
+// found is the answer of a check that found one thing.
+func found(severity Severity, what, why string, fix ...string) []Finding {
+	return []Finding{{Severity: severity, What: what, Why: why, Fix: fix}}
+}

@@ -1,0 +1,93 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+
+	"tags.cncf.io/container-device-interface/pkg/cdi"
+
+	"github.com/ainode/ainode/nodeagent/internal/gpu"
+)
+
+// driver reads the cards as the agent does when it starts.
+func driver(_ context.Context, s *sight) []Finding {
+	if machine := s.Config.SimulateGPUs; machine != "" {
+		return saw("simulated: " + machine + "; the machine's own cards are not looked at")
+	}
+	inv, err := gpu.Look(s.NVML)
+	if errors.Is(err, gpu.ErrNone) {
+		return found(Warning, err.Error(), "the node has no card to give, and pods that ask for one never run here",
+			"See whether the driver is loaded:  nvidia-smi", "Try without cards:  ainode-agent run --simulate-gpus dgxh200")
+	}
+	if err != nil {
+		return found(Error, err.Error(), "the agent does not start with such a card", "See what the driver says:  nvidia-smi; dmesg | grep -i nvrm")
+	}
+	cards := inv.Cards()
+	s.devices = len(cards)
+	return saw(fmt.Sprintf("%d × %s, driver %s, CUDA %s", len(cards), cards[0].Product, inv.DriverVersion(), inv.CUDAVersion()))
+}
+
+// specs looks at how containers get cards: a spec that the agent writes when it
+// starts, a folder that the runtime reads, and the hook that the spec calls.
+func specs(_ context.Context, s *sight) []Finding {
+	var all []Finding
+	dir, config := s.Config.CDIDir, s.status.containerd
+	if config.EnableCDI != nil && !*config.EnableCDI {
+		all = append(all, found(Error, "containerd has CDI turned off", "no container gets a card",
+			"In /etc/containerd/config.toml set enable_cdi = true, then:  systemctl restart containerd")...)
+	}
+	if len(config.CDISpecDirs) > 0 && !slices.ContainsFunc(config.CDISpecDirs, func(d string) bool { return same(d, dir) }) {
+		all = append(all, found(Error, fmt.Sprintf("containerd reads CDI specs from %v, the agent writes them to %s", config.CDISpecDirs, dir), "no container gets a card",
+			"Write them where they are read:  ainode-agent run --cdi-dir "+config.CDISpecDirs[0])...)
+	}
+	simulated := s.Config.SimulateGPUs != ""
+	if !simulated && s.devices == 0 {
+		return all // there are no cards to give
+	}
+	if !simulated {
+		if _, err := gpu.FindHook(); err != nil {
+			all = append(all, found(Error, err.Error(), "the agent does not start without", "Install it:  apt-get install nvidia-container-toolkit-base")...)
+		}
+	}
+	path := gpu.SpecPath(dir, simulated)
+	spec, err := cdi.ReadSpec(path, 0)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && !s.running:
+		all = append(all, saw("the agent writes the spec when it starts")...)
+	case errors.Is(err, fs.ErrNotExist) || err == nil && spec == nil:
+		all = append(all, found(Error, path+" is not there", "no container gets a card", "Have it written again:  systemctl restart ainode-agent")...)
+	case err != nil:
+		all = append(all, found(Error, fmt.Sprintf("%s can't be read: %v", path, err), "no container gets a card", "Have it written again:  systemctl restart ainode-agent")...)
+	case !simulated && devices(spec) != s.devices:
+		all = append(all, found(Error, fmt.Sprintf("%s names %d cards, the driver shows %d", path, devices(spec), s.devices),
+			"a card that came or went since the agent started is given to nobody, or to a pod that then fails", "Have them read again:  systemctl restart ainode-agent")...)
+	default:
+		all = append(all, saw(fmt.Sprintf("%s names %d cards", path, devices(spec)))...)
+	}
+	return all
+}
+
+// devices counts the cards of a spec; "all" is none.
+func devices(spec *cdi.Spec) int {
+	n := 0
+	for _, d := range spec.Devices {
+		if d.Name != "all" {
+			n++
+		}
+	}
+	return n
+}
+
+// same reports whether two paths are one folder: /var/run is /run on most systems.
+func same(a, b string) bool {
+	if a == b {
+		return true
+	}
+	one, err1 := os.Stat(a)
+	other, err2 := os.Stat(b)
+	return err1 == nil && err2 == nil && os.SameFile(one, other)
+}

@@ -1,0 +1,140 @@
+package doctor
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os/exec"
+	"slices"
+	"strings"
+
+	utilversion "k8s.io/apimachinery/pkg/util/version"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/ainode/ainode/nodeagent/internal/cri"
+)
+
+// runtimeStatus is what a runtime says of itself.
+type runtimeStatus struct {
+	name, version string
+	conditions    []*runtimeapi.RuntimeCondition
+	// containerd holds its configuration; zero of another runtime.
+	containerd containerdConfig
+	// driver is the cgroup driver; empty where the runtime does not tell.
+	driver string
+}
+
+// containerdConfig is what we look at of containerd's CRI configuration, as a
+// verbose Status prints it. Version 1 prints some fields elsewhere and EnableCDI only
+// since 1.7.
+type containerdConfig struct {
+	EnableCDI   *bool    `json:"enableCDI"`
+	CDISpecDirs []string `json:"cdiSpecDirs"`
+	RootDir     string   `json:"containerdRootDir"`
+	CNI         struct {
+		BinDirs []string `json:"binDirs"`
+		ConfDir string   `json:"confDir"`
+	} `json:"cni"`
+	Containerd struct {
+		DefaultRuntimeName string `json:"defaultRuntimeName"`
+		Runtimes           map[string]struct {
+			Options map[string]any `json:"options"`
+		} `json:"runtimes"`
+	} `json:"containerd"`
+}
+
+func (r runtimeStatus) rootDir() string { return r.containerd.RootDir }
+
+func readStatus(ctx context.Context, runtime *cri.Runtime) (runtimeStatus, error) {
+	var s runtimeStatus
+	version, err := runtime.Version(ctx, "v1")
+	if err != nil {
+		return s, fmt.Errorf("ask the container runtime for its version: %w", err)
+	}
+	s.name, s.version = version.RuntimeName, version.RuntimeVersion
+	answer, err := runtime.Status(ctx, true)
+	if err != nil {
+		return s, fmt.Errorf("ask the container runtime how it does: %w", err)
+	}
+	s.conditions = answer.GetStatus().GetConditions()
+	_ = json.Unmarshal([]byte(answer.GetInfo()["config"]), &s.containerd) // what is not there is not judged
+	if c, err := runtime.RuntimeConfig(ctx); err == nil {                 // since containerd 2.0
+		s.driver = strings.ToLower(c.GetLinux().GetCgroupDriver().String())
+	}
+	return s, nil
+}
+
+// oldest is the first containerd that puts CDI devices into containers by their
+// names in a CRI request.
+var oldest = utilversion.MustParseGeneric("1.7.0")
+
+func runtimeAnswers(_ context.Context, s *sight) []Finding {
+	endpoint := s.Config.ContainerRuntimeEndpoint
+	if s.runtimeErr != nil {
+		return found(Error, s.runtimeErr.Error(), "no pod can run", "See why:  systemctl status containerd",
+			"If it is elsewhere, name its socket:  ainode-agent run --container-runtime-endpoint unix:///PATH")
+	}
+	text := fmt.Sprintf("%s %s at %s", s.status.name, s.status.version, endpoint)
+	for _, c := range s.status.conditions {
+		if c.Type == runtimeapi.RuntimeReady && !c.Status {
+			return found(Error, fmt.Sprintf("%s is not ready: %s %s", text, c.Reason, c.Message), "no pod can run", "See why:  journalctl -u containerd -n 50")
+		}
+	}
+	if s.status.name != "containerd" {
+		return found(Warning, text, "AI nodes are tried with containerd alone")
+	}
+	if v, err := utilversion.ParseGeneric(s.status.version); err == nil && v.LessThan(oldest) {
+		return found(Error, text, "before "+oldest.String()+" no container gets a card", "Install containerd 2 (https://containerd.io/downloads), then:  systemctl restart containerd")
+	}
+	return saw(text)
+}
+
+// runc finds the program that containerd starts containers with.
+func runc(ctx context.Context, s *sight) []Finding {
+	if s.status.name != "containerd" {
+		return nil
+	}
+	name := "runc"
+	settings := s.status.containerd.Containerd
+	if r, ok := settings.Runtimes[settings.DefaultRuntimeName]; ok {
+		if binary, _ := r.Options["BinaryName"].(string); binary != "" {
+			name = binary
+		}
+	}
+	path, err := exec.LookPath(name)
+	if err != nil {
+		return found(Error, name+" is not found", "containerd starts every container with it", "Install it:  apt-get install runc")
+	}
+	out, err := exec.CommandContext(ctx, path, "--version").Output() //nolint:gosec // what containerd runs as root all the same
+	if err != nil {
+		return found(Error, fmt.Sprintf("%s does not run: %v", path, err), "containerd starts every container with it", "See why:  "+path+" --version")
+	}
+	first, _, _ := strings.Cut(string(out), "\n")
+	return saw(path + ", " + first)
+}
+
+// cgroupDriver must be cgroupfs: the pods' cgroups are named by path, below the
+// agent's cgroup parent, and systemd names slices.
+func cgroupDriver(_ context.Context, s *sight) []Finding {
+	switch s.status.driver {
+	case "":
+		return nil // told by no containerd before 2.0
+	case "cgroupfs":
+		return saw("cgroupfs")
+	}
+	return found(Error, "the runtime's cgroup driver is "+s.status.driver, "the agent names pods' cgroups by path ("+s.Config.CgroupParent+"), and containers there would not start",
+		"In /etc/containerd/config.toml set SystemdCgroup = false, then:  systemctl restart containerd")
+}
+
+// cni tells whether the runtime has a network for pods; those that share the
+// machine's address need none.
+func cni(_ context.Context, s *sight) []Finding {
+	i := slices.IndexFunc(s.status.conditions, func(c *runtimeapi.RuntimeCondition) bool { return c.Type == runtimeapi.NetworkReady })
+	switch {
+	case s.runtimeErr != nil || i < 0:
+		return nil
+	case s.status.conditions[i].Status:
+		return saw("the runtime has a network for pods")
+	}
+	return saw("the runtime has no network for pods; none is needed where they share the machine's address")
+}

@@ -1,0 +1,192 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	utilversion "k8s.io/apimachinery/pkg/util/version"
+
+	"github.com/ainode/ainode/api/v1alpha1"
+	"github.com/ainode/ainode/plugin/internal/nodes"
+)
+
+// What the hub knows of a node.
+var recordChecks = []check{
+	{"binding", Node, before, mayBeBound},
+	{"agent", Node, standing, agentAlive},
+	{"agent-clock", Node, standing | before, agentClock},
+	{"agent-version", Node, standing | before, agentVersion},
+	{"agent-ready", Node, standing | before, agentReady},
+	{"conflict", Node, standing | before, conflict},
+	{"credential", Node, standing, credential},
+	{"bind-status", Node, standing, bindStatus},
+	{"gpus", Node, standing | before, gpus},
+	{"address", Node, standing | before, address},
+}
+
+// sign is the agent's last sign of life, not known where the Leases can't be read.
+func (s *sight) sign() (nodes.Sign, error) {
+	signs, err := s.signs()
+	if err != nil {
+		return nodes.Sign{}, err
+	}
+	if sign, ok := signs[s.node.Name]; ok {
+		return sign, nil
+	}
+	return nodes.SignOf(nil), nil
+}
+
+// joined reports whether there is a machine at all.
+func (s *sight) joined() bool { return s.node.Status.PublicKey != "" }
+
+// mayBeBound is what bind itself judges a node by.
+func mayBeBound(ctx context.Context, s *sight) (string, []flaw, error) {
+	if s.Plan == nil {
+		return "", nil, nil
+	}
+	err := s.Plan(ctx, s.node.Name)
+	if apierrors.IsForbidden(err) {
+		return "", nil, err
+	}
+	if err != nil {
+		return "", []flaw{flawOf(Error, err, "bind would refuse it")}, nil
+	}
+	return "nothing of its record, its machine or its name speaks against it", nil, nil
+}
+
+func agentAlive(_ context.Context, s *sight) (string, []flaw, error) {
+	name := s.node.Name
+	if !s.joined() {
+		return one(Warning, "no machine has joined under this name", "it can't be bound before", fix("Print the command to run there", "kubectl ainode add %s", name))
+	}
+	sign, err := s.sign()
+	if err != nil {
+		return "", nil, err
+	}
+	now := s.Clock.Now()
+	if sign.Alive(now) {
+		return "alive, seen " + nodes.Age(sign.Seen, now) + " ago", nil, nil
+	}
+	since := "it was never seen"
+	if !sign.Seen.IsZero() {
+		since = fmt.Sprintf("lost since %s, %s ago", sign.Seen.UTC().Format("2006-01-02 15:04:05 UTC"), nodes.Age(sign.Seen, now))
+	}
+	why, gone := "it can't be bound", "kubectl ainode remove "+name
+	if s.node.Spec.ClusterConfigName != "" {
+		gone = "kubectl ainode unbind " + name + " --force"
+		why = "its pods run on if the machine does, and none is started in their place; logs, exec and unbind wait for it"
+	}
+	return one(Error, "its agent gives no sign of life: "+since, why,
+		fix("On the machine", "systemctl status ainode-agent; ainode-agent doctor"), fix("If it is gone for good", "%s", gone))
+}
+
+// agentClock compares the machine's clock, by which it renews its Lease, with the
+// hub's, by which the hub notes that it did.
+func agentClock(_ context.Context, s *sight) (string, []flaw, error) {
+	sign, err := s.sign()
+	if err != nil || sign.Written.IsZero() || sign.Seen.IsZero() {
+		return "", nil, nil // the check "agent" says so, or the hub does not
+	}
+	if apart := sign.Seen.Sub(sign.Written); apart.Abs() > skew {
+		return one(Warning, fmt.Sprintf("the machine's clock is %s the hub's", aheadOf(apart)),
+			"certificates and tokens may count as not yet valid or as expired there, and a living node as lost", fix("On the machine", "timedatectl set-ntp true"))
+	}
+	return "the same as the hub's, within " + skew.String(), nil, nil
+}
+
+// agentVersion compares major and minor: those of one release are made to fit.
+func agentVersion(_ context.Context, s *sight) (string, []flaw, error) {
+	theirs := s.node.Status.AgentVersion
+	agent, err1 := utilversion.ParseGeneric(theirs)
+	plugin, err2 := utilversion.ParseGeneric(s.Version)
+	if !s.joined() || err1 != nil || err2 != nil {
+		return theirs, nil, nil // a build of one's own is nobody's release
+	}
+	if agent.Major() != plugin.Major() || agent.Minor() != plugin.Minor() {
+		return one(Warning, fmt.Sprintf("its agent is %s, this plugin %s", theirs, s.Version), "they were not tried together",
+			fix("Install on the machine the agent of this plugin's version; compare all", "kubectl ainode list -o wide"))
+	}
+	return theirs, nil, nil
+}
+
+func condition(r *v1alpha1.AINode, kind string, bad metav1.ConditionStatus) (text string, is bool) {
+	c := meta.FindStatusCondition(r.Status.Conditions, kind)
+	if c == nil || c.Status != bad {
+		return "", false
+	}
+	return strings.Trim(c.Reason+": "+c.Message, ": "), true
+}
+
+func agentReady(_ context.Context, s *sight) (string, []flaw, error) {
+	if text, bad := condition(s.node, v1alpha1.ConditionReady, metav1.ConditionFalse); bad {
+		return one(Error, "its agent is not ready: "+text, "no pod starts there", fix("On the machine", "ainode-agent doctor; journalctl -u ainode-agent -n 50"))
+	}
+	if meta.FindStatusCondition(s.node.Status.Conditions, v1alpha1.ConditionReady) == nil {
+		return "", nil, nil // nothing is said yet
+	}
+	return "its runtime and cards answer", nil, nil
+}
+
+func conflict(_ context.Context, s *sight) (string, []flaw, error) {
+	if text, bad := condition(s.node, v1alpha1.ConditionConflict, metav1.ConditionTrue); bad {
+		return one(Error, "a second machine runs under this name: "+text, "that one touches nothing; if it is a copy of the disk it must become another node",
+			fix("On the machine that is not the one", "systemctl disable --now ainode-agent"))
+	}
+	return "", nil, nil
+}
+
+func credential(_ context.Context, s *sight) (string, []flaw, error) {
+	config := s.node.Spec.ClusterConfigName
+	if config == "" {
+		return "", nil, nil
+	}
+	if text, bad := condition(s.node, v1alpha1.ConditionCredentialValid, metav1.ConditionFalse); bad {
+		return one(Error, "the target refuses its credential: "+text, "its pods run on, nothing new starts there and nothing is told of them",
+			fix("Hand it a new one", "kubectl ainode bind %s --to %s", s.node.Name, config))
+	}
+	if meta.FindStatusCondition(s.node.Status.Conditions, v1alpha1.ConditionCredentialValid) == nil {
+		return "", nil, nil // nothing is said yet
+	}
+	return "accepted by the target", nil, nil
+}
+
+// bindStatus tells of a walk that is not at its end. It may be going on right now.
+func bindStatus(_ context.Context, s *sight) (string, []flaw, error) {
+	spec, status, name := s.node.Spec, s.node.Status, s.node.Name
+	if !s.joined() {
+		return "", nil, nil
+	}
+	again := fix("Wait for its end", "kubectl ainode bind %s --to %s", name, spec.ClusterConfigName)
+	switch {
+	case spec.ClusterConfigName == "" && !nodes.Released(s.node):
+		return one(Warning, fmt.Sprintf("it is unbound, and its agent reports %s of epoch %d", status.BindStatus, status.ObservedEpoch),
+			"the machine has not stopped everything of that binding yet", fix("Finish it", "kubectl ainode unbind %s", name))
+	case spec.ClusterConfigName == "":
+		return "unbound", nil, nil
+	case spec.Draining:
+		return one(Warning, "it is being unbound from "+spec.ClusterConfigName, "it takes no new pods",
+			fix("Go on", "kubectl ainode unbind %s", name), fix("or call it off", "kubectl ainode bind %s --to %s", name, spec.ClusterConfigName))
+	case status.BindStatus != v1alpha1.Bound || status.ObservedEpoch != spec.BindEpoch:
+		return one(Warning, fmt.Sprintf("it is being bound to %s: its agent reports %s of epoch %d, wanted is %d", spec.ClusterConfigName, status.BindStatus, status.ObservedEpoch, spec.BindEpoch),
+			"it does not serve yet", again)
+	}
+	return fmt.Sprintf("bound to %s, epoch %d", spec.ClusterConfigName, spec.BindEpoch), nil, nil
+}
+
+func gpus(_ context.Context, s *sight) (string, []flaw, error) {
+	if !s.joined() {
+		return "", nil, nil
+	}
+	onMachine := fix("On the machine", "nvidia-smi; ainode-agent doctor")
+	switch n := len(s.node.Status.GPUs); {
+	case s.ExpectGPUs > 0 && n != s.ExpectGPUs:
+		return one(Error, fmt.Sprintf("it has %s, %d expected", many(n, "GPU"), s.ExpectGPUs), "a card that fell off its bus is not seen by the driver", onMachine)
+	case n == 0:
+		return one(Warning, "it has no GPU", "pods that ask for one never run there", onMachine)
+	}
+	return nodes.GPUs(s.node.Status), nil, nil
+}
