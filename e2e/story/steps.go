@@ -102,6 +102,12 @@ func (s *Story) loadImages(ctx context.Context, images [][]string) error {
 	return nil
 }
 
+// LoadImage makes an image; of is what `devcluster load-image` is to make it of and
+// where to bring it.
+func (s *Story) LoadImage(ctx context.Context, ref string, of ...string) error {
+	return s.loadImages(ctx, [][]string{append([]string{ref}, of...)})
+}
+
 // InstallChart installs the one chart, hub and target in the same cluster.
 func (s *Story) InstallChart(ctx context.Context) error { return s.UpgradeChart(ctx) }
 
