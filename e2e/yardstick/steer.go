@@ -63,7 +63,9 @@ func (y *Yardstick) toKubelet(ctx context.Context) error {
 	)
 }
 
-// toAINode leaves the suite the AI node alone, with no webhook between.
+// toAINode leaves the suite the AI node alone, with no webhook between. AI nodes are
+// given service-account tokens in namespaces that are named one by one; the suite
+// makes its own, so the policy that refuses the others goes.
 func (y *Yardstick) toAINode(ctx context.Context) error {
 	if _, err := y.story.Apply(ctx, steer); err != nil {
 		return err
@@ -72,6 +74,7 @@ func (y *Yardstick) toAINode(ctx context.Context) error {
 		[]string{"taint", "--overwrite", "node", ordinary, elsewhere + "=true:NoSchedule"},
 		[]string{"taint", "node", story.Node, contract.TaintKey + "-"},
 		[]string{"delete", "mutatingwebhookconfiguration,validatingwebhookconfiguration", "--all"},
+		[]string{"delete", "--ignore-not-found", "validatingadmissionpolicybinding", "ainode-node-identity"},
 	)
 }
 

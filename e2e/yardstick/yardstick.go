@@ -16,8 +16,8 @@ import (
 type Yardstick struct {
 	// Root is the checkout, Dir where the cluster, the programs and the reports live.
 	Root, Dir string
-	// Columns are the letters of the columns to measure; empty means all. The table
-	// is written only when all were.
+	// Columns are the letters of the columns to measure, in this order. The table is
+	// written only when all were.
 	Columns string
 	// Out gets the progress.
 	Out io.Writer
@@ -59,13 +59,15 @@ func (y *Yardstick) Run(ctx context.Context) error {
 		{Says: "add an AI node: the machine joins the pool", Do: y.story.AddAndJoin},
 		{Says: "start the agent on the machine", Do: y.story.StartAgent},
 		{Says: "import the cluster", Do: y.story.Import},
-		{Says: "bind the node to it", Do: y.story.Bind},
+		{Says: "bind the node to it, with an address for each pod", Do: y.story.BindWithRange},
 	}
 	measured := map[string]results{}
-	for _, c := range columns {
-		if y.Columns != "" && !strings.Contains(y.Columns, c.letter) {
-			continue
+	for letter := range strings.SplitSeq(y.Columns, "") {
+		i := slices.IndexFunc(columns, func(c column) bool { return c.letter == letter })
+		if i < 0 {
+			return fmt.Errorf("there is no column %q: a, b or c", letter)
 		}
+		c := columns[i]
 		steps = append(steps, story.Step{Says: "column " + c.letter + ": " + c.title, Do: func(ctx context.Context) error {
 			found, err := y.measure(ctx, c)
 			measured[c.letter] = found

@@ -23,7 +23,7 @@ func main() {
 
 func run() error {
 	dir := flag.String("dir", ".build/conformance", "where the cluster, the programs and the suite's reports live")
-	columns := flag.String("columns", "", "a for the kubelet, b for the AI node, c for the AI node behind the webhook; all of them are needed for the table")
+	columns := flag.String("columns", "abc", "a for the kubelet, b for the AI node, c for the AI node behind the webhook; all of them are needed for the table")
 	flag.Parse()
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("it needs root, for network namespaces and containerd: sudo make conformance")
