@@ -83,6 +83,13 @@ test: needs ## every test: units, the rules of the house, the story and admissio
 unit: ## the tests that need no cluster
 	$(GO) test -timeout 30m $$($(GO) list ./... | grep -vE '/e2e/(story|admission)$$')
 
+# Not part of test and verify: three runs of the suite take the better part of an hour,
+# and its first build a quarter of one.
+.PHONY: conformance
+conformance: PACKAGES += curl:curl nc:netcat-openbsd
+conformance: needs ## Kubernetes' own node tests on a kubelet and on an AI node, into docs/conformance.md (needs root, an hour)
+	@$(GO) run ./e2e/cmd/conformance --dir $(BUILD)/conformance
+
 .PHONY: bench-admission
 bench-admission: ## the webhook against the least a webhook can do and against the habit (2½ minutes)
 	@$(GO) test ./webhook/internal/admission -run '^$$' -bench '^BenchmarkAdmission$$' -benchtime 1x

@@ -102,6 +102,12 @@ func (s *Story) loadImages(ctx context.Context, images [][]string) error {
 	return nil
 }
 
+// LoadImage makes an image; of is what `devcluster load-image` is to make it of and
+// where to bring it.
+func (s *Story) LoadImage(ctx context.Context, ref string, of ...string) error {
+	return s.loadImages(ctx, [][]string{append([]string{ref}, of...)})
+}
+
 // InstallChart installs the one chart, hub and target in the same cluster.
 func (s *Story) InstallChart(ctx context.Context) error { return s.UpgradeChart(ctx) }
 
@@ -166,9 +172,18 @@ func (s *Story) Import(ctx context.Context) error {
 	return err
 }
 
-// Bind binds the node.
-func (s *Story) Bind(ctx context.Context) error {
-	_, err := s.typed(ctx, "kubectl", "ainode", "bind", Node, "--to", Config, "--timeout", "2m")
+// Bind binds the node; its pods share the machine's address.
+func (s *Story) Bind(ctx context.Context) error { return s.bind(ctx) }
+
+// BindWithRange binds the node with the machine's range: each of its pods gets an
+// address of its own.
+func (s *Story) BindWithRange(ctx context.Context) error {
+	return s.bind(ctx, "--pod-cidr", s.cluster.Machines[0].PodCIDR)
+}
+
+func (s *Story) bind(ctx context.Context, args ...string) error {
+	args = append([]string{"ainode", "bind", Node, "--to", Config, "--timeout", "2m"}, args...)
+	_, err := s.typed(ctx, "kubectl", args...)
 	if err == nil {
 		_, err = s.typed(ctx, "kubectl", "ainode", "list")
 	}

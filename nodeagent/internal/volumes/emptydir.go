@@ -19,9 +19,10 @@ func (m *Manager) emptyDir(pod *corev1.Pod, source *corev1.EmptyDirVolumeSource,
 	case corev1.StorageMediumDefault:
 		return directory(path, fsGroup(pod))
 	case corev1.StorageMediumMemory:
-		options := []string{"size=" + memorySize(pod, source), "mode=0777"}
+		// Sticky, as the kubelet leaves a tmpfs.
+		options := []string{"size=" + memorySize(pod, source), "mode=1777"}
 		if group := fsGroup(pod); group != nil {
-			options = append(options[:1], "mode=2777", "gid="+strconv.FormatInt(*group, 10))
+			options = append(options[:1], "mode=3777", "gid="+strconv.FormatInt(*group, 10))
 		}
 		_, err := m.tmpfs(path, options...)
 		return err

@@ -257,17 +257,25 @@ func TestSubPathOpensNothing(t *testing.T) {
 
 func TestMadeSubPathsAreLikeTheirVolume(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t)
-	pod := podWith(volume("disk", corev1.VolumeSource{}))
-	pod.Spec.SecurityContext = &corev1.PodSecurityContext{FSGroup: ptr.To[int64](4242)}
-	mounted, err := f.Setup(t.Context(), pod)
-	require.NoError(t, err)
-	_, err = subPathMount(f, pod, mounted, "a/b")
-	require.NoError(t, err)
-	for _, path := range []string{"a", "a/b"} {
-		require.Equal(t, os.ModeDir|os.ModeSetgid|0o777, mode(t, mounted["disk"], path))
-		var s unix.Stat_t
-		require.NoError(t, unix.Stat(filepath.Join(mounted["disk"], path), &s))
-		require.EqualValues(t, 4242, s.Gid)
+	for medium, want := range map[corev1.StorageMedium]os.FileMode{
+		corev1.StorageMediumDefault: os.ModeDir | os.ModeSetgid | 0o777,
+		corev1.StorageMediumMemory:  os.ModeDir | os.ModeSetgid | os.ModeSticky | 0o777,
+	} {
+		t.Run(string("medium "+medium), func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			pod := podWith(volume("disk", corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: medium}}))
+			pod.Spec.SecurityContext = &corev1.PodSecurityContext{FSGroup: ptr.To[int64](4242)}
+			mounted, err := f.Setup(t.Context(), pod)
+			require.NoError(t, err)
+			_, err = subPathMount(f, pod, mounted, "a/b")
+			require.NoError(t, err)
+			for _, path := range []string{".", "a", "a/b"} {
+				require.Equal(t, want, mode(t, mounted["disk"], path))
+				var s unix.Stat_t
+				require.NoError(t, unix.Stat(filepath.Join(mounted["disk"], path), &s))
+				require.EqualValues(t, 4242, s.Gid)
+			}
+		})
 	}
 }

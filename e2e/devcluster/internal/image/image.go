@@ -42,6 +42,9 @@ type Spec struct {
 	WorkDir    string
 }
 
+// special are the bits above a mode's nine, as chmod and tar write them.
+var special = map[uint64]fs.FileMode{0o4000: fs.ModeSetuid, 0o2000: fs.ModeSetgid, 0o1000: fs.ModeSticky}
+
 // ParseAdd reads SRC:DST[:MODE]; a folder brings everything in it.
 func ParseAdd(text string) ([]File, error) {
 	parts := strings.Split(text, ":")
@@ -61,7 +64,13 @@ func ParseAdd(text string) ([]File, error) {
 		if info.IsDir() {
 			return nil, fmt.Errorf("--add %s: a folder keeps its files' modes; leave :%s away", text, parts[2])
 		}
-		return []File{{Source: source, Target: target, Mode: fs.FileMode(mode)}}, nil
+		file := File{Source: source, Target: target, Mode: fs.FileMode(mode).Perm()}
+		for bit, special := range special {
+			if mode&bit != 0 {
+				file.Mode |= special
+			}
+		}
+		return []File{file}, nil
 	}
 	if !info.IsDir() {
 		return []File{{Source: source, Target: target, Mode: info.Mode().Perm()}}, nil
@@ -180,8 +189,10 @@ func writeLayer(files []File) ([]byte, error) {
 
 func writeEntry(archive *tar.Writer, file File) error {
 	header := &tar.Header{Name: strings.TrimPrefix(file.Target, "/"), Mode: int64(file.Mode.Perm()), Format: tar.FormatPAX}
-	if file.Mode&fs.ModeSticky != 0 {
-		header.Mode |= 0o1000
+	for bit, special := range special {
+		if file.Mode&special != 0 {
+			header.Mode |= int64(bit)
+		}
 	}
 	content := []byte(file.Content)
 	switch {

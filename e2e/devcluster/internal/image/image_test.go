@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -31,7 +32,11 @@ func TestBuildIsRepeatableAndHoldsWhatWasAdded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	spec := Spec{Files: append(one, all...), Entrypoint: []string{"/bin/prog"}, User: "7", Env: []string{"A=b"}}
+	raised, err := ParseAdd(program + ":/bin/raised:4755")
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec := Spec{Files: slices.Concat(one, all, raised), Entrypoint: []string{"/bin/prog"}, User: "7", Env: []string{"A=b"}}
 	img, err := Build(spec)
 	if err != nil {
 		t.Fatal(err)
@@ -63,7 +68,7 @@ func TestBuildIsRepeatableAndHoldsWhatWasAdded(t *testing.T) {
 		}
 		found[strings.TrimSuffix(header.Name, "/")] = header
 	}
-	for _, name := range []string{"bin", "bin/prog", "all", "all/data", "all/link", "all/prog"} {
+	for _, name := range []string{"bin", "bin/prog", "bin/raised", "all", "all/data", "all/link", "all/prog"} {
 		if found[name] == nil {
 			t.Errorf("no %s in the image; it holds %v", name, found)
 		}
@@ -71,7 +76,7 @@ func TestBuildIsRepeatableAndHoldsWhatWasAdded(t *testing.T) {
 	if t.Failed() {
 		return
 	}
-	if found["bin/prog"].Mode != 0o755 || found["all/prog"].Mode != 0o644 || found["all/link"].Linkname != "prog" {
+	if found["bin/prog"].Mode != 0o755 || found["bin/raised"].Mode != 0o4755 || found["all/prog"].Mode != 0o644 || found["all/link"].Linkname != "prog" {
 		t.Error("modes or links are wrong")
 	}
 }

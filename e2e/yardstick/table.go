@@ -1,0 +1,126 @@
+package yardstick
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/ainode/ainode/api/contract"
+)
+
+// head is what docs/conformance.md begins with.
+const head = `# Conformance
+
+Written by ` + "`make conformance`" + `; do not edit.
+
+The tests are not ours: they are those of the Kubernetes project's end-to-end suite that are marked
+` + "`[NodeConformance]`" + `, without Serial, Slow, Disruptive, Flaky and what is off by default. Each column is one run on one machine:
+
+- *kubelet*: the ordinary node of e2e/devcluster, which shows what this machine allows;
+- *AI node*: the agent by itself, no webhook. A policy in the API server writes the AI node's label and toleration into the suite's
+  pods, nothing else. The tests choose their nodes among those without a taint, so the AI node's is taken off meanwhile;
+- *with webhook*: the same behind the webhook, profile agent.
+
+The suite's images are made here from busybox, bash and the suite's own agnhost, without a registry.
+
+`
+
+// line is a test's row of the table.
+type line struct {
+	name                string
+	kubelet, node, hook bool
+	ruledOut            contract.Feature // "" where nothing of the contract is against it
+	where               string           // of the AI node's failure
+}
+
+type table []line
+
+// compare puts the columns side by side. Only tests that ran in all of them count.
+func compare(kubelet, node, hook results) table {
+	var t table
+	for _, name := range kubelet.names() {
+		n, ran := node[name]
+		h, ranToo := hook[name]
+		if !ran || !ranToo {
+			continue
+		}
+		l := line{name: name, kubelet: kubelet[name].passed, node: n.passed, hook: h.passed, ruledOut: ruledOut[name], where: n.where}
+		if n.passed {
+			l.where = h.where
+		}
+		t = append(t, l)
+	}
+	return t
+}
+
+// judge says what is wrong: a test that passes on a kubelet, fails on an AI node and
+// is not ruled out, and a test that is ruled out and passes all the same.
+func (t table) judge() error {
+	var wrong []string
+	for _, l := range t {
+		switch {
+		case l.kubelet && l.ruledOut == "" && !(l.node && l.hook):
+			wrong = append(wrong, fmt.Sprintf("a kubelet passes it, an AI node does not: %s (%s)", l.name, l.where))
+		case l.ruledOut != "" && l.node && l.hook:
+			wrong = append(wrong, fmt.Sprintf("ruled out by %s, and passes: %s: take it off the list", l.ruledOut, l.name))
+		}
+	}
+	if len(wrong) > 0 {
+		return fmt.Errorf("%s", strings.Join(wrong, "\n"))
+	}
+	return nil
+}
+
+func (t table) summary() string {
+	var kubelet, node, hook, out int
+	for _, l := range t {
+		kubelet += one(l.kubelet)
+		node += one(l.node)
+		hook += one(l.hook)
+		out += one(l.ruledOut != "")
+	}
+	return fmt.Sprintf("Of %d tests pass: %d on a kubelet, %d on an AI node, %d on an AI node behind the webhook. %d are ruled out by the contract.\n",
+		len(t), kubelet, node, hook, out)
+}
+
+func one(is bool) int {
+	if is {
+		return 1
+	}
+	return 0
+}
+
+// markdown is docs/conformance.md.
+func (t table) markdown() string {
+	var out strings.Builder
+	out.WriteString(head)
+	out.WriteString(t.summary())
+	out.WriteString("\n## What does not pass everywhere\n\n")
+	t.rows(&out, func(l line) bool { return !(l.kubelet && l.node && l.hook) })
+	out.WriteString("\n## What passes everywhere\n\n")
+	for _, l := range t {
+		if l.kubelet && l.node && l.hook {
+			fmt.Fprintf(&out, "- %s\n", escape(l.name))
+		}
+	}
+	return out.String()
+}
+
+func (t table) rows(out *strings.Builder, want func(line) bool) {
+	out.WriteString("| test | kubelet | AI node | with webhook | ruled out by |\n|---|---|---|---|---|\n")
+	mark := map[bool]string{true: "passes", false: "**fails**"}
+	for _, l := range t {
+		if !want(l) {
+			continue
+		}
+		feature := "–"
+		if l.ruledOut != "" {
+			feature = fmt.Sprintf("[`%s`](../SUPPORT.md)", l.ruledOut)
+		}
+		fmt.Fprintf(out, "| %s | %s | %s | %s | %s |\n", escape(l.name), mark[l.kubelet], mark[l.node], mark[l.hook], feature)
+	}
+}
+
+// escape keeps a test's name from being read as Markdown.
+func escape(name string) string {
+	return strings.NewReplacer("|", `\|`, "*", `\*`, "_", `\_`, "<", `\<`, "[", `\[`).Replace(name)
+}

@@ -1,0 +1,92 @@
+package yardstick
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ainode/ainode/api/contract"
+)
+
+// Every row that rules a test out is one of the support table's.
+func TestWhatIsRuledOutHasARow(t *testing.T) {
+	t.Parallel()
+	rows := map[contract.Feature]bool{}
+	for _, row := range contract.Table {
+		rows[row.Feature] = true
+	}
+	for name, feature := range ruledOut {
+		require.True(t, rows[feature], "%s: the contract has no row %q", name, feature)
+		require.Equal(t, name, testName([]string{name}), "written as the table has it")
+	}
+}
+
+// The images are those of the Kubernetes version that the suite is of: a new one
+// makes somebody look at them.
+func TestImagesAreOfTheSuitesVersion(t *testing.T) {
+	t.Parallel()
+	raw, err := os.ReadFile("../conformance/go.mod")
+	require.NoError(t, err)
+	cluster, err := os.ReadFile("../devcluster/go.mod")
+	require.NoError(t, err)
+	version := regexp.MustCompile(`k8s\.io/kubernetes v\S+`)
+	require.Equal(t, "k8s.io/kubernetes v1.37.2", version.FindString(string(raw)))
+	require.Equal(t, version.FindString(string(raw)), version.FindString(string(cluster)), "suite and cluster are of one version")
+}
+
+func TestReportIsReadAsTheSuiteWritesIt(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "report.json")
+	require.NoError(t, os.WriteFile(file, []byte(`[{"SpecReports":[
+{"ContainerHierarchyTexts":null,"LeafNodeText":"","LeafNodeType":"SynchronizedBeforeSuite","State":"passed","NumAttempts":1},
+{"ContainerHierarchyTexts":["[sig-node] Pods"],"LeafNodeText":"run [LinuxOnly] [NodeConformance] [Conformance]","State":"passed","NumAttempts":1},
+{"ContainerHierarchyTexts":["[sig-node] Pods"],"LeafNodeText":"not asked for","State":"skipped","NumAttempts":0},
+{"ContainerHierarchyTexts":["[sig-node] Pods"],"LeafNodeText":"not here","State":"skipped","NumAttempts":1},
+{"ContainerHierarchyTexts":["[sig-node] Pods"],"LeafNodeText":"end","State":"failed","NumAttempts":1,
+ "Failure":{"Message":"no end\nat all","Location":{"FileName":"/mod/pods.go","LineNumber":7}}}]}]`), 0o600))
+	found, err := readReport(file)
+	require.NoError(t, err)
+	require.Equal(t, results{
+		"[sig-node] Pods run": {passed: true},
+		"[sig-node] Pods end": {where: "pods.go:7", why: "no end"},
+	}, found)
+
+	require.NoError(t, os.WriteFile(file, []byte(`[{"SpecReports":[]}]`), 0o600))
+	_, err = readReport(file)
+	require.ErrorContains(t, err, "no test that ran", "a suite that ran nothing shows nothing")
+}
+
+func TestTableJudges(t *testing.T) {
+	t.Parallel()
+	pass, fail := result{passed: true}, result{where: "pods.go:7"}
+	t.Run("all well", func(t *testing.T) {
+		got := compare(results{"a": pass, "machine's": fail}, results{"a": pass, "machine's": fail}, results{"a": pass, "machine's": fail})
+		require.NoError(t, got.judge())
+		require.Contains(t, got.summary(), "Of 2 tests pass: 1 on a kubelet, 1 on an AI node, 1 on")
+		require.Equal(t, 1, strings.Count(got.markdown(), "**fails** | **fails** | **fails**"))
+	})
+	t.Run("one worse than a kubelet", func(t *testing.T) {
+		for _, ai := range [][2]result{{fail, pass}, {pass, fail}} {
+			err := compare(results{"a": pass}, results{"a": ai[0]}, results{"a": ai[1]}).judge()
+			require.ErrorContains(t, err, "an AI node does not: a (pods.go:7)")
+		}
+	})
+	t.Run("the list is out of date", func(t *testing.T) {
+		for name, feature := range ruledOut {
+			err := compare(results{name: pass}, results{name: pass}, results{name: pass}).judge()
+			require.ErrorContains(t, err, "ruled out by "+string(feature)+", and passes")
+			require.NoError(t, compare(results{name: pass}, results{name: fail}, results{name: fail}).judge())
+		}
+	})
+}
+
+func TestProgressIsCounted(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, "the suite gets ready", progressOf("Running Suite"))
+	require.Equal(t, "4 of 236 tests, 2 failed", progressOf("Will run 236 of 582 specs\n"+
+		"SS•S•S\n• [FAILED] [2.0 seconds]\n[sig-node] Pods run\n---\nSSS\n• [PANICKED] [1 s]\n"))
+}
