@@ -173,7 +173,13 @@ func (s *Story) testKubectl(t *testing.T) {
 	require.Contains(t, s.must(t, "logs", "caller"), "hello from an AI node")
 	s.must(t, "delete", "pod", "caller", "--wait=true")
 
-	require.NotEmpty(t, s.must(t, "get", "--raw", "/api/v1/nodes/"+Node+"/proxy/stats/summary"))
+	require.Contains(t, s.must(t, "get", "--raw", "/api/v1/nodes/"+Node+"/proxy/stats/summary"), `"workingSetBytes"`)
+	require.Regexp(t, `(?m)^container_cpu_usage_seconds_total\{container="[^"]+",namespace="default",pod="[^"]+"\} [0-9.e+-]+ [0-9]{13}$`,
+		s.must(t, "get", "--raw", "/api/v1/nodes/"+Node+"/proxy/metrics/resource"))
+	eventually(t, time.Minute, "the node shows its images", func() (bool, string) {
+		out := s.must(t, "get", "node", Node, "-o", "jsonpath={.status.images[*].names[0]}")
+		return out != "", out
+	})
 }
 
 // forwarded is what answers at a pod's port through kubectl port-forward.

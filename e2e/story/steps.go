@@ -150,7 +150,7 @@ func (s *Story) StartAgent(ctx context.Context) error {
 		"--container-runtime-endpoint", "unix://" + m.ContainerdSocket, "--cdi-dir", m.CDIDir,
 		"--cni-bin-dir", m.CNIBinDir, "--cni-conf-dir", m.CNIConfDir,
 		// The disk is the host's, and how full that is must not decide what runs.
-		"--eviction-hard", "", "--image-gc-high-threshold", "100",
+		"--eviction-hard=", "--image-gc-high-threshold=100",
 	}
 	if !exists("/dev/nvidiactl") {
 		fmt.Fprintln(s.Out, "   no NVIDIA driver here: the cards of a DGX H200 are SIMULATED")

@@ -2,9 +2,9 @@ package pods
 
 import (
 	"context"
-	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -12,13 +12,11 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/types"
 	stats "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
-	"k8s.io/mount-utils"
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 
 	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/nodeagent/internal/eviction"
-	"github.com/ainode/ainode/nodeagent/internal/objects"
 	"github.com/ainode/ainode/nodeagent/internal/podstatus"
 	"github.com/ainode/ainode/nodeagent/internal/usage"
 	"github.com/ainode/ainode/nodeagent/internal/volumes"
@@ -36,11 +34,16 @@ func newEvicted(t *testing.T) *evicted {
 	m := newMachine(t)
 	m.writeCards("card-0")
 	m.start()
-	v, err := volumes.New(volumes.Options{Root: filepath.Join(m.root, "volumes"), Objects: objects.Reader{Client: m.client}, Mounter: mount.New("")})
-	require.NoError(t, err)
-	return &evicted{machine: m, meter: usage.New(usage.Options{
-		Runtime: m.c.Runtime, Pods: m.manager.Pods, Containers: m.manager.Containers, LogDirectory: m.manager.logDirectory, Volumes: v.OnDisk, Clock: clock.RealClock{},
-	})}
+	e := &evicted{machine: m}
+	e.meter = e.newMeter()
+	return e
+}
+
+func (e *evicted) newMeter() *usage.Meter {
+	return usage.New(usage.Options{
+		Runtime: e.c.Runtime, Pods: e.manager.Pods, Containers: e.manager.Containers, LogDirectory: e.manager.logDirectory,
+		Volumes: e.manager.o.Volumes.(*volumes.Manager).OnDisk, Clock: clock.RealClock{},
+	})
 }
 
 func (e *evicted) Active() []*corev1.Pod { return e.manager.Active() }
@@ -62,12 +65,12 @@ func (e *evicted) used(name string, enough func(stats.PodStats) bool) {
 	}, patience, 50*wink)
 }
 
-// run starts the eviction manager, which looks at once.
-func (e *evicted) run() *eviction.Gauge {
+// run starts the eviction manager, which looks at once; stop ends it.
+func (e *evicted) run() (gauge *eviction.Gauge, stop func()) {
 	e.t.Helper()
 	thresholds, err := eviction.Parse(eviction.Default)
 	require.NoError(e.t, err)
-	gauge := eviction.NewGauge(func(context.Context) eviction.Readings {
+	gauge = eviction.NewGauge(func(context.Context) eviction.Readings {
 		free := int64(200 << 20)
 		if slices.ContainsFunc(e.manager.Active(), func(p *corev1.Pod) bool { return p.Name == e.short }) {
 			free = 50 << 20
@@ -82,8 +85,9 @@ func (e *evicted) run() *eviction.Gauge {
 	ctx, cancel := context.WithCancel(e.t.Context())
 	done := make(chan error, 1)
 	go func() { done <- manager.Run(ctx) }()
-	e.t.Cleanup(func() { cancel(); require.NoError(e.t, <-done) })
-	return gauge
+	stop = sync.OnceFunc(func() { cancel(); require.NoError(e.t, <-done) })
+	e.t.Cleanup(stop)
+	return gauge, stop
 }
 
 func TestEvictionForMemory(t *testing.T) {
@@ -110,7 +114,7 @@ func TestEvictionForMemory(t *testing.T) {
 	e.used("modest", func(p stats.PodStats) bool { return p.Memory != nil && p.Memory.WorkingSetBytes != nil })
 
 	e.short = "greedy"
-	gauge := e.run()
+	gauge, stop := e.run()
 	pod := e.awaitPhase("greedy", corev1.PodFailed)
 	require.Equal(t, "Evicted", pod.Status.Reason)
 	require.Contains(t, pod.Status.Message, "The node was low on resource: memory. Threshold quantity: 100Mi, available: 50Mi. Container main was using ")
@@ -127,6 +131,7 @@ func TestEvictionForMemory(t *testing.T) {
 	require.Equal(t, []corev1.NodeConditionType{corev1.NodeMemoryPressure}, gauge.Conditions(t.Context()))
 
 	// A new agent leaves it as it is.
+	stop()
 	e.halt()
 	e.start()
 	e.awaitPhase("modest", corev1.PodRunning)
@@ -144,12 +149,7 @@ func TestEvictionForAFullVolume(t *testing.T) {
 	e.awaitPhase("hoarder", corev1.PodRunning)
 	require.Eventually(t, func() bool {
 		total := uint64(0)
-		fresh := usage.New(usage.Options{ // each look walks anew
-			Runtime: e.c.Runtime, Pods: e.manager.Pods, Containers: e.manager.Containers, LogDirectory: e.manager.logDirectory, Clock: clock.RealClock{},
-			Volumes: func(p *corev1.Pod) map[string]string {
-				return map[string]string{"scratch": filepath.Join(e.root, "volumes", string(p.UID), "volumes", "scratch")}
-			},
-		})
+		fresh := e.newMeter() // each look walks anew
 		all, _ := fresh.WithDisk(t.Context(), func(*corev1.Pod) bool { return true })
 		for _, p := range all {
 			for _, v := range p.VolumeStats {

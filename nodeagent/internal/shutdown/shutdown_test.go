@@ -98,6 +98,19 @@ func (n *node) told(count int) []types.UID {
 	return asked
 }
 
+// last is the verdict given last, and flushes how often the API was waited for.
+func (n *node) last() (verdict podstatus.Verdict, flushes int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.verdict, n.flushed
+}
+
+// grace is that of the verdict given last.
+func (n *node) grace() time.Duration {
+	verdict, _ := n.last()
+	return *verdict.Grace
+}
+
 func (n *node) run() {
 	ctx, cancel := context.WithCancel(n.t.Context())
 	done := make(chan error, 1)
@@ -132,10 +145,11 @@ func TestPodsEndBeforeTheMachine(t *testing.T) {
 
 	system.prepare(true)
 	require.ElementsMatch(t, []types.UID{"a", "b"}, n.told(2))
+	verdict, _ := n.last()
 	require.Equal(t, podstatus.Verdict{
 		Reason: "Terminated", Message: "Pod was terminated in response to imminent node shutdown.",
 		Grace: ptr.To(40 * time.Minute), Disruption: true,
-	}, n.verdict)
+	}, verdict)
 	require.Equal(t, "node is shutting down", n.NotReady())
 	reason, message := n.Admit(nil)
 	require.Equal(t, "NodeShutdown", reason)
@@ -146,7 +160,7 @@ func TestPodsEndBeforeTheMachine(t *testing.T) {
 	close(n.over["a"])
 	close(n.over["b"])
 	require.Equal(t, types.UID("critical"), n.told(3)[2])
-	require.Equal(t, 20*time.Minute, *n.verdict.Grace)
+	require.Equal(t, 20*time.Minute, n.grace())
 	select {
 	case <-gone:
 		t.Fatal("the lock was let go before the last pod was over")
@@ -154,7 +168,8 @@ func TestPodsEndBeforeTheMachine(t *testing.T) {
 	}
 	close(n.over["critical"])
 	wait(t, gone, "the shutdown still waits")
-	require.Equal(t, 1, n.flushed)
+	_, flushes := n.last()
+	require.Equal(t, 1, flushes)
 
 	// It was called off.
 	system.prepare(false)
@@ -187,7 +202,7 @@ func TestLogindIsMadeToWait(t *testing.T) {
 	require.Contains(t, string(text), "[Login]\nInhibitDelayMaxSec=30\n")
 	system.prepare(true)
 	n.told(2)
-	require.Equal(t, 20*time.Second, *n.verdict.Grace)
+	require.Equal(t, 20*time.Second, n.grace())
 }
 
 func TestALogindThatDoesNotListenIsBelieved(t *testing.T) {
@@ -199,7 +214,7 @@ func TestALogindThatDoesNotListenIsBelieved(t *testing.T) {
 	require.Eventually(t, func() bool { return system.held() == 1 }, patience, time.Millisecond)
 	system.prepare(true)
 	n.told(2)
-	require.Equal(t, 4*time.Second, *n.verdict.Grace, "two thirds of what there is")
+	require.Equal(t, 4*time.Second, n.grace(), "two thirds of what there is")
 }
 
 func TestABrokenConnectionIsMadeAgain(t *testing.T) {

@@ -8,7 +8,8 @@ func (m *Manager) OnDisk(pod *corev1.Pod) map[string]string {
 	folders := map[string]string{}
 	for i := range pod.Spec.Volumes {
 		v := &pod.Spec.Volumes[i]
-		if v.EmptyDir != nil && v.EmptyDir.Medium == corev1.StorageMediumDefault && checkUID(pod.UID) == nil {
+		plain := v.VolumeSource == corev1.VolumeSource{} // an emptyDir that nothing is said of
+		if (plain || v.EmptyDir != nil && v.EmptyDir.Medium == corev1.StorageMediumDefault) && checkUID(pod.UID) == nil {
 			folders[v.Name] = m.volume(pod.UID, v.Name)
 		}
 	}
