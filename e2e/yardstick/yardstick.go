@@ -50,6 +50,7 @@ func taintKey(taint string) string {
 func (y *Yardstick) Run(ctx context.Context) error {
 	y.story = &story.Story{Root: y.Root, Dir: y.path("cluster"), Out: y.Out}
 	steps := []story.Step{
+		{Says: "take away what a run has left that broke off", Do: y.story.Down},
 		{Says: "build the programs", Do: y.story.Build},
 		{Says: "build the suite and what its images hold (the first time a quarter of an hour)", Do: y.build},
 		{Says: "a real cluster with one ordinary node, and a GPU machine outside it", Do: y.story.ClusterUp},
@@ -76,7 +77,7 @@ func (y *Yardstick) Run(ctx context.Context) error {
 	}
 	steps = append(steps, story.Step{Says: "take the cluster away", Do: y.story.Down})
 	if err := y.story.Tell(ctx, steps...); err != nil {
-		return fmt.Errorf("%w\nWhat is up stays up: e2e/story down --dir %s takes it away", err, y.story.Dir)
+		return fmt.Errorf("%w\nWhat is up stays up; logs are in %[2]s/log. Take it away with: go run ./e2e/cmd/story down --dir %[2]s", err, y.story.Dir)
 	}
 	if len(measured) < len(columns) {
 		return nil

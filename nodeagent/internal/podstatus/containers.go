@@ -190,7 +190,8 @@ func (b *containerBuilder) applyReadiness(spec *corev1.Container, status *corev1
 			probed = Probed{Started: true, Ready: true}
 		}
 		status.Started = ptr.To(probed.Started)
-		status.Ready = probed.Started && probed.Ready
+		// An init container is ready when it is done, and not while it works.
+		status.Ready = probed.Started && probed.Ready && (!init || sidecar(spec))
 	case init && !sidecar(spec) && status.State.Terminated != nil:
 		status.Ready = status.State.Terminated.ExitCode == 0
 	default:

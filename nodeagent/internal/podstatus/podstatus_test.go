@@ -216,6 +216,19 @@ func TestPendingPod(t *testing.T) {
 	require.Equal(t, "containers with incomplete status: [i]", condition(withInits, corev1.PodInitialized).Message)
 }
 
+func TestRunningInitContainerIsNotDone(t *testing.T) {
+	t.Parallel()
+	p := withInit(withInit(withInit(pod(corev1.RestartPolicyAlways, "a"), "done", nil), "works", nil), "waits", nil)
+	got := Compute(Input{Pod: p, Sandbox: ready, Now: now, Containers: []*runtimeapi.ContainerStatus{dead("done", 0, 0, "Completed"), running("works")}})
+	require.Equal(t, "containers with incomplete status: [works waits]", condition(got, corev1.PodInitialized).Message)
+	var is []bool
+	for _, c := range got.InitContainerStatuses {
+		is = append(is, c.Ready)
+	}
+	require.Equal(t, []bool{true, false, false}, is)
+	require.True(t, *got.InitContainerStatuses[1].Started)
+}
+
 func TestLostContainer(t *testing.T) {
 	t.Parallel()
 	p := pod(corev1.RestartPolicyAlways, "a")
