@@ -21,6 +21,7 @@ import (
 	"github.com/ainode/ainode/nodeagent/internal/binding"
 	"github.com/ainode/ainode/nodeagent/internal/config"
 	"github.com/ainode/ainode/nodeagent/internal/cri/critest"
+	"github.com/ainode/ainode/nodeagent/internal/network"
 )
 
 // now is when these tests take place.
@@ -187,7 +188,14 @@ func TestContainerd(t *testing.T) {
 	require.Equal(t, OK, b.see(t, "runtime").Severity)
 	require.Contains(t, b.see(t, "runc").What, "runc version")
 	require.Contains(t, []string{"cgroupfs", "the runtime's cgroup driver is systemd"}, b.see(t, "cgroup-driver").What)
+	b.Config.CNIBinDir = t.TempDir()
 	require.Contains(t, b.see(t, "cni").What, "none is needed")
+	b.write(t, b.Config.StateDir.Credential(), binding.Credential{PodCIDR: "10.64.3.0/24"})
+	require.Equal(t, Error, b.see(t, "cni").Severity, "plugins are missing")
+	for _, plugin := range network.Plugins {
+		require.NoError(t, os.WriteFile(filepath.Join(b.Config.CNIBinDir, plugin), nil, 0o755)) //nolint:gosec // a program
+	}
+	require.Contains(t, b.see(t, "cni").What, "the runtime has no network for pods")
 	require.Equal(t, "the agent writes the spec when it starts", b.see(t, "cdi").What)
 
 	b.Config.CDIDir = t.TempDir()

@@ -12,6 +12,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/ainode/ainode/nodeagent/internal/cri"
+	"github.com/ainode/ainode/nodeagent/internal/network"
 )
 
 // runtimeStatus is what a runtime says of itself.
@@ -130,11 +131,22 @@ func cgroupDriver(_ context.Context, s *sight) []Finding {
 // machine's address need none.
 func cni(_ context.Context, s *sight) []Finding {
 	i := slices.IndexFunc(s.status.conditions, func(c *runtimeapi.RuntimeCondition) bool { return c.Type == runtimeapi.NetworkReady })
-	switch {
-	case s.runtimeErr != nil || i < 0:
+	if s.runtimeErr != nil || i < 0 {
 		return nil
-	case s.status.conditions[i].Status:
-		return saw("the runtime has a network for pods")
 	}
-	return saw("the runtime has no network for pods; none is needed where they share the machine's address")
+	ready, missing := s.status.conditions[i].Status, network.Missing(s.Config.CNIBinDir)
+	lacking := fmt.Sprintf("%s lacks the CNI plugins %s", s.Config.CNIBinDir, strings.Join(missing, ", "))
+	switch needed := s.credential != nil && s.credential.PodCIDR != ""; {
+	case needed && len(missing) > 0:
+		return found(Error, lacking, "pods get no address of "+s.credential.PodCIDR, "Install them:  apt-get install containernetworking-plugins",
+			"If they are elsewhere, name the folder, to the runtime too:  ainode-agent run --cni-bin-dir DIR")
+	case needed && !ready:
+		return found(Error, "the runtime has no network for pods: "+s.status.conditions[i].Message, "pods get no address of "+s.credential.PodCIDR,
+			"Have it configured again:  systemctl restart ainode-agent")
+	case needed:
+		return saw("pods get addresses of " + s.credential.PodCIDR)
+	case len(missing) > 0:
+		return saw(lacking + "; none is needed where pods share the machine's address")
+	}
+	return saw("the plugins are there, for bindings with a range of their own for pods")
 }

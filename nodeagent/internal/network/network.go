@@ -130,15 +130,21 @@ func (n *Network) Run(ctx context.Context) error {
 	}
 }
 
-// pluginsThere names the CNI plugins that are missing.
-func (n *Network) pluginsThere() error {
+// Missing are those of Plugins that are not in the folder of CNI plugins.
+func Missing(binDir string) []string {
 	var missing []string
 	for _, plugin := range Plugins {
-		info, err := os.Stat(filepath.Join(n.o.BinDir, plugin))
+		info, err := os.Stat(filepath.Join(binDir, plugin))
 		if err != nil || info.IsDir() || info.Mode().Perm()&0o111 == 0 {
 			missing = append(missing, plugin)
 		}
 	}
+	return missing
+}
+
+// pluginsThere names the CNI plugins that are missing.
+func (n *Network) pluginsThere() error {
+	missing := Missing(n.o.BinDir)
 	if len(missing) == 0 {
 		return nil
 	}

@@ -24,6 +24,7 @@ var recordChecks = []check{
 	{"conflict", Node, standing | before, conflict},
 	{"credential", Node, standing, credential},
 	{"bind-status", Node, standing, bindStatus},
+	{"pods-network", Node, standing, podsNetwork},
 	{"gpus", Node, standing | before, gpus},
 	{"address", Node, standing | before, address},
 }
@@ -175,6 +176,22 @@ func bindStatus(_ context.Context, s *sight) (string, []flaw, error) {
 			"it does not serve yet", again)
 	}
 	return fmt.Sprintf("bound to %s, epoch %d", spec.ClusterConfigName, spec.BindEpoch), nil, nil
+}
+
+// podsNetwork is there where the binding gives each pod an address of its own.
+func podsNetwork(_ context.Context, s *sight) (string, []flaw, error) {
+	pods := s.node.Spec.PodCIDR
+	if pods == "" {
+		return "", nil, nil
+	}
+	if text, bad := condition(s.node, v1alpha1.ConditionPodsAnswered, metav1.ConditionFalse); bad {
+		return one(Warning, fmt.Sprintf("no answer comes to an address of its pods, of %s: %s", pods, text), "the range is not routed to the machine, or a firewall lies between",
+			"have "+pods+" routed to "+s.node.Status.Address)
+	}
+	if meta.FindStatusCondition(s.node.Status.Conditions, v1alpha1.ConditionPodsAnswered) == nil {
+		return "", nil, nil // it has not been tried yet
+	}
+	return "the API server answers addresses of " + pods, nil, nil
 }
 
 func gpus(_ context.Context, s *sight) (string, []flaw, error) {
