@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/stretchr/testify/require"
@@ -163,30 +164,47 @@ func TestSubPathCannotBeRaced(t *testing.T) {
 	require.NoError(t, os.Symlink(outside, filepath.Join(disk, "thief")))
 	require.NoError(t, os.Mkdir(filepath.Join(disk, "d"), 0o755))
 
-	stop := make(chan struct{})
+	stop := exchange(filepath.Join(disk, "d"), filepath.Join(disk, "thief"))
+	defer stop()
+	untilBoth(t, 50, func(int) bool {
+		host, err := subPathMount(f, pod, mounted, "d")
+		if err == nil {
+			require.NoFileExists(t, filepath.Join(host, "stolen"))
+		}
+		return err == nil
+	})
+}
+
+// exchange lets a container exchange two paths without end, until stop is called.
+func exchange(a, b string) (stop func()) {
+	over := make(chan struct{})
 	var attacker sync.WaitGroup
 	attacker.Go(func() {
 		for {
 			select {
-			case <-stop:
+			case <-over:
 				return
 			default:
-				_ = unix.Renameat2(unix.AT_FDCWD, filepath.Join(disk, "d"), unix.AT_FDCWD, filepath.Join(disk, "thief"), unix.RENAME_EXCHANGE)
+				_ = unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE)
 			}
 		}
 	})
-	mountedTimes := 0
-	for range 150 {
-		host, err := subPathMount(f, pod, mounted, "d")
-		if err != nil {
-			continue
+	return func() { close(over); attacker.Wait() }
+}
+
+// untilBoth tries until it has gone well and been refused that many times each: a race
+// that one side always wins says nothing.
+func untilBoth(t *testing.T, times int, try func(i int) bool) {
+	t.Helper()
+	well, refused, end := 0, 0, time.Now().Add(2*time.Minute)
+	for i := 0; well < times || refused < times; i++ {
+		if try(i) {
+			well++
+		} else {
+			refused++
 		}
-		mountedTimes++
-		require.NoFileExists(t, filepath.Join(host, "stolen"))
+		require.True(t, time.Now().Before(end), "%d went well, %d were refused", well, refused)
 	}
-	close(stop)
-	attacker.Wait()
-	require.NotZero(t, mountedTimes, "the test must have mounted at least once to say anything")
 }
 
 // While a container exchanges a directory for a link to the machine's files, no
@@ -202,31 +220,18 @@ func TestMakingSubPathsCannotBeRaced(t *testing.T) {
 	require.NoError(t, os.Symlink(outside, filepath.Join(disk, "thief")))
 	require.NoError(t, os.Mkdir(filepath.Join(disk, "d"), 0o755))
 
-	stop := make(chan struct{})
-	var attacker sync.WaitGroup
-	attacker.Go(func() {
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-				_ = unix.Renameat2(unix.AT_FDCWD, filepath.Join(disk, "d"), unix.AT_FDCWD, filepath.Join(disk, "thief"), unix.RENAME_EXCHANGE)
-			}
-		}
-	})
-	made := 0
+	stop := exchange(filepath.Join(disk, "d"), filepath.Join(disk, "thief"))
 	root, err := os.OpenRoot(disk)
 	require.NoError(t, err)
-	for i := range 500 {
-		if found, err := openSubPath(root, fmt.Sprintf("d/%d/deep", i), true); err == nil {
-			made++
+	untilBoth(t, 200, func(i int) bool {
+		found, err := openSubPath(root, fmt.Sprintf("d/%d/deep", i), true)
+		if err == nil {
 			require.NoError(t, found.Close())
 		}
-	}
-	close(stop)
-	attacker.Wait()
+		return err == nil
+	})
+	stop()
 	require.NoError(t, root.Close())
-	require.NotZero(t, made, "the test must have made one at least to say anything")
 	entries, err := os.ReadDir(outside)
 	require.NoError(t, err)
 	require.Empty(t, entries)
