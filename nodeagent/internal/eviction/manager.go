@@ -116,7 +116,8 @@ func (m *Manager) look(ctx context.Context) (ended []<-chan struct{}) {
 	}
 	signal := met[0]
 	m.o.Recorder.Eventf(m.o.Node(), corev1.EventTypeWarning, reasonThresholdMet, "Attempting to reclaim %s", resourceOf(signal))
-	if conditionOf(signal) == corev1.NodeDiskPressure {
+	// Images on another disk give nothing back to the node's own.
+	if conditionOf(signal) == corev1.NodeDiskPressure && (ofImages(signal) || m.o.OneDisk(ctx)) {
 		if err := m.o.Reclaim(ctx); err != nil {
 			klog.FromContext(ctx).Error(err, "Not all of the disk that no pod needs is freed")
 		}

@@ -29,6 +29,7 @@ type node struct {
 	ended     map[types.UID]podstatus.Verdict
 	reclaim   func()
 	reclaimed int
+	elsewhere bool // images are on a disk of their own
 	events    *record.FakeRecorder
 }
 
@@ -41,7 +42,7 @@ func newNode(t *testing.T, pods ...candidate) *node {
 	n.Manager = New(Options{
 		Gauge: NewGauge(func(context.Context) Readings { return n.readings }, thresholds, clock), Pods: n, Recorder: n.events, Clock: clock,
 		Reclaim: func(context.Context) error { n.reclaimed++; n.reclaim(); return nil },
-		OneDisk: func(context.Context) bool { return true },
+		OneDisk: func(context.Context) bool { return !n.elsewhere },
 		Node:    func() *corev1.ObjectReference { return &corev1.ObjectReference{Kind: "Node", Name: "ai-1"} },
 	})
 	return n
@@ -113,6 +114,18 @@ func TestWhatNobodyNeedsGoesFirst(t *testing.T) {
 	require.Len(t, n.look(t.Context()), 1)
 	require.Equal(t, []string{"p"}, n.measured)
 	require.Contains(t, n.ended["p"].Message, "low on resource: ephemeral-storage. Threshold quantity: 15, available: 14")
+}
+
+func TestImagesOnAnotherDiskStay(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, pod("p", 0, "0", "0", &uses{volume: 60}))
+	n.elsewhere = true
+	n.readings[NodeFsAvailable] = Reading{9, 100}
+	require.Len(t, n.look(t.Context()), 1)
+	require.Zero(t, n.reclaimed)
+	n.readings = Readings{ImageFsAvailable: {14, 100}}
+	n.look(t.Context())
+	require.Equal(t, 1, n.reclaimed)
 }
 
 func TestNobodyIsEvictedBlindly(t *testing.T) {

@@ -69,7 +69,7 @@ func (c candidate) above(signal Signal, oneDisk bool) int64 {
 // disk sums what the pod has on the disk that the signal is about: writable layers
 // are where the images are, logs and volumes on the node's own.
 func (c candidate) disk(signal Signal, oneDisk bool, of func(*stats.FsStats) int64) int64 {
-	onImages := signal == ImageFsAvailable || signal == ImageFsInodesFree
+	onImages := ofImages(signal)
 	var sum int64
 	for i := range c.used.Containers {
 		if layer := c.used.Containers[i].Rootfs; layer != nil && (oneDisk || onImages) {

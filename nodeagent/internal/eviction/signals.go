@@ -47,6 +47,9 @@ func resourceOf(s Signal) corev1.ResourceName {
 	}
 }
 
+// ofImages reports whether the signal is about the disk with images.
+func ofImages(s Signal) bool { return s == ImageFsAvailable || s == ImageFsInodesFree }
+
 // conditionOf is what the node says of itself then.
 func conditionOf(s Signal) corev1.NodeConditionType {
 	switch s {

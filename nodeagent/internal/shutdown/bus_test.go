@@ -180,13 +180,13 @@ func (s *system) handedOn() {
 	s.given = nil
 }
 
-// KillUnit has logind read its configuration again, a moment later.
+// KillUnit has logind read its configuration again.
 func (s *system) KillUnit(unit, who string, signal int32) *dbus.Error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if unit == "systemd-logind.service" && who == "all" && signal == 1 {
 		s.hangups++
-		go s.delays.SetMust(logindManager, "InhibitDelayMaxUSec", s.reloaded)
+		s.delays.SetMust(logindManager, "InhibitDelayMaxUSec", s.reloaded)
 	}
 	return nil
 }
