@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // result is how one test ended.
@@ -33,20 +34,25 @@ type spec struct {
 	}
 }
 
-// readReport reads ginkgo's report. Tests that were not asked for are in it too,
+// readReport reads ginkgo's report, and when the suite began. Tests that were not asked for are in it too,
 // without an attempt; a test that found by itself that it has nothing to test is
 // neither passed nor failed and left away.
-func readReport(file string) (results, error) {
+func readReport(file string) (results, time.Time, error) {
 	raw, err := os.ReadFile(file)
 	if err != nil {
-		return nil, fmt.Errorf("read the suite's report: %w", err)
+		return nil, time.Time{}, fmt.Errorf("read the suite's report: %w", err)
 	}
-	var suites []struct{ SpecReports []spec }
+	var suites []struct {
+		StartTime   time.Time
+		SpecReports []spec
+	}
 	if err := json.Unmarshal(raw, &suites); err != nil {
-		return nil, fmt.Errorf("read the suite's report %s: %w", file, err)
+		return nil, time.Time{}, fmt.Errorf("read the suite's report %s: %w", file, err)
 	}
 	all := results{}
+	var when time.Time
 	for _, suite := range suites {
+		when = suite.StartTime
 		for _, s := range suite.SpecReports {
 			if s.LeafNodeText == "" || s.NumAttempts == 0 || s.State == "skipped" {
 				continue
@@ -60,9 +66,9 @@ func readReport(file string) (results, error) {
 		}
 	}
 	if len(all) == 0 {
-		return nil, fmt.Errorf("the suite's report %s holds no test that ran", file)
+		return nil, time.Time{}, fmt.Errorf("the suite's report %s holds no test that ran", file)
 	}
-	return all, nil
+	return all, when, nil
 }
 
 // testName is a test's name without the marks that all of these have.

@@ -5,4 +5,22 @@ import "github.com/ainode/ainode/api/contract"
 // ruledOut lists the tests that are not for AI nodes, each with the contract's row
 // that says so. It is kept by hand: `make conformance` fails where a test is missing
 // from it and where one that passes is in it.
-var ruledOut = map[string]contract.Feature{}
+var ruledOut = map[string]contract.Feature{
+	// The machine's own files.
+	"[sig-storage] HostPath should give a volume the correct mode":                  "host-path",
+	"[sig-storage] HostPath should support r/w":                                     "host-path",
+	"[sig-storage] HostPath should support subPath":                                 "host-path",
+	"[sig-node] KubeletManagedEtcHosts should test kubelet managed /etc/hosts file": "host-path",
+
+	// The machine's own network: in some it is the asking pod that wants it.
+	"[sig-network] Networking Granular Checks: Pods should function for node-pod communication: http":                                                                                       "host-network",
+	"[sig-network] Networking Granular Checks: Pods should function for node-pod communication: udp":                                                                                        "host-network",
+	"[sig-node] Downward API should provide host IP and pod IP as an env var if pod uses host network":                                                                                      "host-network",
+	"[sig-node] Kubelet with pods in a privileged namespace when scheduling an agnhost Pod with hostAliases and hostNetwork should write entries to /etc/hosts when hostNetwork is enabled": "host-network",
+
+	// A privileged container.
+	"[sig-node] PrivilegedPod should enable privileged commands": "security-context",
+
+	// A pod cannot call Services, so it is told of none.
+	"[sig-node] Pods should contain environment variables for services": "service-access",
+}

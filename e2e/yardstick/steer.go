@@ -56,42 +56,64 @@ spec: {policyName: conformance}
 
 // toKubelet leaves the suite the ordinary node alone.
 func (y *Yardstick) toKubelet(ctx context.Context) error {
-	return y.kubectl(ctx,
-		[]string{"delete", "--ignore-not-found", "mutatingadmissionpolicybinding,mutatingadmissionpolicy", "conformance"},
-		[]string{"taint", "--overwrite", "node", story.Node, ownTaint},
-		[]string{"taint", "node", ordinary, elsewhere + "-"},
-	)
+	if err := y.kubectl(ctx, "delete", "--ignore-not-found", "mutatingadmissionpolicybinding,mutatingadmissionpolicy", "conformance"); err != nil {
+		return err
+	}
+	return y.leave(ctx, ordinary)
 }
 
 // toAINode leaves the suite the AI node alone, with no webhook between. AI nodes are
 // given service-account tokens in namespaces that are named one by one; the suite
 // makes its own, so the policy that refuses the others goes.
 func (y *Yardstick) toAINode(ctx context.Context) error {
-	if _, err := y.story.Apply(ctx, steer); err != nil {
-		return err
+	for _, args := range [][]string{
+		{"mutatingwebhookconfiguration,validatingwebhookconfiguration", "--all"},
+		{"validatingadmissionpolicybinding", "--ignore-not-found", "ainode-node-identity"},
+	} {
+		if err := y.kubectl(ctx, append([]string{"delete"}, args...)...); err != nil {
+			return err
+		}
 	}
-	return y.kubectl(ctx,
-		[]string{"taint", "--overwrite", "node", ordinary, elsewhere + "=true:NoSchedule"},
-		[]string{"taint", "node", story.Node, contract.TaintKey + "-"},
-		[]string{"delete", "mutatingwebhookconfiguration,validatingwebhookconfiguration", "--all"},
-		[]string{"delete", "--ignore-not-found", "validatingadmissionpolicybinding", "ainode-node-identity"},
-	)
+	return y.steered(ctx)
 }
 
 // toWebhook puts the webhook before the AI node, with the profile that allows what
-// our own node agent honours.
+// our own node agent honours. Its pods need the ordinary node once more.
 func (y *Yardstick) toWebhook(ctx context.Context) error {
-	if err := y.toAINode(ctx); err != nil {
+	if err := y.leave(ctx, ordinary); err != nil {
 		return err
 	}
-	return y.story.UpgradeChart(ctx, "admission.profile="+string(contract.ProfileAgent))
+	if err := y.story.UpgradeChart(ctx, "admission.profile="+string(contract.ProfileAgent)); err != nil {
+		return err
+	}
+	return y.steered(ctx)
 }
 
-func (y *Yardstick) kubectl(ctx context.Context, all ...[]string) error {
-	for _, args := range all {
-		if _, err := y.story.Kubectl(ctx, args...); err != nil {
+func (y *Yardstick) steered(ctx context.Context) error {
+	if _, err := y.story.Apply(ctx, steer); err != nil {
+		return err
+	}
+	return y.leave(ctx, story.Node)
+}
+
+// leave has one node without a taint, the one that the suite is to choose.
+func (y *Yardstick) leave(ctx context.Context, node string) error {
+	other := map[string]string{ordinary: story.Node, story.Node: ordinary}[node]
+	taints := map[string]string{ordinary: elsewhere + "=true:NoSchedule", story.Node: ownTaint}
+	for _, args := range [][]string{
+		{other, taints[other]},
+		// Set first: to take away what is not there is an error.
+		{node, taints[node]},
+		{node, taints[node] + "-"},
+	} {
+		if err := y.kubectl(ctx, append([]string{"taint", "--overwrite", "node"}, args...)...); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (y *Yardstick) kubectl(ctx context.Context, args ...string) error {
+	_, err := y.story.Kubectl(ctx, args...)
+	return err
 }

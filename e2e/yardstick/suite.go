@@ -12,6 +12,9 @@ import (
 	"time"
 )
 
+// kubernetes is the version that the suite is of (e2e/conformance/go.mod).
+const kubernetes = "v1.37.2"
+
 // module is where the suite is, from the checkout's root.
 const module = "e2e/conformance"
 
@@ -48,17 +51,17 @@ func (y *Yardstick) build(ctx context.Context) error {
 }
 
 // runSuite runs the tests against one column's node. That some fail is no error.
-func (y *Yardstick) runSuite(ctx context.Context, c column) (results, error) {
-	dir := y.path("report-" + c.letter)
+func (y *Yardstick) runSuite(ctx context.Context, c column) error {
+	dir := y.reports(c)
 	if err := os.RemoveAll(dir); err != nil {
-		return nil, err
+		return err
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
+		return err
 	}
 	told, err := os.Create(filepath.Join(dir, "output.txt"))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer told.Close()
 	cmd := exec.CommandContext(ctx, y.program("ginkgo"),
@@ -75,13 +78,12 @@ func (y *Yardstick) runSuite(ctx context.Context, c column) (results, error) {
 	<-watched
 	var failed *exec.ExitError
 	if err != nil && !errors.As(err, &failed) {
-		return nil, fmt.Errorf("run the suite: %w", err)
+		return fmt.Errorf("run the suite: %w", err)
 	}
-	found, err := readReport(filepath.Join(dir, "report.json"))
-	if err != nil {
-		return nil, fmt.Errorf("%w; what it said is in %s", err, told.Name())
+	if _, err := os.Stat(y.report(c)); err != nil {
+		return fmt.Errorf("the suite broke off; what it said is in %s", told.Name())
 	}
-	return found, nil
+	return nil
 }
 
 // watch tells every half a minute how far the suite is, until it has ended.

@@ -2,27 +2,35 @@ package yardstick
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 
 	"github.com/ainode/ainode/api/contract"
 )
 
 // head is what docs/conformance.md begins with.
-const head = `# Conformance
+func head(all []column) string {
+	var out strings.Builder
+	fmt.Fprintf(&out, `# Conformance
 
-Written by ` + "`make conformance`" + `; do not edit.
+Written by %[1]smake conformance%[1]s; do not edit.
 
-The tests are not ours: they are those of the Kubernetes project's end-to-end suite that are marked
-` + "`[NodeConformance]`" + `, without Serial, Slow, Disruptive, Flaky and what is off by default. Each column is one run on one machine:
+The tests are not ours: they are those of the Kubernetes project's end-to-end suite, %[2]s, that are marked %[1]s[NodeConformance]%[1]s, without
+Serial, Slow, Disruptive, Flaky and what is off by default. Each column is one run on one machine, %[3]d processors:
 
-- *kubelet*: the ordinary node of e2e/devcluster, which shows what this machine allows;
-- *AI node*: the agent by itself, no webhook. A policy in the API server writes the AI node's label and toleration into the suite's
-  pods, nothing else. The tests choose their nodes among those without a taint, so the AI node's is taken off meanwhile;
+- *kubelet*: the ordinary node of e2e/devcluster. It shows what this machine lets pass at all.
+- *AI node*: the agent by itself, with an address for each pod and no webhook. A policy in the API server writes the AI node's label and
+  toleration into the suite's pods, nothing else. The suite chooses nodes among those without a taint, so the AI node's is taken off meanwhile.
 - *with webhook*: the same behind the webhook, profile agent.
 
-The suite's images are made here from busybox, bash and the suite's own agnhost, without a registry.
+The suite's images are made here, without a registry, of busybox, bash, curl, nc and the suite's own agnhost.
 
-`
+`, "`", kubernetes, runtime.NumCPU())
+	for _, c := range all {
+		fmt.Fprintf(&out, "Column %s, %s: %s.\n", c.letter, c.title, c.when.UTC().Format("2006-01-02 15:04 MST"))
+	}
+	return out.String() + "\n"
+}
 
 // line is a test's row of the table.
 type line struct {
@@ -89,10 +97,9 @@ func one(is bool) int {
 	return 0
 }
 
-// markdown is docs/conformance.md.
+// markdown is the rest of it.
 func (t table) markdown() string {
 	var out strings.Builder
-	out.WriteString(head)
 	out.WriteString(t.summary())
 	out.WriteString("\n## What does not pass everywhere\n\n")
 	t.rows(&out, func(l line) bool { return !(l.kubelet && l.node && l.hook) })

@@ -8,7 +8,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/e2e/story"
 )
 
@@ -16,8 +18,8 @@ import (
 type Yardstick struct {
 	// Root is the checkout, Dir where the cluster, the programs and the reports live.
 	Root, Dir string
-	// Columns are the letters of the columns to measure, in this order. The table is
-	// written only when all were.
+	// Columns are the letters of the columns to measure, in this order. Of the others
+	// the table takes what an earlier run has left in Dir.
 	Columns string
 	// Out gets the progress.
 	Out io.Writer
@@ -31,17 +33,15 @@ type column struct {
 	prepare       func(*Yardstick, context.Context) error
 	// nonBlocking is the taint whose nodes the suite passes over.
 	nonBlocking string
+
+	results results
+	when    time.Time
 }
 
 var columns = []column{
-	{"a", "a kubelet", (*Yardstick).toKubelet, taintKey(ownTaint)},
-	{"b", "an AI node", (*Yardstick).toAINode, elsewhere},
-	{"c", "an AI node behind the webhook, profile agent", (*Yardstick).toWebhook, elsewhere},
-}
-
-func taintKey(taint string) string {
-	key, _, _ := strings.Cut(taint, "=")
-	return key
+	{letter: "a", title: "a kubelet", prepare: (*Yardstick).toKubelet, nonBlocking: contract.TaintKey},
+	{letter: "b", title: "an AI node", prepare: (*Yardstick).toAINode, nonBlocking: elsewhere},
+	{letter: "c", title: "an AI node behind the webhook", prepare: (*Yardstick).toWebhook, nonBlocking: elsewhere},
 }
 
 // Run measures and writes the table. A test that a kubelet passes and an AI node does
@@ -62,29 +62,37 @@ func (y *Yardstick) Run(ctx context.Context) error {
 		{Says: "import the cluster", Do: y.story.Import},
 		{Says: "bind the node to it, with an address for each pod", Do: y.story.BindWithRange},
 	}
-	measured := map[string]results{}
 	for letter := range strings.SplitSeq(y.Columns, "") {
 		i := slices.IndexFunc(columns, func(c column) bool { return c.letter == letter })
 		if i < 0 {
 			return fmt.Errorf("there is no column %q: a, b or c", letter)
 		}
 		c := columns[i]
-		steps = append(steps, story.Step{Says: "column " + c.letter + ": " + c.title, Do: func(ctx context.Context) error {
-			found, err := y.measure(ctx, c)
-			measured[c.letter] = found
-			return err
-		}})
+		steps = append(steps, story.Step{Says: "column " + c.letter + ": " + c.title, Do: func(ctx context.Context) error { return y.measure(ctx, c) }})
 	}
 	steps = append(steps, story.Step{Says: "take the cluster away", Do: y.story.Down})
 	if err := y.story.Tell(ctx, steps...); err != nil {
 		return fmt.Errorf("%w\nWhat is up stays up; logs are in %[2]s/log. Take it away with: go run ./e2e/cmd/story down --dir %[2]s", err, y.story.Dir)
 	}
-	if len(measured) < len(columns) {
-		return nil
+	return y.writeTable()
+}
+
+// writeTable puts the columns side by side, as they were measured last.
+func (y *Yardstick) writeTable() error {
+	var found []column
+	for _, c := range columns {
+		var err error
+		if c.results, c.when, err = readReport(y.report(c)); err != nil {
+			return fmt.Errorf("no table without column %s: %w", c.letter, err)
+		}
+		found = append(found, c)
 	}
-	t := compare(measured["a"], measured["b"], measured["c"])
+	t := compare(found[0].results, found[1].results, found[2].results)
 	file := filepath.Join(y.Root, "docs", "conformance.md")
-	if err := os.WriteFile(file, []byte(t.markdown()), 0o644); err != nil {
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(file, []byte(head(found)+t.markdown()), 0o644); err != nil {
 		return fmt.Errorf("write the table: %w", err)
 	}
 	fmt.Fprintf(y.Out, "\n%swritten to %s\n", t.summary(), file)
@@ -92,13 +100,16 @@ func (y *Yardstick) Run(ctx context.Context) error {
 }
 
 // measure runs one column and prints what failed.
-func (y *Yardstick) measure(ctx context.Context, c column) (results, error) {
+func (y *Yardstick) measure(ctx context.Context, c column) error {
 	if err := c.prepare(y, ctx); err != nil {
-		return nil, err
+		return err
 	}
-	found, err := y.runSuite(ctx, c)
+	if err := y.runSuite(ctx, c); err != nil {
+		return err
+	}
+	found, _, err := readReport(y.report(c))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	passed := 0
 	for _, name := range found.names() {
@@ -109,7 +120,7 @@ func (y *Yardstick) measure(ctx context.Context, c column) (results, error) {
 		}
 	}
 	fmt.Fprintf(y.Out, "   %d of %d passed\n", passed, len(found))
-	return found, nil
+	return nil
 }
 
 func (r results) names() []string {
@@ -121,5 +132,7 @@ func (r results) names() []string {
 	return names
 }
 
+func (y *Yardstick) report(c column) string     { return filepath.Join(y.reports(c), "report.json") }
+func (y *Yardstick) reports(c column) string    { return y.path("report-" + c.letter) }
 func (y *Yardstick) path(name string) string    { return filepath.Join(y.Dir, name) }
 func (y *Yardstick) program(name string) string { return filepath.Join(y.Dir, "bin", name) }

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -34,29 +35,30 @@ func TestImagesAreOfTheSuitesVersion(t *testing.T) {
 	cluster, err := os.ReadFile("../devcluster/go.mod")
 	require.NoError(t, err)
 	version := regexp.MustCompile(`k8s\.io/kubernetes v\S+`)
-	require.Equal(t, "k8s.io/kubernetes v1.37.2", version.FindString(string(raw)))
+	require.Equal(t, "k8s.io/kubernetes "+kubernetes, version.FindString(string(raw)))
 	require.Equal(t, version.FindString(string(raw)), version.FindString(string(cluster)), "suite and cluster are of one version")
 }
 
 func TestReportIsReadAsTheSuiteWritesIt(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "report.json")
-	require.NoError(t, os.WriteFile(file, []byte(`[{"SpecReports":[
+	require.NoError(t, os.WriteFile(file, []byte(`[{"StartTime":"2026-11-26T14:50:00Z","SpecReports":[
 {"ContainerHierarchyTexts":null,"LeafNodeText":"","LeafNodeType":"SynchronizedBeforeSuite","State":"passed","NumAttempts":1},
 {"ContainerHierarchyTexts":["[sig-node] Pods"],"LeafNodeText":"run [LinuxOnly] [NodeConformance] [Conformance]","State":"passed","NumAttempts":1},
 {"ContainerHierarchyTexts":["[sig-node] Pods"],"LeafNodeText":"not asked for","State":"skipped","NumAttempts":0},
 {"ContainerHierarchyTexts":["[sig-node] Pods"],"LeafNodeText":"not here","State":"skipped","NumAttempts":1},
 {"ContainerHierarchyTexts":["[sig-node] Pods"],"LeafNodeText":"end","State":"failed","NumAttempts":1,
  "Failure":{"Message":"no end\nat all","Location":{"FileName":"/mod/pods.go","LineNumber":7}}}]}]`), 0o600))
-	found, err := readReport(file)
+	found, when, err := readReport(file)
 	require.NoError(t, err)
+	require.Equal(t, "2026-11-26T14:50:00Z", when.Format(time.RFC3339))
 	require.Equal(t, results{
 		"[sig-node] Pods run": {passed: true},
 		"[sig-node] Pods end": {where: "pods.go:7", why: "no end"},
 	}, found)
 
 	require.NoError(t, os.WriteFile(file, []byte(`[{"SpecReports":[]}]`), 0o600))
-	_, err = readReport(file)
+	_, _, err = readReport(file)
 	require.ErrorContains(t, err, "no test that ran", "a suite that ran nothing shows nothing")
 }
 
