@@ -45,3 +45,16 @@ func TestNamespacesThatKeepTheirTokens(t *testing.T) {
 	}
 	require.ErrorContains(t, contract.Policy{TokenNamespaces: []string{"a"}}.Validate(), `only in the profile "agent"`)
 }
+
+// A kernel setting that is the machine's goes; what is no name of one at all stays, and
+// the API server refuses the pod as it does elsewhere.
+func TestNamesThatNoSysctlHas(t *testing.T) {
+	t.Parallel()
+	pod, err := contract.Decode([]byte(`{"spec":{"nodeName":"ai-a","dnsPolicy":"Default","tolerations":[{"operator":"Exists"}],
+		"securityContext":{"sysctls":[{"name":"foo-"},{"name":"kernel.shmmax"},{"name":"kernel.shm_rmid_forced"},{"name":"bar.."}]}}}`))
+	require.NoError(t, err)
+	v, err := contract.Request{Pod: pod, Policy: contract.Policy{Profile: contract.ProfileAgent}}.Evaluate()
+	require.NoError(t, err)
+	require.Len(t, v.Findings, 1)
+	require.Equal(t, "spec.securityContext.sysctls[1]", v.Findings[0].Field)
+}

@@ -89,7 +89,7 @@ func (r *review) lowerSecurity(s *Security, field, path string) {
 	raises(s.Privileged, "privileged", "a privileged container would own the machine")
 	for i, sysctl := range s.Sysctls {
 		_, safe := SafeSysctl(sysctl.Name)
-		raises(!safe, fmt.Sprintf("sysctls[%d]", i), fmt.Sprintf("the kernel setting %s is the machine's", cut(sysctl.Name, 40)),
+		raises(!safe && sysctlName.MatchString(sysctl.Name), fmt.Sprintf("sysctls[%d]", i), fmt.Sprintf("the kernel setting %s is the machine's", cut(sysctl.Name, 40)),
 			removeAt(path+"/sysctls", i, len(s.Sysctls)))
 	}
 	raises(s.ProcMount != "" && s.ProcMount != "Default", "procMount", "an unmasked /proc reaches the machine")

@@ -1,6 +1,9 @@
 package contract
 
-import "strings"
+import (
+	"regexp"
+	"strings"
+)
 
 // safeSysctls are the kernel settings that a pod has of its own, in its IPC or its
 // network namespace, and that harm no other pod (Pod Security baseline, and the
@@ -34,6 +37,10 @@ func SafeSysctl(name string) (namespace string, safe bool) {
 	namespace, safe = safeSysctls[DottedSysctl(name)]
 	return namespace, safe
 }
+
+// sysctlName is what the API server takes for one (IsValidSysctlName in Kubernetes'
+// pkg/apis/core/validation); it refuses a pod with another, and says so better.
+var sysctlName = regexp.MustCompile(`^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$`)
 
 // DottedSysctl is the name with dots between its parts; where slashes separate them,
 // dots belong to the parts (sysctl.d(5)).

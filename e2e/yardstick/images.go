@@ -23,18 +23,20 @@ type image struct {
 // at the version that e2e/conformance/go.mod has. Their systems differ (Alpine,
 // Debian, nothing at all); here all but pause are this machine's busybox and bash.
 //
-// A test that says sh gets bash, one that says /bin/sh busybox: Debian's busybox drops
-// environment variables whose names are no identifiers, that of the suite's image
-// does not, and bash words errors in its own way.
+// Debian's busybox makes a poor shell here: it drops environment variables whose names
+// are no identifiers, and prefers its own nc, which knows no UDP, to any other. So
+// agnhost has bash for a shell. In busybox a test that says sh gets bash, and one that
+// says /bin/sh busybox, whose words for errors are those that a test looks for.
 func (y *Yardstick) images() []image {
 	const registry = "registry.k8s.io/"
 	const tests = registry + "e2e-test-images/"
-	agnhost := []string{"--demo", "--add", y.path("agnhost") + ":/", "--entrypoint", "/agnhost", "--cmd", "pause"}
+	const bash = "/bin/bash-static"
+	agnhost := []string{"--demo", "--add", y.path("agnhost") + ":/", "--add", bash + ":/bin/sh:0755", "--entrypoint", "/agnhost", "--cmd", "pause"}
 	return []image{
 		{tests + "agnhost:2.66.1", agnhost},
 		// Tests change a pod's image from this to that.
 		{tests + "agnhost:2.55", append(slices.Clone(agnhost), "--env", "AGNHOST=2.55")},
-		{tests + "busybox:1.37.0-2", []string{"--demo", "--add", "/bin/bash-static:/usr/local/bin/sh:0755", "--cmd", "sh"}},
+		{tests + "busybox:1.37.0-2", []string{"--demo", "--add", bash + ":/usr/local/bin/sh:0755", "--cmd", "sh"}},
 		{tests + "glibc-dns-testing:2.1.1", []string{"--demo", "--cmd", "sh"}},
 		{tests + "nonewprivs:1.4", []string{"--demo", "--add", y.program("nonewprivs") + ":/usr/local/bin/nnp:4755", "--cmd", "nnp"}},
 		{tests + "nonroot:1.5", []string{"--demo", "--cmd", "sh", "--user", "1234"}},

@@ -1,8 +1,11 @@
 package yardstick
 
 import (
+	"errors"
 	"fmt"
+	"maps"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/ainode/ainode/api/contract"
@@ -42,8 +45,9 @@ type line struct {
 
 type table []line
 
-// compare puts the columns side by side. Only tests that ran in all of them count.
-func compare(kubelet, node, hook results) table {
+// compare puts the columns side by side, and beside a test the row that rules it out.
+// Only tests that ran in all of them count.
+func compare(kubelet, node, hook results, ruledOut map[string]contract.Feature) table {
 	var t table
 	for _, name := range kubelet.names() {
 		n, ran := node[name]
@@ -61,10 +65,13 @@ func compare(kubelet, node, hook results) table {
 }
 
 // judge says what is wrong: a test that passes on a kubelet, fails on an AI node and
-// is not ruled out, and a test that is ruled out and passes all the same.
-func (t table) judge() error {
+// is not ruled out, a test that is ruled out and passes all the same, and one that is
+// ruled out and not there.
+func (t table) judge(ruledOut map[string]contract.Feature) error {
 	var wrong []string
+	missing := maps.Clone(ruledOut)
 	for _, l := range t {
+		delete(missing, l.name)
 		switch {
 		case l.kubelet && l.ruledOut == "" && !(l.node && l.hook):
 			wrong = append(wrong, fmt.Sprintf("a kubelet passes it, an AI node does not: %s (%s)", l.name, l.where))
@@ -72,8 +79,11 @@ func (t table) judge() error {
 			wrong = append(wrong, fmt.Sprintf("ruled out by %s, and passes: %s: take it off the list", l.ruledOut, l.name))
 		}
 	}
+	for _, name := range slices.Sorted(maps.Keys(missing)) {
+		wrong = append(wrong, fmt.Sprintf("ruled out, and no test that runs here: %s", name))
+	}
 	if len(wrong) > 0 {
-		return fmt.Errorf("%s", strings.Join(wrong, "\n"))
+		return errors.New(strings.Join(wrong, "\n"))
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -87,7 +88,7 @@ func (y *Yardstick) writeTable() error {
 		}
 		found = append(found, c)
 	}
-	t := compare(found[0].results, found[1].results, found[2].results)
+	t := compare(found[0].results, found[1].results, found[2].results, ruledOut)
 	file := filepath.Join(y.Root, "docs", "conformance.md")
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return err
@@ -96,7 +97,7 @@ func (y *Yardstick) writeTable() error {
 		return fmt.Errorf("write the table: %w", err)
 	}
 	fmt.Fprintf(y.Out, "\n%swritten to %s\n", t.summary(), file)
-	return t.judge()
+	return t.judge(ruledOut)
 }
 
 // measure runs one column and prints what failed.
@@ -123,14 +124,7 @@ func (y *Yardstick) measure(ctx context.Context, c column) error {
 	return nil
 }
 
-func (r results) names() []string {
-	var names []string
-	for name := range r {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
-}
+func (r results) names() []string { return slices.Sorted(maps.Keys(r)) }
 
 func (y *Yardstick) report(c column) string     { return filepath.Join(y.reports(c), "report.json") }
 func (y *Yardstick) reports(c column) string    { return y.path("report-" + c.letter) }

@@ -4,7 +4,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"testing"
 	"time"
 
@@ -65,25 +64,41 @@ func TestReportIsReadAsTheSuiteWritesIt(t *testing.T) {
 func TestTableJudges(t *testing.T) {
 	t.Parallel()
 	pass, fail := result{passed: true}, result{where: "pods.go:7"}
-	t.Run("all well", func(t *testing.T) {
-		got := compare(results{"a": pass, "machine's": fail}, results{"a": pass, "machine's": fail}, results{"a": pass, "machine's": fail})
-		require.NoError(t, got.judge())
-		require.Contains(t, got.summary(), "Of 2 tests pass: 1 on a kubelet, 1 on an AI node, 1 on")
-		require.Equal(t, 1, strings.Count(got.markdown(), "**fails** | **fails** | **fails**"))
-	})
-	t.Run("one worse than a kubelet", func(t *testing.T) {
-		for _, ai := range [][2]result{{fail, pass}, {pass, fail}} {
-			err := compare(results{"a": pass}, results{"a": ai[0]}, results{"a": ai[1]}).judge()
-			require.ErrorContains(t, err, "an AI node does not: a (pods.go:7)")
-		}
-	})
-	t.Run("the list is out of date", func(t *testing.T) {
-		for name, feature := range ruledOut {
-			err := compare(results{name: pass}, results{name: pass}, results{name: pass}).judge()
-			require.ErrorContains(t, err, "ruled out by "+string(feature)+", and passes")
-			require.NoError(t, compare(results{name: pass}, results{name: fail}, results{name: fail}).judge())
-		}
-	})
+	out := map[string]contract.Feature{"host's": "host-path"}
+	for name, c := range map[string]struct {
+		kubelet, node, hook results
+		wrong               string
+	}{
+		"all well": {
+			results{"a": pass, "machine's": fail, "host's": pass}, results{"a": pass, "machine's": fail, "host's": fail},
+			results{"a": pass, "machine's": fail, "host's": fail}, ""},
+		"ruled out behind the webhook alone": {results{"host's": pass}, results{"host's": pass}, results{"host's": fail}, ""},
+		"worse than a kubelet":               {results{"a": pass}, results{"a": fail}, results{"a": pass}, "an AI node does not: a (pods.go:7)"},
+		"worse behind the webhook":           {results{"a": pass}, results{"a": pass}, results{"a": fail}, "an AI node does not: a (pods.go:7)"},
+		"ruled out and passes":               {results{"host's": pass}, results{"host's": pass}, results{"host's": pass}, "ruled out by host-path, and passes: host's"},
+		"ruled out and not there":            {results{"a": pass}, results{"a": pass}, results{"a": pass}, "no test that runs here: host's"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := compare(c.kubelet, c.node, c.hook, out)
+			if c.wrong == "" {
+				require.NoError(t, got.judge(out))
+			} else {
+				require.ErrorContains(t, got.judge(out), c.wrong)
+			}
+		})
+	}
+}
+
+func TestTableIsWritten(t *testing.T) {
+	t.Parallel()
+	pass, fail := result{passed: true}, result{}
+	got := compare(results{"[x] a": pass, "b_b": pass}, results{"[x] a": pass, "b_b": fail}, results{"[x] a": pass, "b_b": fail, "only here": pass},
+		map[string]contract.Feature{"b_b": "host-path"})
+	require.Equal(t, "Of 2 tests pass: 2 on a kubelet, 1 on an AI node, 1 on an AI node behind the webhook. 1 are ruled out by the contract.\n", got.summary())
+	text := got.markdown()
+	require.Contains(t, text, "| b\\_b | passes | **fails** | **fails** | [`host-path`](../SUPPORT.md) |\n")
+	require.Contains(t, text, "- \\[x] a\n")
 }
 
 func TestProgressIsCounted(t *testing.T) {
