@@ -23,6 +23,9 @@ type UnbindOptions struct {
 	DisableEviction bool
 	// GracePeriodSeconds for each pod; negative leaves it to the pod.
 	GracePeriodSeconds int
+	// NoWait ends the walk when the machine has been told to let go; typed again, it
+	// is gone on with. Of no matter where the machine or the cluster is gone.
+	NoWait bool
 }
 
 // Leaving is a node on its way out of a binding.

@@ -52,6 +52,9 @@ func (w *Walk) unbind(ctx context.Context, l *Leaving, reached func(string)) err
 		}
 	}
 	reached("in phase [3/4]; its machine stops everything by itself")
+	if l.options.NoWait {
+		return nil
+	}
 	if err := w.waitReleased(waiting, l); err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/utils/ptr"
+	ctrlclient "sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/api/handover"
@@ -63,14 +64,16 @@ type Added struct {
 }
 
 // Add makes the record of node, the account of its agent, and an invitation that
-// lives for ttl. Called again it makes a new invitation and mends the rest.
-func Add(ctx context.Context, hub *kube.Cluster, node string, at kube.Address, ttl time.Duration) (Added, error) {
+// lives for ttl. Called again it makes a new invitation and mends the rest. With
+// metav1.DryRunAll for dry nothing is kept, and nobody is invited.
+func Add(ctx context.Context, hub *kube.Cluster, node string, at kube.Address, ttl time.Duration, dry ...string) (Added, error) {
 	added := Added{}
-	if err := ensureNamespace(ctx, hub); err != nil {
+	stands, err := ensureNamespace(ctx, hub, dry)
+	if err != nil {
 		return added, err
 	}
 	record := &v1alpha1.AINode{ObjectMeta: metav1.ObjectMeta{Name: node}}
-	err := kube.Explain(hub.Records.Create(ctx, record))
+	err = kube.Explain(hub.Records.Create(ctx, record, &ctrlclient.CreateOptions{DryRun: dry}))
 	switch {
 	case err == nil:
 		added.New = true
@@ -82,16 +85,22 @@ func Add(ctx context.Context, hub *kube.Cluster, node string, at kube.Address, t
 		return added, fmt.Errorf("create AI node %q: %w", node, err)
 	}
 	added.Record = record
+	if !stands {
+		return added, nil // in a namespace that was made for show nothing can be tried
+	}
 	owner := ownedBy(record)
-	if err := hubAccount(node, owner).ensure(ctx, hub.Core, node); err != nil {
+	if err := hubAccount(node, owner).ensure(ctx, dry, hub.Core, node); err != nil {
 		return added, err
 	}
 	secrets := hub.Core.CoreV1().Secrets(contract.SystemNamespace)
-	if err := ensure(ctx, "Secret", node, secrets, handoverSecret(node, owner), nil); err != nil {
+	if err := ensure(ctx, dry, "Secret", node, secrets, handoverSecret(node, owner), nil); err != nil {
 		return added, err
 	}
-	if err := ensure(ctx, "Lease", node, hub.Core.CoordinationV1().Leases(contract.SystemNamespace), lease(node, owner), nil); err != nil {
+	if err := ensure(ctx, dry, "Lease", node, hub.Core.CoordinationV1().Leases(contract.SystemNamespace), lease(node, owner), nil); err != nil {
 		return added, err
+	}
+	if len(dry) > 0 {
+		return added, nil // an invitation is of what is there
 	}
 	token, expires, err := invite(ctx, hub, node, owner, ttl)
 	if err != nil {
@@ -108,11 +117,11 @@ func Add(ctx context.Context, hub *kube.Cluster, node string, at kube.Address, t
 func invite(ctx context.Context, hub *kube.Cluster, node string, owner metav1.OwnerReference, ttl time.Duration) (string, time.Time, error) {
 	name := identity.Joiner(node)
 	var never time.Time
-	if err := joinerAccount(node, owner).ensure(ctx, hub.Core, node); err != nil {
+	if err := joinerAccount(node, owner).ensure(ctx, nil, hub.Core, node); err != nil {
 		return "", never, err
 	}
 	secrets := hub.Core.CoreV1().Secrets(contract.SystemNamespace)
-	if err := remove(ctx, thing{"Secret", name, secrets}); err != nil {
+	if err := remove(ctx, nil, thing{"Secret", name, secrets}); err != nil {
 		return "", never, err
 	}
 	secret, err := secrets.Create(ctx, joinerSecret(node, owner), metav1.CreateOptions{})
@@ -131,16 +140,21 @@ func invite(ctx context.Context, hub *kube.Cluster, node string, owner metav1.Ow
 	return request.Status.Token, request.Status.ExpirationTimestamp.Time, nil
 }
 
-func ensureNamespace(ctx context.Context, hub *kube.Cluster) error {
+// ensureNamespace reports whether the namespace stands afterwards, which it does not
+// if it was made for show.
+func ensureNamespace(ctx context.Context, hub *kube.Cluster, dry dryRun) (stands bool, err error) {
 	namespaces := hub.Core.CoreV1().Namespaces()
 	if _, err := namespaces.Get(ctx, contract.SystemNamespace, metav1.GetOptions{}); err == nil {
-		return nil
+		return true, nil
 	}
-	_, err := namespaces.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: contract.SystemNamespace}}, metav1.CreateOptions{})
-	if err != nil && !apierrors.IsAlreadyExists(err) {
-		return fmt.Errorf("create namespace %q: %w", contract.SystemNamespace, err)
+	_, err = namespaces.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: contract.SystemNamespace}}, metav1.CreateOptions{DryRun: dry})
+	if apierrors.IsAlreadyExists(err) {
+		return true, nil
 	}
-	return nil
+	if err != nil {
+		return false, fmt.Errorf("create namespace %q: %w", contract.SystemNamespace, err)
+	}
+	return len(dry) == 0, nil
 }
 
 func adoptRole(have, want *rbacv1.Role)               { have.Rules = want.Rules }

@@ -26,11 +26,15 @@ type client[T object] interface {
 	Update(context.Context, T, metav1.UpdateOptions) (T, error)
 }
 
+// dryRun is what the API servers are told of writes: nil keeps them,
+// metav1.DryRunAll has them checked and not kept.
+type dryRun []string
+
 // ensure makes want as it should be, if it is not there, or lets adopt bring the
 // one that is there in line. An object of that name that is not the node's is left
 // alone.
-func ensure[T object](ctx context.Context, kind, node string, c client[T], want T, adopt func(have, want T)) error {
-	_, err := c.Create(ctx, want, metav1.CreateOptions{})
+func ensure[T object](ctx context.Context, dry dryRun, kind, node string, c client[T], want T, adopt func(have, want T)) error {
+	_, err := c.Create(ctx, want, metav1.CreateOptions{DryRun: dry})
 	if err == nil {
 		return nil
 	}
@@ -52,7 +56,7 @@ func ensure[T object](ctx context.Context, kind, node string, c client[T], want 
 	if equality.Semantic.DeepEqual(before, have) {
 		return nil
 	}
-	if _, err := c.Update(ctx, have, metav1.UpdateOptions{}); err != nil {
+	if _, err := c.Update(ctx, have, metav1.UpdateOptions{DryRun: dry}); err != nil {
 		return fmt.Errorf("update %s %q: %w", kind, want.GetName(), err)
 	}
 	return nil
@@ -70,31 +74,31 @@ type thing struct {
 }
 
 // remove deletes in order what is there.
-func remove(ctx context.Context, things ...thing) error {
+func remove(ctx context.Context, dry dryRun, things ...thing) error {
 	for _, t := range things {
-		if err := t.client.Delete(ctx, t.name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+		if err := t.client.Delete(ctx, t.name, metav1.DeleteOptions{DryRun: dry}); err != nil && !apierrors.IsNotFound(err) {
 			return fmt.Errorf("delete %s %q: %w", t.kind, t.name, err)
 		}
 	}
 	return nil
 }
 
-func (a account) ensure(ctx context.Context, core kubernetes.Interface, node string) error {
+func (a account) ensure(ctx context.Context, dry dryRun, core kubernetes.Interface, node string) error {
 	ns := contract.SystemNamespace
-	if err := ensure(ctx, "ServiceAccount", node, core.CoreV1().ServiceAccounts(ns), a.serviceAccount, nil); err != nil {
+	if err := ensure(ctx, dry, "ServiceAccount", node, core.CoreV1().ServiceAccounts(ns), a.serviceAccount, nil); err != nil {
 		return err
 	}
-	if err := ensure(ctx, "Role", node, core.RbacV1().Roles(ns), a.role, adoptRole); err != nil {
+	if err := ensure(ctx, dry, "Role", node, core.RbacV1().Roles(ns), a.role, adoptRole); err != nil {
 		return err
 	}
-	if err := ensure(ctx, "RoleBinding", node, core.RbacV1().RoleBindings(ns), a.binding, adoptBinding); err != nil {
+	if err := ensure(ctx, dry, "RoleBinding", node, core.RbacV1().RoleBindings(ns), a.binding, adoptBinding); err != nil {
 		return err
 	}
 	if a.clusterRole == nil {
 		return nil
 	}
-	if err := ensure(ctx, "ClusterRole", node, core.RbacV1().ClusterRoles(), a.clusterRole, adoptClusterRole); err != nil {
+	if err := ensure(ctx, dry, "ClusterRole", node, core.RbacV1().ClusterRoles(), a.clusterRole, adoptClusterRole); err != nil {
 		return err
 	}
-	return ensure(ctx, "ClusterRoleBinding", node, core.RbacV1().ClusterRoleBindings(), a.clusterBinding, adoptClusterBinding)
+	return ensure(ctx, dry, "ClusterRoleBinding", node, core.RbacV1().ClusterRoleBindings(), a.clusterBinding, adoptClusterBinding)
 }

@@ -7,6 +7,7 @@ import (
 
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	ctrlclient "sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/api/identity"
@@ -68,12 +69,13 @@ func RemoveRights(node string) []preflight.Right {
 }
 
 // Remove takes away the account first, so that the agent's token is dead at once,
-// and the record last, so that a removal that was interrupted is found again.
-func Remove(ctx context.Context, hub *kube.Cluster, record *v1alpha1.AINode) error {
+// and the record last, so that a removal that was interrupted is found again. With
+// metav1.DryRunAll for dry nothing goes.
+func Remove(ctx context.Context, hub *kube.Cluster, record *v1alpha1.AINode, dry ...string) error {
 	node, ns := record.Name, contract.SystemNamespace
 	core, rbac := hub.Core.CoreV1(), hub.Core.RbacV1()
 	role, joiner := identity.HubRole(node), identity.Joiner(node)
-	if err := remove(ctx,
+	if err := remove(ctx, dry,
 		thing{"Secret", joiner, core.Secrets(ns)},
 		thing{"ServiceAccount", joiner, core.ServiceAccounts(ns)},
 		thing{"ServiceAccount", identity.HubAccount(node), core.ServiceAccounts(ns)},
@@ -88,7 +90,7 @@ func Remove(ctx context.Context, hub *kube.Cluster, record *v1alpha1.AINode) err
 	); err != nil {
 		return err
 	}
-	if err := hub.Records.Delete(ctx, record); err != nil && !apierrors.IsNotFound(err) {
+	if err := hub.Records.Delete(ctx, record, &ctrlclient.DeleteOptions{DryRun: dry}); err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("delete AI node %q: %w", node, err)
 	}
 	return nil

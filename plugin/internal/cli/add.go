@@ -8,9 +8,11 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/ainode/ainode/plugin/internal/bootstrap"
+	"github.com/ainode/ainode/plugin/internal/kube"
 	"github.com/ainode/ainode/plugin/internal/preflight"
 )
 
@@ -20,6 +22,7 @@ type addOptions struct {
 	joinFile  string
 	hubServer string
 	ttl       time.Duration
+	dryRun    dryRun
 }
 
 func newAdd(env *Env) *cobra.Command {
@@ -55,6 +58,7 @@ func newAdd(env *Env) *cobra.Command {
 	cmd.Flags().StringVar(&o.joinFile, "join-file", o.joinFile, "Write the join text into this file, readable by you only, rather than into the command.")
 	cmd.Flags().StringVar(&o.hubServer, "hub-server", o.hubServer, "URL of the hub's API server as the machine reaches it. Default: as your kubeconfig reaches it.")
 	cmd.Flags().DurationVar(&o.ttl, "ttl", o.ttl, "How long the join text works.")
+	o.dryRun.addFlag(cmd)
 	return cmd
 }
 
@@ -69,6 +73,9 @@ func (o *addOptions) complete(args []string) error {
 func (o *addOptions) validate() error {
 	if o.ttl < 10*time.Minute || o.ttl > 24*time.Hour {
 		return usageError("add", "--ttl is between 10m and 24h, not %s", o.ttl)
+	}
+	if err := o.dryRun.validate("add"); err != nil {
+		return err
 	}
 	return bootstrap.ValidateName(o.node)
 }
@@ -94,9 +101,16 @@ func (o *addOptions) run(ctx context.Context) error {
 		probe.Close()
 		os.Remove(probe.Name())
 	}
-	added, err := bootstrap.Add(ctx, hub, o.node, at, o.ttl)
+	if o.dryRun.client() {
+		return o.foresee(ctx, hub)
+	}
+	added, err := bootstrap.Add(ctx, hub, o.node, at, o.ttl, o.dryRun.options()...)
 	if err != nil {
 		return err
+	}
+	if o.dryRun.server() {
+		o.dryRun.announce(o.env, "ainode/%s added", o.node)
+		return nil
 	}
 	progress := o.env.progress()
 	if added.New {
@@ -122,6 +136,20 @@ func (o *addOptions) run(ctx context.Context) error {
 	}
 	progress.Line(o.node, "copy %s to the machine and run this there, as root; it works once, until %s", o.joinFile, until)
 	fmt.Fprintf(o.env.Out, "ainode-agent join --file %s\n", filepath.Base(o.joinFile))
+	return nil
+}
+
+// foresee says what adding would do.
+func (o *addOptions) foresee(ctx context.Context, hub *kube.Cluster) error {
+	_, err := hub.AINode(ctx, o.node)
+	switch {
+	case apierrors.IsNotFound(err):
+		o.dryRun.announce(o.env, "ainode/%s added", o.node)
+	case err != nil:
+		return fmt.Errorf("read AI node %q: %w", o.node, err)
+	default:
+		o.dryRun.announce(o.env, "ainode/%s invited again, earlier join texts void", o.node)
+	}
 	return nil
 }
 

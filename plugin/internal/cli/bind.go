@@ -26,13 +26,6 @@ const (
 	excludeNodeLabel = "service.alibabacloud.com/exclude-node"
 )
 
-// Values of --dry-run, as kubectl has them.
-const (
-	dryRunNone   = "none"
-	dryRunClient = "client"
-	dryRunServer = "server"
-)
-
 type bindOptions struct {
 	env        *Env
 	nodes      []string
@@ -45,11 +38,11 @@ type bindOptions struct {
 	ignore     []string
 	wait       bool
 	timeout    time.Duration
-	dryRun     string
+	dryRun     dryRun
 }
 
 func newBind(env *Env) *cobra.Command {
-	o := &bindOptions{env: env, lbMode: lbENI, wait: true, timeout: 2 * time.Minute, dryRun: dryRunNone}
+	o := &bindOptions{env: env, lbMode: lbENI, wait: true, timeout: 2 * time.Minute}
 	cmd := &cobra.Command{
 		Use:   "bind NODE… --to CONFIG",
 		Short: "Make machines nodes of an imported cluster",
@@ -96,12 +89,10 @@ func newBind(env *Env) *cobra.Command {
 	flags.StringSliceVar(&o.ignore, "ignore-preflight", o.ignore, "Ids of checks (see: kubectl ainode doctor --pre) that are left out. Can be repeated.")
 	flags.BoolVar(&o.wait, "wait", o.wait, "Wait until the node serves.")
 	flags.DurationVar(&o.timeout, "timeout", o.timeout, "How long to wait for each node; 0 waits for ever.")
-	flags.StringVar(&o.dryRun, "dry-run", o.dryRun, `"client" looks at everything and changes nothing; "server" has the API servers check the changes too and keep none.`)
-	flags.Lookup("dry-run").NoOptDefVal = dryRunClient
+	o.dryRun.addFlag(cmd)
 	_ = cmd.RegisterFlagCompletionFunc("to", completeConfigs(env))
 	_ = cmd.RegisterFlagCompletionFunc("ignore-preflight", cobra.FixedCompletions(doctor.PreflightIDs(), cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("lb-mode", cobra.FixedCompletions([]string{lbENI, lbExclude}, cobra.ShellCompDirectiveNoFileComp))
-	_ = cmd.RegisterFlagCompletionFunc("dry-run", cobra.FixedCompletions([]string{dryRunNone, dryRunClient, dryRunServer}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
@@ -120,8 +111,6 @@ func (o *bindOptions) validate() error {
 	switch {
 	case o.lbMode != lbENI && o.lbMode != lbExclude:
 		return usageError("bind", "--lb-mode is %q or %q, not %q", lbENI, lbExclude, o.lbMode)
-	case o.dryRun != dryRunNone && o.dryRun != dryRunClient && o.dryRun != dryRunServer:
-		return usageError("bind", "--dry-run is none, client or server, not %q", o.dryRun)
 	case o.expectKey != "" && len(o.nodes) > 1:
 		return usageError("bind", "--expect-key is one machine's: bind one node at a time")
 	case o.expectKey != "" && !strings.HasPrefix(o.expectKey, "SHA256:"):
@@ -132,6 +121,9 @@ func (o *bindOptions) validate() error {
 		return usageError("bind", "--expect-gpus is not negative")
 	case o.timeout < 0:
 		return usageError("bind", "--timeout is not negative")
+	}
+	if err := o.dryRun.validate("bind"); err != nil {
+		return err
 	}
 	if o.podCIDR != "" {
 		var err error
@@ -154,7 +146,7 @@ func (o *bindOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	walk.DryRun = o.dryRun == dryRunServer
+	walk.DryRun = o.dryRun.server()
 	if err := mayAll(ctx, "bind AI nodes", walk, o.nodes, func(node string) (hub, target []preflight.Right) {
 		return binding.BindRights(node, o.to, !o.pods.IsZero())
 	}); err != nil {
@@ -201,8 +193,8 @@ func (o *bindOptions) bind(ctx context.Context, walk *binding.Walk, p *binding.P
 	if !p.Pods.IsZero() {
 		walk.Progress.Line(p.Node, "pods get addresses of %s, which has room for %d", p.Pods, p.Pods.Pods())
 	}
-	if o.dryRun == dryRunClient {
-		fmt.Fprintf(o.env.Out, "node/%s bound (dry run)\n", p.Node)
+	if o.dryRun.client() {
+		o.dryRun.announce(o.env, "node/%s bound", p.Node)
 		return nil
 	}
 	began := o.env.Clock.Now()
@@ -211,8 +203,8 @@ func (o *bindOptions) bind(ctx context.Context, walk *binding.Walk, p *binding.P
 		return err
 	}
 	switch {
-	case o.dryRun == dryRunServer:
-		fmt.Fprintf(o.env.Out, "node/%s bound (server dry run)\n", p.Node)
+	case o.dryRun.server():
+		o.dryRun.announce(o.env, "node/%s bound", p.Node)
 		return nil
 	case !o.wait:
 		fmt.Fprintf(o.env.Out, "node/%s binding\n", p.Node)

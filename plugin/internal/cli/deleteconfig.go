@@ -16,6 +16,7 @@ type deleteConfigOptions struct {
 	env            *Env
 	name           string
 	ignoreNotFound bool
+	dryRun         dryRun
 }
 
 func newDeleteConfig(env *Env) *cobra.Command {
@@ -41,10 +42,14 @@ func newDeleteConfig(env *Env) *cobra.Command {
 			if err := o.complete(args); err != nil {
 				return err
 			}
+			if err := o.dryRun.validate("delete-config"); err != nil {
+				return err
+			}
 			return o.run(cmd.Context())
 		},
 	}
 	cmd.Flags().BoolVar(&o.ignoreNotFound, "ignore-not-found", o.ignoreNotFound, ignoreNotFoundUsage)
+	o.dryRun.addFlag(cmd)
 	return cmd
 }
 
@@ -74,9 +79,11 @@ func (o *deleteConfigOptions) run(ctx context.Context) error {
 	if err := configs.Deletable(config); err != nil {
 		return err
 	}
-	if err := configs.Delete(ctx, hub, config); err != nil {
-		return err
+	if !o.dryRun.client() {
+		if err := configs.Delete(ctx, hub, config, o.dryRun.options()...); err != nil {
+			return err
+		}
 	}
-	fmt.Fprintf(o.env.Out, "clusterconfig/%s deleted\n", o.name)
+	o.dryRun.announce(o.env, "clusterconfig/%s deleted", o.name)
 	return nil
 }

@@ -273,6 +273,9 @@ func (w *fakeWorld) cluster(objects []runtime.Object) *fake.Clientset {
 		if strings.HasPrefix(pod.Name, "guarded") {
 			return true, nil, apierrors.NewTooManyRequests("Cannot evict pod as it would violate the pod's disruption budget.", 1)
 		}
+		if pod.DeleteOptions != nil && len(pod.DeleteOptions.DryRun) > 0 {
+			return true, nil, nil
+		}
 		return true, nil, c.Tracker().Delete(corev1.SchemeGroupVersion.WithResource("pods"), pod.Namespace, pod.Name)
 	})
 	return c

@@ -16,6 +16,7 @@ type importOptions struct {
 	env        *Env
 	name       string
 	nodeServer string
+	dryRun     dryRun
 }
 
 func newImport(env *Env) *cobra.Command {
@@ -40,6 +41,9 @@ func newImport(env *Env) *cobra.Command {
 			# Import another context's cluster; the hub is the one of context "pool"
 			kubectl ainode import prod --context prod-admin --hub-context pool
 
+			# See what importing again would change
+			kubectl ainode import prod --dry-run=client
+
 			# The AI nodes reach it at another address than you do
 			kubectl ainode import prod --node-server https://10.0.0.5:6443`),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -53,6 +57,7 @@ func newImport(env *Env) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&o.nodeServer, "node-server", o.nodeServer, "URL of the cluster's API server as the AI nodes reach it. Default: as your kubeconfig reaches it.")
+	o.dryRun.addFlag(cmd)
 	return cmd
 }
 
@@ -75,7 +80,12 @@ func (o *importOptions) complete(args []string) error {
 	return nil
 }
 
-func (o *importOptions) validate() error { return configs.ValidateName(o.name) }
+func (o *importOptions) validate() error {
+	if err := o.dryRun.validate("import"); err != nil {
+		return err
+	}
+	return configs.ValidateName(o.name)
+}
 
 func (o *importOptions) run(ctx context.Context) error {
 	hub, err := o.env.Clusters.Hub()
@@ -97,7 +107,7 @@ func (o *importOptions) run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("list configs: %w", err)
 	}
-	done, err := configs.Import(ctx, hub, o.name, seen)
+	done, err := configs.Import(ctx, hub, o.name, seen, !o.dryRun.client(), o.dryRun.options()...)
 	if err != nil {
 		return err
 	}
@@ -112,6 +122,6 @@ func (o *importOptions) run(ctx context.Context) error {
 	if others := configs.Others(all.Items, o.name, seen.UID); done.What == configs.Imported && len(others) > 0 {
 		progress.Warn("", "the same cluster is imported as %s too", strings.Join(others, ", "))
 	}
-	fmt.Fprintf(o.env.Out, "clusterconfig/%s %s (%s, Kubernetes %s)\n", o.name, done.What, seen.Address.Server, seen.Version)
+	o.dryRun.announce(o.env, "clusterconfig/%s %s (%s, Kubernetes %s)", o.name, done.What, seen.Address.Server, seen.Version)
 	return nil
 }

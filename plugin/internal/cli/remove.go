@@ -19,6 +19,7 @@ type removeOptions struct {
 	env            *Env
 	nodes          []string
 	ignoreNotFound bool
+	dryRun         dryRun
 }
 
 func newRemove(env *Env) *cobra.Command {
@@ -45,10 +46,14 @@ func newRemove(env *Env) *cobra.Command {
 			if err := o.complete(args); err != nil {
 				return err
 			}
+			if err := o.dryRun.validate("remove"); err != nil {
+				return err
+			}
 			return o.run(cmd.Context())
 		},
 	}
 	cmd.Flags().BoolVar(&o.ignoreNotFound, "ignore-not-found", o.ignoreNotFound, ignoreNotFoundUsage)
+	o.dryRun.addFlag(cmd)
 	return cmd
 }
 
@@ -99,11 +104,13 @@ func (o *removeOptions) remove(ctx context.Context, hub *kube.Cluster, node stri
 	if signs, err := nodes.Signs(ctx, hub); err == nil {
 		alive = !signs[node].Seen.IsZero() && signs[node].Alive(o.env.Clock.Now())
 	}
-	if err := bootstrap.Remove(ctx, hub, record); err != nil {
-		return err
+	if !o.dryRun.client() {
+		if err := bootstrap.Remove(ctx, hub, record, o.dryRun.options()...); err != nil {
+			return err
+		}
 	}
-	fmt.Fprintf(o.env.Out, "ainode/%s removed\n", node)
-	if alive {
+	o.dryRun.announce(o.env, "ainode/%s removed", node)
+	if alive && o.dryRun == dryRunNone {
 		o.env.progress().Line(node, "its agent is still running; stop it there:  systemctl disable --now ainode-agent")
 	}
 	return nil

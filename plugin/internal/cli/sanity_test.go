@@ -57,3 +57,15 @@ func TestEveryVerbShowsHowItIsTyped(t *testing.T) {
 		}
 	}
 }
+
+func TestEveryVerbThatChangesSomethingHasADryRun(t *testing.T) {
+	t.Parallel()
+	for _, c := range fullTree().Commands() {
+		switch c.Name() {
+		case "add", "remove", "import", "delete-config", "bind", "unbind":
+			flag := c.Flags().Lookup("dry-run")
+			require.NotNil(t, flag, c.Name())
+			require.Equal(t, dryRunClient, flag.NoOptDefVal, "%s: as kubectl has it", c.Name())
+		}
+	}
+}

@@ -20,10 +20,12 @@ type unbindOptions struct {
 	nodes   []string
 	timeout time.Duration
 	how     binding.UnbindOptions
+	wait    bool
+	dryRun  dryRun
 }
 
 func newUnbind(env *Env) *cobra.Command {
-	o := &unbindOptions{env: env, timeout: 5 * time.Minute, how: binding.UnbindOptions{GracePeriodSeconds: -1}}
+	o := &unbindOptions{env: env, wait: true, timeout: 5 * time.Minute, how: binding.UnbindOptions{GracePeriodSeconds: -1}}
 	cmd := &cobra.Command{
 		Use:   "unbind NODE…",
 		Short: "Send the pods away and give machines back to the pool",
@@ -38,6 +40,9 @@ func newUnbind(env *Env) *cobra.Command {
 		Example: templates.Examples(`
 			# Give a machine back
 			kubectl ainode unbind ai-h200-01
+
+			# See which pods would go, and whether their disruption budgets let them
+			kubectl ainode unbind ai-h200-01 --dry-run=server
 
 			# Do not ask PodDisruptionBudgets
 			kubectl ainode unbind ai-h200-01 --disable-eviction
@@ -63,12 +68,15 @@ func newUnbind(env *Env) *cobra.Command {
 	flags.BoolVar(&o.how.ClusterGone, "cluster-gone", o.how.ClusterGone, "End the binding to a cluster that is gone: nothing is asked of it. Should it be out of reach only, the node and its account stay behind there.")
 	flags.BoolVar(&o.how.DisableEviction, "disable-eviction", o.how.DisableEviction, "Delete pods rather than evicting them: PodDisruptionBudgets are not asked.")
 	flags.IntVar(&o.how.GracePeriodSeconds, "grace-period", o.how.GracePeriodSeconds, "Seconds that each pod has to end; negative leaves it to the pod.")
+	flags.BoolVar(&o.wait, "wait", o.wait, "Wait until the machine has let go, and remove the node then. Without, the pods are sent away and the machine is told; the same command finishes it later.")
 	flags.DurationVar(&o.timeout, "timeout", o.timeout, "How long to wait for each node; 0 waits for ever.")
+	o.dryRun.addFlag(cmd)
 	return cmd
 }
 
 func (o *unbindOptions) complete(args []string) (err error) {
 	o.nodes, err = nodeNames("unbind", args)
+	o.how.NoWait = !o.wait
 	return err
 }
 
@@ -76,12 +84,14 @@ func (o *unbindOptions) validate() error {
 	switch pods := o.how.DisableEviction || o.how.GracePeriodSeconds >= 0; {
 	case o.timeout < 0:
 		return usageError("unbind", "--timeout is not negative")
+	case !o.wait && (o.how.MachineGone || o.how.ClusterGone):
+		return usageError("unbind", "--wait=false waits for no machine: there is none to wait for with --force, and nothing to finish with --cluster-gone")
 	case o.how.MachineGone && pods:
 		return usageError("unbind", "--force evicts nothing: leave --disable-eviction and --grace-period out")
 	case o.how.ClusterGone && pods:
 		return usageError("unbind", "--cluster-gone evicts nothing: leave --disable-eviction and --grace-period out")
 	}
-	return nil
+	return o.dryRun.validate("unbind")
 }
 
 func (o *unbindOptions) run(ctx context.Context) error {
@@ -89,6 +99,7 @@ func (o *unbindOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	walk.DryRun = o.dryRun.server()
 	leaving := make([]*binding.Leaving, len(o.nodes))
 	errs := make([]error, len(o.nodes))
 	for i, node := range o.nodes {
@@ -146,9 +157,21 @@ func (o *unbindOptions) may(ctx context.Context, walk *binding.Walk, nodes []str
 }
 
 func (o *unbindOptions) unbind(ctx context.Context, walk *binding.Walk, l *binding.Leaving) error {
+	if o.dryRun != dryRunNone {
+		if err := walk.Foresee(ctx, l); err != nil {
+			return err
+		}
+		o.dryRun.announce(o.env, "node/%s unbound", l.Node)
+		return nil
+	}
 	began := o.env.Clock.Now()
 	if err := walk.Leave(ctx, l); err != nil {
 		return err
+	}
+	if !o.wait {
+		fmt.Fprintf(o.env.Out, "node/%s unbinding\n", l.Node)
+		walk.Progress.Line(l.Node, "when its machine has let go, finish with:  kubectl ainode unbind %s", l.Node)
+		return nil
 	}
 	fmt.Fprintf(o.env.Out, "node/%s unbound (%s)\n", l.Node, seconds(o.env.Clock.Since(began)))
 	return nil

@@ -56,11 +56,11 @@ func Deletable(config *v1alpha1.ClusterConfig) error {
 }
 
 // Delete deletes the config, unless it has changed since it was read: a node may
-// be bound under it meanwhile.
-func Delete(ctx context.Context, hub *kube.Cluster, config *v1alpha1.ClusterConfig) error {
+// be bound under it meanwhile. With metav1.DryRunAll for dry it stays.
+func Delete(ctx context.Context, hub *kube.Cluster, config *v1alpha1.ClusterConfig, dry ...string) error {
 	err := hub.Records.Delete(ctx, config, client.Preconditions{
 		UID: ptr.To(config.UID), ResourceVersion: ptr.To(config.ResourceVersion),
-	})
+	}, &client.DeleteOptions{DryRun: dry})
 	if apierrors.IsConflict(err) {
 		return remedy.New("Type it again", "kubectl ainode delete-config "+config.Name, "config %q was changed meanwhile: %w", config.Name, err)
 	}

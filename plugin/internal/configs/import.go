@@ -12,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/api/v1alpha1"
@@ -109,8 +110,9 @@ type Done struct {
 }
 
 // Import writes the config on the hub and says what it did. A config stays one
-// cluster's, whatever is bound to it.
-func Import(ctx context.Context, hub *kube.Cluster, name string, seen Seen) (Done, error) {
+// cluster's, whatever is bound to it. write false sends nothing; with
+// metav1.DryRunAll for dry nothing is kept.
+func Import(ctx context.Context, hub *kube.Cluster, name string, seen Seen, write bool, dry ...string) (Done, error) {
 	spec := v1alpha1.ClusterConfigSpec{
 		Server: seen.Address.Server, TLSServerName: seen.Address.TLSServerName,
 		CertificateAuthorityData: seen.Address.CAData, ClusterUID: seen.UID,
@@ -120,10 +122,12 @@ func Import(ctx context.Context, hub *kube.Cluster, name string, seen Seen) (Don
 	switch {
 	case apierrors.IsNotFound(err):
 		config = &v1alpha1.ClusterConfig{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: spec}
-		if err := hub.Records.Create(ctx, config); err != nil {
+		if write {
+			err = hub.Records.Create(ctx, config, &client.CreateOptions{DryRun: dry})
+		}
+		if done.What = Imported; write && err != nil {
 			return done, fmt.Errorf("create config %q: %w", name, kube.Explain(err))
 		}
-		done.What = Imported
 	case err != nil:
 		return done, fmt.Errorf("read config %q: %w", name, err)
 	case config.Spec.ClusterUID != seen.UID:
@@ -134,19 +138,25 @@ func Import(ctx context.Context, hub *kube.Cluster, name string, seen Seen) (Don
 		}
 		done.What, done.Bound = Updated, config.Status.BoundNodes
 		config.Spec = spec
-		if err := hub.Records.Update(ctx, config); err != nil {
+		if !write {
+			break
+		}
+		if err := hub.Records.Update(ctx, config, &client.UpdateOptions{DryRun: dry}); err != nil {
 			return done, fmt.Errorf("update config %q: %w", name, err)
 		}
 	}
 	if config.Status.KubernetesVersion == seen.Version {
 		return done, nil
 	}
-	config.Status.KubernetesVersion = seen.Version
-	if err := hub.Records.Status().Update(ctx, config); err != nil {
-		return done, fmt.Errorf("write the status of config %q: %w", name, err)
-	}
 	if done.What == Unchanged {
 		done.What = Updated
+	}
+	if !write || len(dry) > 0 && done.What == Imported {
+		return done, nil // there is nothing whose status could be tried
+	}
+	config.Status.KubernetesVersion = seen.Version
+	if err := hub.Records.Status().Update(ctx, config, &client.SubResourceUpdateOptions{UpdateOptions: client.UpdateOptions{DryRun: dry}}); err != nil {
+		return done, fmt.Errorf("write the status of config %q: %w", name, err)
 	}
 	return done, nil
 }

@@ -183,7 +183,7 @@ func serving(ctx context.Context, s *sight) (string, []flaw, error) {
 	switch state {
 	case "pending":
 		return one(Error, "its serving certificate is not approved: "+name, why+"; nobody approves it, or the address is not the one that it was bound with",
-			fix("See the webhook's log", "kubectl -n %s logs deployment/%s", contract.SystemNamespace, deployment), fix("or approve it yourself", "kubectl certificate approve %s", name))
+			fix("See the webhook's log", "kubectl -n %s logs deployment/%s", contract.SystemNamespace, deployment), fix("Or approve it yourself", "kubectl certificate approve %s", name))
 	case "denied", "failed":
 		return one(Error, fmt.Sprintf("its serving certificate was %s: %s", state, name), why, fix("See the reason", "kubectl describe csr %s", name))
 	}

@@ -170,7 +170,7 @@ func bindStatus(_ context.Context, s *sight) (string, []flaw, error) {
 		return "unbound", nil, nil
 	case spec.Draining:
 		return one(Warning, "it is being unbound from "+spec.ClusterConfigName, "it takes no new pods",
-			fix("Go on", "kubectl ainode unbind %s", name), fix("or call it off", "kubectl ainode bind %s --to %s", name, spec.ClusterConfigName))
+			fix("Go on", "kubectl ainode unbind %s", name), fix("Or call it off", "kubectl ainode bind %s --to %s", name, spec.ClusterConfigName))
 	case status.BindStatus != v1alpha1.Bound || status.ObservedEpoch != spec.BindEpoch:
 		return one(Warning, fmt.Sprintf("it is being bound to %s: its agent reports %s of epoch %d, wanted is %d", spec.ClusterConfigName, status.BindStatus, status.ObservedEpoch, spec.BindEpoch),
 			"it does not serve yet", again)

@@ -44,7 +44,7 @@ func targetAnswers(_ context.Context, s *sight) (string, []flaw, error) {
 	}
 	if len(names) == 0 {
 		return one(Warning, "no config is of the cluster that your kubeconfig names, "+s.Target.Config.Host, "no AI node can be bound to it, and of others nothing is seen here",
-			fix("Import it", "kubectl ainode import NAME"), fix("or name the cluster", "kubectl ainode doctor --context CONTEXT --hub-context CONTEXT"))
+			fix("Import it", "kubectl ainode import NAME"), fix("Or name the cluster", "kubectl ainode doctor --context CONTEXT --hub-context CONTEXT"))
 	}
 	return fmt.Sprintf("%s, imported as %s", s.Target.Config.Host, strings.Join(names, ", ")), nil, nil
 }
