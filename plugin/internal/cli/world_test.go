@@ -213,7 +213,9 @@ func (w *fakeWorld) leases(a k8stesting.Action) (bool, runtime.Object, error) {
 	leases := list.DeepCopyObject().(*coordinationv1.LeaseList)
 	for i := range leases.Items {
 		if renewed := leases.Items[i].Spec.RenewTime; renewed != nil {
-			leases.Items[i].ManagedFields = []metav1.ManagedFieldsEntry{{Time: ptr.To(metav1.NewTime(renewed.Add(-w.skew)))}}
+			leases.Items[i].ManagedFields = []metav1.ManagedFieldsEntry{{
+				Time: ptr.To(metav1.NewTime(renewed.Add(-w.skew))), FieldsV1: metav1.NewFieldsV1(`{"f:spec":{"f:renewTime":{}}}`),
+			}}
 		}
 	}
 	return true, leases, nil

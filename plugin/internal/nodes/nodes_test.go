@@ -5,6 +5,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/ainode/ainode/api/v1alpha1"
 )
@@ -39,6 +42,23 @@ func TestStatus(t *testing.T) {
 	require.Equal(t, Lost, Status(bound, stale, now))
 	require.Equal(t, "Bound", Status(bound, Sign{}, now), "nobody is called lost where leases can't be read")
 	require.Equal(t, NotJoined, Status(&v1alpha1.AINode{}, fresh, now))
+}
+
+// A Lease is dated by two clocks: the machine's in what it writes, the hub's in who
+// wrote that when. Others may write to it too.
+func TestSignIsDatedByTheHub(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 24, 3, 0, 0, 0, time.UTC)
+	sign := SignOf(&coordinationv1.Lease{
+		ObjectMeta: metav1.ObjectMeta{ManagedFields: []metav1.ManagedFieldsEntry{
+			{Time: ptr.To(metav1.NewTime(now)), FieldsV1: metav1.NewFieldsV1(`{"f:spec":{"f:renewTime":{}}}`)},
+			{Time: ptr.To(metav1.NewTime(now.Add(time.Hour))), FieldsV1: metav1.NewFieldsV1(`{"f:metadata":{"f:labels":{}}}`)},
+		}},
+		Spec: coordinationv1.LeaseSpec{HolderIdentity: ptr.To("m1"), RenewTime: &metav1.MicroTime{Time: now.Add(time.Minute)}},
+	})
+	require.Equal(t, now, sign.Written)
+	require.Equal(t, now.Add(time.Minute), sign.Seen)
+	require.True(t, SignOf(nil).Written.IsZero())
 }
 
 func TestReleased(t *testing.T) {

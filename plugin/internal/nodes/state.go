@@ -3,6 +3,7 @@
 package nodes
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"time"
@@ -52,8 +53,8 @@ func SignOf(lease *coordinationv1.Lease) Sign {
 		s.Seen = lease.Spec.RenewTime.Time
 	}
 	for _, m := range lease.ManagedFields {
-		if m.Time != nil && m.Time.After(s.Written) {
-			s.Written = m.Time.Time
+		if m.Time != nil && m.FieldsV1 != nil && bytes.Contains(m.FieldsV1.GetRawBytes(), []byte(`"f:renewTime"`)) {
+			s.Written = m.Time.Time // an API server dates the entry with every change of its fields
 		}
 	}
 	return s
