@@ -232,7 +232,7 @@ func TestWriteTellsNoSecret(t *testing.T) {
 			}
 		}
 	}
-	text, any := Sum(findings)
-	require.True(t, any)
+	text, bad := Sum(findings)
+	require.True(t, bad)
 	require.Regexp(t, `^\d+ findings: `, text)
 }

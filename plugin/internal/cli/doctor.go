@@ -141,9 +141,9 @@ func (o *doctorOptions) run(ctx context.Context) error {
 	if err := o.print(findings); err != nil {
 		return err
 	}
-	text, any := doctor.Sum(findings)
+	text, bad := doctor.Sum(findings)
 	fmt.Fprintln(o.env.ErrOut, text)
-	if any {
+	if bad {
 		return errFindings
 	}
 	return nil
