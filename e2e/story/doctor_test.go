@@ -74,7 +74,7 @@ func (s *Story) testDoctor(t *testing.T) {
 	out, err = s.devcluster(ctx, false, "exec", append([]string{machine, "--", s.bin("ainode-agent"), "doctor", "-o", "json"}, s.agentOptions()...)...)
 	all := diagnoses(t, out, err)
 	for _, d := range all {
-		require.True(t, d.Severity == "ok" || d.ID == "time" || d.ID == "disk", "%+v", d)
+		require.True(t, d.Severity == "ok" || d.ID == "time" || d.ID == "pressure", "%+v", d)
 	}
 	for _, id := range []string{"runtime", "runc", "cdi", "hub", "bound", "agent", "port"} {
 		require.True(t, slices.ContainsFunc(all, func(d diagnosis) bool { return d.ID == id }), "%s was not looked at", id)
