@@ -144,20 +144,27 @@ func (s *Story) joinFile() string { return filepath.Join(s.Dir, "join") }
 // StartAgent starts the machine's agent. Where the machine has no card, the cards
 // of a DGX H200 and its capacity are simulated, and everything says so.
 func (s *Story) StartAgent(ctx context.Context) error {
+	if !exists("/dev/nvidiactl") {
+		fmt.Fprintln(s.Out, "   no NVIDIA driver here: the cards of a DGX H200 are SIMULATED")
+	}
+	_, err := s.devcluster(ctx, true, "start", append([]string{"--name", agentName, machine, "--", s.bin("ainode-agent"), "run"}, s.agentOptions()...)...)
+	return err
+}
+
+// agentOptions are how the agent is run, and looked at, on the machine.
+func (s *Story) agentOptions() []string {
 	m := s.cluster.Machines[0]
-	args := []string{"--name", agentName, machine, "--",
-		s.bin("ainode-agent"), "run", "--node-ip", m.Address,
+	options := []string{
+		"--node-ip", m.Address,
 		"--container-runtime-endpoint", "unix://" + m.ContainerdSocket, "--cdi-dir", m.CDIDir,
 		"--cni-bin-dir", m.CNIBinDir, "--cni-conf-dir", m.CNIConfDir,
 		// The disk is the host's, and how full that is must not decide what runs.
 		"--eviction-hard=", "--image-gc-high-threshold=100",
 	}
 	if !exists("/dev/nvidiactl") {
-		fmt.Fprintln(s.Out, "   no NVIDIA driver here: the cards of a DGX H200 are SIMULATED")
-		args = append(args, "--simulate-gpus", "dgxh200", "--simulate-cpu", "128", "--simulate-memory", "1Ti")
+		options = append(options, "--simulate-gpus", "dgxh200", "--simulate-cpu", "128", "--simulate-memory", "1Ti")
 	}
-	_, err := s.devcluster(ctx, true, "start", args...)
-	return err
+	return options
 }
 
 // KillAgent ends the agent at once, as a crash would; its pods live on.

@@ -51,9 +51,9 @@ there are findings, 1 that it could not be done.`,
 			if err := doctor.Write(c.OutOrStdout(), format, findings, coloured(c)); err != nil {
 				return err
 			}
-			text, any := doctor.Sum(findings)
+			text, bad := doctor.Sum(findings)
 			_, _ = fmt.Fprintln(c.ErrOrStderr(), text)
-			if any {
+			if bad {
 				return errFindings
 			}
 			return nil

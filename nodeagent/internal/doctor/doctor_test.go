@@ -166,6 +166,18 @@ func TestPortOfAnother(t *testing.T) {
 	require.Equal(t, Error, b.see(t, "port").Severity)
 }
 
+func TestPressure(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.Config.EvictionHard = ""
+	require.Contains(t, b.see(t, "pressure").What, "memory.available ")
+	require.Contains(t, b.see(t, "pressure").What, "nodefs.available ", "of what is to be made, the disk that it will be on")
+	b.Config.EvictionHard = "memory.available<1000Pi"
+	f := b.see(t, "pressure")
+	require.Equal(t, Error, f.Severity)
+	require.Contains(t, f.What, "memory.available is ")
+}
+
 func TestCgroups(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -232,7 +244,7 @@ func TestWriteTellsNoSecret(t *testing.T) {
 			}
 		}
 	}
-	text, any := Sum(findings)
-	require.True(t, any)
+	text, bad := Sum(findings)
+	require.True(t, bad)
 	require.Regexp(t, `^\d+ findings: `, text)
 }

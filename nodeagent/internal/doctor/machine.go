@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ainode/ainode/nodeagent/internal/eviction"
 	"github.com/ainode/ainode/nodeagent/internal/machine"
 )
 
@@ -60,50 +62,43 @@ func synchronised(context.Context, *sight) []Finding {
 	return saw("the clock is kept")
 }
 
-// leastDisk is the kubelet's eviction threshold, which the Node reports by.
-const leastDisk = 10 // per cent available
-
-func disk(_ context.Context, s *sight) []Finding {
-	var all []Finding
-	seen := map[unix.Fsid]bool{}
-	for _, dir := range []string{string(s.Config.StateDir), s.Config.LogDir, s.status.rootDir()} {
-		var fs unix.Statfs_t
-		err := unix.Statfs(dir, &fs)
-		for errors.Is(err, unix.ENOENT) && dir != "/" && dir != "" { // it is made when it is needed
-			dir = filepath.Dir(dir)
-			err = unix.Statfs(dir, &fs)
-		}
-		if dir == "" || err == nil && (seen[fs.Fsid] || fs.Blocks == 0) {
-			continue
-		}
-		if err != nil {
-			all = append(all, found(Warning, fmt.Sprintf("the file system of %s can't be measured: %v", dir, err), "a full one stops pods from starting")...)
-			continue
-		}
-		seen[fs.Fsid] = true
-		free := fs.Bavail * 100 / fs.Blocks
-		text := fmt.Sprintf("%d %% of the file system of %s is free", free, dir)
-		if free < leastDisk {
-			all = append(all, found(Error, text, fmt.Sprintf("below %d %% the node reports DiskPressure, and no pod is sent to it", leastDisk),
-				"See what fills it:  du -xh --max-depth=2 "+dir)...)
-			continue
-		}
-		all = append(all, saw(text)...)
+// pressure reads memory, disks and process ids as the agent does, and judges them by
+// the thresholds that it is given.
+func pressure(ctx context.Context, s *sight) []Finding {
+	thresholds, err := eviction.Parse(s.Config.EvictionHard)
+	if err != nil {
+		return found(Error, err.Error(), "the agent does not start")
 	}
-	return all
+	readings := eviction.Machine{
+		Root: s.Root, NodeFs: standing(string(s.Config.StateDir)),
+		ImageFs: func(context.Context) (machine.Disk, error) { return machine.DiskOf(standing(s.status.rootDir())) },
+	}.Read(ctx)
+	var all []Finding
+	for _, signal := range thresholds.Met(readings) {
+		r := readings[signal]
+		all = append(all, found(Error, fmt.Sprintf("%s is %d of %d, below its threshold (%s)", signal, r.Available, r.Capacity, s.Config.EvictionHard),
+			"the node reports pressure: no pod is sent to it, and pods are evicted", "See what takes it:  df -h; df -i; ps aux --sort=-rss | head")...)
+	}
+	if len(all) > 0 {
+		return all
+	}
+	var free []string
+	for _, signal := range []eviction.Signal{eviction.MemoryAvailable, eviction.NodeFsAvailable, eviction.ImageFsAvailable} {
+		if r, known := readings[signal]; known && r.Capacity > 0 {
+			free = append(free, fmt.Sprintf("%s %d %%", signal, r.Available*100/r.Capacity))
+		}
+	}
+	return saw(strings.Join(free, ", "))
 }
 
-// leastMemory is the kubelet's eviction threshold, in bytes.
-const leastMemory = 100 << 20
-
-func memory(_ context.Context, s *sight) []Finding {
-	free, err := machine.Meminfo(s.Root, "MemAvailable")
-	if err != nil {
-		return found(Warning, err.Error(), "")
+// standing is path, or what there is of it: a folder that is made when it is needed
+// lies on the disk of the one above.
+func standing(path string) string {
+	for path != "" && path != "/" {
+		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		path = filepath.Dir(path)
 	}
-	text := fmt.Sprintf("%d MiB available", free>>20)
-	if free < leastMemory {
-		return found(Error, text, "below 100 MiB the node reports MemoryPressure", "See who has it:  ps aux --sort=-rss | head")
-	}
-	return saw(text)
+	return path
 }

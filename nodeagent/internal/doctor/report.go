@@ -72,7 +72,7 @@ func prose(b *strings.Builder, findings []Finding, coloured bool) {
 }
 
 // Sum counts the findings, and says whether there are any.
-func Sum(findings []Finding) (text string, any bool) {
+func Sum(findings []Finding) (text string, bad bool) {
 	count := map[Severity]int{}
 	for _, f := range findings {
 		count[f.Severity]++

@@ -42,7 +42,7 @@ func NewGauge(read func(context.Context) Readings, thresholds Thresholds, clock 
 // observe takes readings, and returns them and the signals whose thresholds are met.
 func (g *Gauge) observe(ctx context.Context) (Readings, []Signal) {
 	readings := g.read(ctx)
-	met := g.thresholds.met(readings)
+	met := g.thresholds.Met(readings)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.known = true

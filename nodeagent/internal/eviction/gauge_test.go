@@ -26,18 +26,18 @@ func TestThresholds(t *testing.T) {
 		MemoryAvailable: {100 << 20, 1 << 40}, NodeFsAvailable: {10, 100}, NodeFsInodesFree: {5, 100},
 		ImageFsAvailable: {15, 100}, ImageFsInodesFree: {5, 100}, PIDAvailable: {5, 100},
 	}
-	require.Empty(t, thresholds.met(enough))
+	require.Empty(t, thresholds.Met(enough))
 	short := Readings{}
 	for s, r := range enough {
 		short[s] = Reading{r.Available - 1, r.Capacity}
 	}
-	require.Equal(t, signals, thresholds.met(short), "memory comes first")
+	require.Equal(t, signals, thresholds.Met(short), "memory comes first")
 	delete(short, MemoryAvailable)
-	require.Equal(t, signals[1:], thresholds.met(short), "what is not known is not met")
+	require.Equal(t, signals[1:], thresholds.Met(short), "what is not known is not met")
 
 	none, err := Parse("memory.available<0%,nodefs.available<0")
 	require.NoError(t, err)
-	require.Empty(t, none.met(Readings{MemoryAvailable: {0, 100}, NodeFsAvailable: {0, 100}}))
+	require.Empty(t, none.Met(Readings{MemoryAvailable: {0, 100}, NodeFsAvailable: {0, 100}}))
 	none, err = Parse("")
 	require.NoError(t, err)
 	require.Empty(t, none)

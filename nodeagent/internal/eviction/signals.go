@@ -121,9 +121,9 @@ func Parse(text string) (Thresholds, error) {
 	return all, nil
 }
 
-// met are the signals whose thresholds are met, in order. What could not be read
+// Met are the signals whose thresholds are met, in order. What could not be read
 // is not met.
-func (t Thresholds) met(r Readings) []Signal {
+func (t Thresholds) Met(r Readings) []Signal {
 	var found []Signal
 	for _, s := range signals {
 		limit, limited := t[s]

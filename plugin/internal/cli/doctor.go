@@ -141,9 +141,9 @@ func (o *doctorOptions) run(ctx context.Context) error {
 	if err := o.print(findings); err != nil {
 		return err
 	}
-	text, any := doctor.Sum(findings)
+	text, bad := doctor.Sum(findings)
 	fmt.Fprintln(o.env.ErrOut, text)
-	if any {
+	if bad {
 		return errFindings
 	}
 	return nil
@@ -157,14 +157,17 @@ func (o *doctorOptions) before(ctx context.Context, walk *binding.Walk, c *docto
 			return err
 		}
 	}
+	c.Plan = func(ctx context.Context, node string) error {
+		_, err := walk.Check(ctx, binding.Request{Node: node, Config: o.to})
+		return err
+	}
+	if len(o.nodes) == 0 {
+		return nil // rights are on nodes that are named
+	}
 	c.Rights = func(ctx context.Context) error {
 		return mayAll(ctx, "bind AI nodes", walk, o.nodes, func(node string) (hub, target []preflight.Right) {
 			return binding.BindRights(node, o.to, false)
 		})
-	}
-	c.Plan = func(ctx context.Context, node string) error {
-		_, err := walk.Check(ctx, binding.Request{Node: node, Config: o.to})
-		return err
 	}
 	return nil
 }

@@ -201,9 +201,8 @@ func (s *sight) ask(ctx context.Context, ch check) []Finding {
 	}
 	var all []Finding
 	for _, f := range flaws {
-		one := finding
-		one.Severity, one.What, one.Why, one.Fix = f.severity, f.what, f.why, f.fix
-		all = append(all, one)
+		finding.Severity, finding.What, finding.Why, finding.Fix = f.severity, f.what, f.why, f.fix
+		all = append(all, finding)
 	}
 	return all
 }

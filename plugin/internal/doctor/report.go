@@ -119,7 +119,7 @@ func Short(findings []Finding) [][]string {
 }
 
 // Sum counts the findings: "2 findings: 1 error, 1 warning".
-func Sum(findings []Finding) (text string, any bool) {
+func Sum(findings []Finding) (text string, bad bool) {
 	count := map[Severity]int{}
 	for _, f := range findings {
 		count[f.Severity]++

@@ -110,7 +110,9 @@ func leftovers(ctx context.Context, s *sight) (string, []flaw, error) {
 	judge := func(kind, name, node string, epoch int64) {
 		at := slices.IndexFunc(records, func(r v1alpha1.AINode) bool { return r.Name == node })
 		switch {
+		case at < 0 && told[node]:
 		case at < 0:
+			told[node] = true
 			flaws = append(flaws, flaw{Warning, fmt.Sprintf("%s %s is of AI node %q, which has no record on this hub", kind, name, node),
 				"it is another hub's, or was left behind", []string{fix("Only if no other hub has it", "kubectl delete %s %s", kind, name)}})
 		case records[at].Spec.ClusterConfigName != "" && records[at].Spec.BindEpoch == epoch:
