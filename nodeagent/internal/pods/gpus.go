@@ -2,6 +2,7 @@ package pods
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -9,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/ainode/ainode/api/contract"
+	"github.com/ainode/ainode/nodeagent/internal/topology"
 )
 
 // assignment is which cards each container of a pod has, by container name.
@@ -29,22 +31,51 @@ func (a assignment) cards() []string {
 type allocator struct {
 	mu    sync.Mutex
 	owner map[string]types.UID
+	has   map[types.UID]assignment
 }
 
-func newAllocator() *allocator { return &allocator{owner: map[string]types.UID{}} }
+func newAllocator() *allocator {
+	return &allocator{owner: map[string]types.UID{}, has: map[types.UID]assignment{}}
+}
 
 // claim records what a pod has already.
-func (a *allocator) claim(uid types.UID, cards []string) {
+func (a *allocator) claim(uid types.UID, assigned assignment) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for _, card := range cards {
+	a.give(uid, assigned)
+}
+
+// give records an assignment. Callers hold mu.
+func (a *allocator) give(uid types.UID, assigned assignment) {
+	for _, card := range assigned.cards() {
 		a.owner[card] = uid
+		a.has[uid] = assigned
 	}
 }
 
-// assign gives the pod the cards that its containers ask for, taken from healthy
-// in its order; it gives all or nothing.
-func (a *allocator) assign(pod *corev1.Pod, healthy []string) (assignment, error) {
+// owners are the pods that have the card, or, for the empty UUID, any.
+func (a *allocator) owners(card string) []types.UID {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if card == "" {
+		return slices.Collect(maps.Keys(a.has))
+	}
+	if uid, taken := a.owner[card]; taken {
+		return []types.UID{uid}
+	}
+	return nil
+}
+
+// assignment is what the pod has. Do not change it.
+func (a *allocator) assignment(uid types.UID) assignment {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.has[uid]
+}
+
+// assign gives the pod the cards that its containers ask for: of the healthy ones
+// that are free those which talk to each other best. It gives all or nothing.
+func (a *allocator) assign(pod *corev1.Pod, healthy []string, links topology.Map) (assignment, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var free []string
@@ -53,13 +84,12 @@ func (a *allocator) assign(pod *corev1.Pod, healthy []string) (assignment, error
 			free = append(free, card)
 		}
 	}
-	assigned, needed := spread(pod, free)
-	if assigned == nil {
+	needed := cardsNeeded(pod)
+	if needed > len(free) {
 		return nil, fmt.Errorf("requested: %d, free: %d, cards: %d", needed, len(free), len(healthy))
 	}
-	for _, card := range assigned.cards() {
-		a.owner[card] = pod.UID
-	}
+	assigned := spread(pod, links.Choose(free, needed))
+	a.give(pod.UID, assigned)
 	return assigned, nil
 }
 
@@ -67,11 +97,8 @@ func (a *allocator) assign(pod *corev1.Pod, healthy []string) (assignment, error
 func (a *allocator) release(uid types.UID) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for card, owner := range a.owner {
-		if owner == uid {
-			delete(a.owner, card)
-		}
-	}
+	maps.DeleteFunc(a.owner, func(_ string, owner types.UID) bool { return owner == uid })
+	delete(a.has, uid)
 }
 
 // clear frees all cards.
@@ -79,6 +106,7 @@ func (a *allocator) clear() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	clear(a.owner)
+	clear(a.has)
 }
 
 func (a *allocator) inUse() int {
@@ -87,10 +115,10 @@ func (a *allocator) inUse() int {
 	return len(a.owner)
 }
 
-// spread divides free among the pod's containers. App containers and sidecars
+// cardsNeeded is how many cards the pod has at a time. App containers and sidecars
 // have cards of their own; an init container is done before the app containers
-// start, so it uses theirs. It returns nil and the number needed if free is short.
-func spread(pod *corev1.Pod, free []string) (assignment, int) {
+// start, so it uses theirs.
+func cardsNeeded(pod *corev1.Pod) int {
 	own := 0
 	for i := range pod.Spec.Containers {
 		own += gpusOf(&pod.Spec.Containers[i])
@@ -104,10 +132,11 @@ func spread(pod *corev1.Pod, free []string) (assignment, int) {
 			initPeak = max(initPeak, gpusOf(c))
 		}
 	}
-	needed := sidecars + max(own, initPeak)
-	if needed > len(free) {
-		return nil, needed
-	}
+	return sidecars + max(own, initPeak)
+}
+
+// spread divides cards, as many as are needed, among the pod's containers.
+func spread(pod *corev1.Pod, cards []string) assignment {
 	assigned := assignment{}
 	give := func(c *corev1.Container, from []string) []string {
 		n := gpusOf(c)
@@ -116,7 +145,7 @@ func spread(pod *corev1.Pod, free []string) (assignment, int) {
 		}
 		return from[n:]
 	}
-	rest := free
+	rest := cards
 	for i := range pod.Spec.InitContainers {
 		if isSidecar(&pod.Spec.InitContainers[i]) {
 			rest = give(&pod.Spec.InitContainers[i], rest)
@@ -130,7 +159,7 @@ func spread(pod *corev1.Pod, free []string) (assignment, int) {
 	for i := range pod.Spec.Containers {
 		rest = give(&pod.Spec.Containers[i], rest)
 	}
-	return assigned, needed
+	return assigned
 }
 
 // tooMany is more cards than any machine has. Counts end there, so that sums of what
