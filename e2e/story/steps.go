@@ -197,12 +197,13 @@ func (s *Story) bind(ctx context.Context, args ...string) error {
 	return err
 }
 
-// Deploy applies the four kinds of workload, once the pull secret stands.
+// Deploy applies the four kinds of workload, and the bucket's volume and claim, once
+// the pull secret stands.
 func (s *Story) Deploy(ctx context.Context) error {
 	if err := s.applyPullSecret(ctx); err != nil {
 		return err
 	}
-	for _, name := range []string{"plain.yaml", "ray-gpu.yaml", "deployment.yaml", "statefulset.yaml"} {
+	for _, name := range []string{"plain.yaml", "oss.yaml", "ray-gpu.yaml", "deployment.yaml", "statefulset.yaml"} {
 		if err := s.applyShown(ctx, name); err != nil {
 			return err
 		}
@@ -262,8 +263,10 @@ func (s *Story) Up(ctx context.Context) error {
 		Step{"start the agent on the machine", s.StartAgent},
 		Step{"import the cluster", s.Import},
 		Step{"bind the node to it", s.Bind},
+		Step{"a bucket: an S3 gateway on the machine's loopback", s.StartGateway},
 		Step{"people deploy: a plain pod, the vendor's own Pod, a Deployment, a StatefulSet", s.Deploy},
 		Step{"look inside", s.Show},
+		Step{"the bucket in the pod", s.ShowBucket},
 	)
 	if err != nil {
 		return err
@@ -309,7 +312,7 @@ func (s *Story) Down(ctx context.Context) error {
 	if _, err := s.devcluster(ctx, true, "down"); err != nil {
 		return err
 	}
-	for _, left := range []string{filepath.Join(s.Dir, "helm"), s.joinFile()} {
+	for _, left := range []string{filepath.Join(s.Dir, "helm"), s.joinFile(), s.gatewayDir()} {
 		if err := os.RemoveAll(left); err != nil {
 			return err
 		}

@@ -41,6 +41,7 @@ type Story struct {
 	Out io.Writer
 
 	cluster Cluster
+	keys    bucketKeys
 	began   time.Time
 }
 
@@ -113,10 +114,10 @@ func (s *Story) manifest(name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return strings.NewReplacer(
+	return s.fillBucket(strings.NewReplacer(
 		"${image}", s.cluster.Registry.Host+"/"+registryTools,
 		"${imagePullSecrets}", pullSecret,
-	).Replace(string(raw)), nil
+	).Replace(string(raw))), nil
 }
 
 // indent writes every line behind three blanks, so that what a command printed

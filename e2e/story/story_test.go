@@ -65,7 +65,7 @@ func TestStory(t *testing.T) {
 	})
 	part("join", func(t *testing.T) { s.testJoin(t) })
 	part("import and bind", func(t *testing.T) { s.testBind(t) })
-	part("deploy", do(s.Deploy, s.Show))
+	part("deploy", do(s.StartGateway, s.Deploy, s.Show, s.ShowBucket))
 	part("node", func(t *testing.T) {
 		var node corev1.Node
 		s.get(t, &node, "node", Node)
@@ -87,8 +87,10 @@ func TestStory(t *testing.T) {
 	part("a configmap that comes late", func(t *testing.T) { s.testLateConfigMap(t) })
 	part("a token that the node is not given", func(t *testing.T) { s.testRefusedToken(t) })
 	part("the agent is killed", func(t *testing.T) { s.testKilledAgent(t) })
+	part("a bucket in a pod", func(t *testing.T) { s.testBucket(t) })
 	part("the plugin's bad input", func(t *testing.T) { s.testBadInput(t) })
 	part("unbind", func(t *testing.T) { s.testUnbind(t) })
+	part("nothing of the bucket stays on the machine", func(t *testing.T) { s.testBucketGone(t) })
 	part("pods with addresses of their own", func(t *testing.T) { s.testPodAddresses(t) })
 	part("delete the config, remove the node", func(t *testing.T) { s.testRemove(t) })
 	part("down leaves nothing", func(t *testing.T) {
