@@ -3,8 +3,10 @@ package images
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 )
 
@@ -40,7 +42,7 @@ func (r *request) mayUse(ctx context.Context, id string) (bool, error) {
 			// The same credential in another secret; or another one in the same secret,
 			// whose owner could open the image before.
 			if c.hash() == h.Hash || c.holder().sameSecret(h) {
-				r.noteOpened(ctx, id, access{Secrets: []holder{c.holder()}})
+				r.noteOpened(ctx, id, access{Secrets: []holder{c.holder()}}, nil)
 				return true, nil
 			}
 		}
@@ -61,7 +63,7 @@ func (p *Puller) settleInterrupted(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			if err := p.records.add(image.Id, repo, access{}); err != nil {
+			if err := p.records.add(image.Id, repo, access{}, namesOf(image)...); err != nil {
 				return err
 			}
 		}
@@ -74,14 +76,19 @@ func (p *Puller) settleInterrupted(ctx context.Context) error {
 
 // noteOpened remembers who has opened the image. If that fails the next one has to
 // show its credentials to the registry again, no more.
-func (r *request) noteOpened(ctx context.Context, id string, opened access) {
+func (r *request) noteOpened(ctx context.Context, id string, opened access, names []string) {
 	repo, err := repository(r.image)
 	if err == nil {
-		err = r.records.add(id, repo, opened)
+		err = r.records.add(id, repo, opened, names...)
 	}
 	if err != nil {
 		klog.FromContext(ctx).Error(err, "Access to an image is not remembered", "image", r.image)
 	}
+}
+
+// namesOf are all names of an image.
+func namesOf(image *runtimeapi.Image) []string {
+	return slices.Concat(image.GetRepoTags(), image.GetRepoDigests())
 }
 
 // openedBy is the access that a pull with one of the pod's credentials has shown; nil

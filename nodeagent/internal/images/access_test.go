@@ -120,6 +120,24 @@ func TestAnInterruptedPullIsNobodys(t *testing.T) {
 	k.gets(private, 0, "good")
 }
 
+func TestANameThatWasThereBeforeStaysEverybodys(t *testing.T) {
+	t.Parallel()
+	k := newKeeper(t)
+	// The same content came by three names: one was there, one is being pulled.
+	k.service.names = []string{private, "loaded.example/tools:1", "registry.example/other:1"}
+	k.service.present["loaded.example/tools:1"] = &runtimeapi.Image{Id: "sha256:" + private}
+	k.service.present["registry.example/other:1"] = &runtimeapi.Image{Id: "sha256:" + private}
+	require.NoError(t, k.records.begin("registry.example/other:1"))
+	k.gets(private, 1, "good")
+	require.NoError(t, k.records.end("registry.example/other:1"))
+	for range 2 {
+		k.gets("loaded.example/tools:1", 0)
+		k.refuses(private)
+		k.refuses("registry.example/other:1")
+		k.restart()
+	}
+}
+
 func TestAPullUnderWayIsNobodys(t *testing.T) {
 	t.Parallel()
 	k := newKeeper(t)

@@ -35,6 +35,7 @@ type service struct {
 	needs   map[string]bool
 	public  map[string]bool
 	pulls   []string
+	names   []string // that an image has when it is pulled
 	// hold, if set, keeps pulls until it is closed or they are cancelled.
 	hold chan struct{}
 	err  error
@@ -66,7 +67,7 @@ func (s *service) PullImage(ctx context.Context, image *runtimeapi.ImageSpec, au
 	switch {
 	case s.public[image.Image], s.needs[image.Image] && auth.GetUsername() == user && auth.GetPassword() == password:
 		ref := "sha256:" + image.Image
-		s.present[image.Image] = &runtimeapi.Image{Id: ref, Size: 4096}
+		s.present[image.Image] = &runtimeapi.Image{Id: ref, Size: 4096, RepoTags: s.names}
 		s.present[ref] = s.present[image.Image]
 		return ref, nil
 	case s.needs[image.Image]:

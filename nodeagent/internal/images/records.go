@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -128,12 +130,17 @@ func (r *records) end(name string) error {
 }
 
 // add notes who has opened the image's repository; with no one it is noted that
-// this agent has pulled the image. What is known already is not written again.
-func (r *records) add(id, repository string, opened access) error {
+// this agent has pulled the image. What is known already is not written again. names
+// are what the runtime calls the image: one that this agent has not pulled it by was
+// there before, and stays everybody's.
+func (r *records) add(id, repo string, opened access, names ...string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	known, exists := r.byID[id]
-	now := known.Access[repository]
+	if !exists && !r.broken[r.file(id, recordSuffix)] {
+		known.Access = r.before(repo, names)
+	}
+	now := known.Access[repo]
 	fresh := !exists || opened.Anyone && !now.Anyone
 	now.Anyone = now.Anyone || opened.Anyone
 	now.Secrets = slices.Clone(now.Secrets)
@@ -150,11 +157,9 @@ func (r *records) add(id, repository string, opened access) error {
 		return nil
 	}
 	changed := pulledImage{Image: id, Access: map[string]access{}, Changed: r.now()}
-	for repo, a := range known.Access {
-		changed.Access[repo] = a
-	}
+	maps.Copy(changed.Access, known.Access)
 	if now.Anyone || len(now.Secrets) > 0 {
-		changed.Access[repository] = now
+		changed.Access[repo] = now
 	}
 	raw, err := json.Marshal(changed)
 	if err != nil {
@@ -166,6 +171,26 @@ func (r *records) add(id, repository string, opened access) error {
 	r.byID[id] = changed
 	delete(r.broken, r.file(id, recordSuffix))
 	return nil
+}
+
+// before is the access to the repositories that an image had before this agent pulled
+// it from repo, by all its names. What is being pulled just now is none of them.
+func (r *records) before(repo string, names []string) map[string]access {
+	pulled := map[string]bool{repo: true}
+	for _, under := range []iter.Seq[string]{maps.Keys(r.pulling), maps.Keys(r.left)} {
+		for name := range under {
+			if other, err := repository(name); err == nil {
+				pulled[other] = true
+			}
+		}
+	}
+	found := map[string]access{}
+	for _, name := range names {
+		if other, err := repository(name); err == nil && !pulled[other] {
+			found[other] = access{Anyone: true}
+		}
+	}
+	return found
 }
 
 func (h holder) sameSecret(o holder) bool {

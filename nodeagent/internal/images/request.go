@@ -124,7 +124,7 @@ func (r *request) tryPull(ctx context.Context) (string, *PullError) {
 	}
 	if r.records != nil {
 		// Under the id that it will be found by again; runtimes may return a name.
-		r.noteOpened(ctx, cmp.Or(image.GetId(), done.ref), openedBy(done.with, own))
+		r.noteOpened(ctx, cmp.Or(image.GetId(), done.ref), openedBy(done.with, own), namesOf(image))
 	}
 	r.tell(reasonPulled, fmt.Sprintf("Successfully pulled image %q in %v (%v including waiting). Image size: %d bytes.",
 		r.image, done.took.Truncate(time.Millisecond), r.o.Clock.Since(begin).Truncate(time.Millisecond), size))
