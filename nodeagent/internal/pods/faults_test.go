@@ -102,8 +102,8 @@ func TestHowPodsEndOnACardThatFailed(t *testing.T) {
 	m.fail("GPU-1", "XID 48 on GPU-1: double-bit ECC error")
 	for _, pod := range []*corev1.Pod{good, bad} {
 		id := strings.TrimPrefix(pod.Status.ContainerStatuses[0].ContainerID, "containerd://")
-		_, _, err := m.c.Runtime.ExecSync(t.Context(), id, []string{"kill", "-TERM", "1"}, patience)
-		require.NoError(t, err)
+		// What it ends may take the command along: only what comes of it says something.
+		_, _, _ = m.c.Runtime.ExecSync(t.Context(), id, []string{"kill", "-TERM", "1"}, patience)
 	}
 	m.awaitPhase("good", corev1.PodSucceeded)
 	ended := m.awaitPhase("bad", corev1.PodFailed)
