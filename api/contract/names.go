@@ -32,6 +32,9 @@ const (
 	// MIGResourcePrefix begins the resource names of MIG slices, counted alike.
 	MIGResourcePrefix = "nvidia.com/mig-"
 
+	// OSSDriver is the CSI driver of the contract's object storage (contract §5).
+	OSSDriver = "ossplugin.csi.alibabacloud.com"
+
 	// NodeNamePrefix begins the Node name of every AI node.
 	NodeNamePrefix = "ai-"
 

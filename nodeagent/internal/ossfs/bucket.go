@@ -1,0 +1,109 @@
+// Package ossfs turns what a PersistentVolume says of a bucket (contract §5) into the
+// command of a FUSE helper, and what a helper said into a cause and its fix. It is
+// pure: it starts nothing and writes nothing.
+package ossfs
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"regexp"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// The names of volumeAttributes, and of the keys in a nodePublishSecretRef's Secret,
+// as the vendor's driver has them.
+const (
+	attributeBucket    = "bucket"
+	attributeURL       = "url"
+	attributeOptions   = "otherOpts"
+	attributePath      = "path"
+	attributeKeyID     = "akId"
+	attributeKeySecret = "akSecret"
+)
+
+// Bucket is what is to be mounted.
+type Bucket struct {
+	name string
+	// path in the bucket, "/" for all of it.
+	path     string
+	endpoint endpoint
+	options  []option
+	// keyID and keySecret stand in the password file alone.
+	keyID, keySecret string
+}
+
+// bucketName is what object stores allow, and nothing that a helper could take for
+// an option or a path.
+var bucketName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
+
+// Read reads the volume. secret is the content of its nodePublishSecretRef, nil where
+// it has none; it wins over the attributes. mountOptions are the PersistentVolume's.
+// The error tells of all that is wrong, and of no key.
+func Read(source *corev1.CSIPersistentVolumeSource, mountOptions []string, secret map[string][]byte) (Bucket, error) {
+	a := source.VolumeAttributes
+	b := Bucket{name: strings.TrimSpace(a[attributeBucket]), path: path.Join("/", a[attributePath])}
+	var wrong []error
+	if !bucketName.MatchString(b.name) {
+		wrong = append(wrong, fmt.Errorf("volumeAttributes[%s] %q is not the name of a bucket", attributeBucket, b.name))
+	}
+	if strings.ContainsFunc(b.path, isControl) {
+		wrong = append(wrong, fmt.Errorf("volumeAttributes[%s] %q holds a control character", attributePath, b.path))
+	}
+	var err error
+	if b.endpoint, err = readEndpoint(a[attributeURL], b.name); err != nil {
+		wrong = append(wrong, fmt.Errorf("volumeAttributes[%s] %w", attributeURL, err))
+	}
+	other, err := readOptions(a[attributeOptions])
+	if err != nil {
+		wrong = append(wrong, fmt.Errorf("volumeAttributes[%s]: %w", attributeOptions, err))
+	}
+	listed, err := readMountOptions(mountOptions)
+	if err != nil {
+		wrong = append(wrong, fmt.Errorf("mountOptions: %w", err))
+	}
+	b.options = append(listed, other...)
+	if err := b.readKeys(a, secret); err != nil {
+		wrong = append(wrong, err)
+	}
+	return b, errors.Join(wrong...)
+}
+
+func (b *Bucket) readKeys(attributes map[string]string, secret map[string][]byte) error {
+	from := "volumeAttributes"
+	b.keyID, b.keySecret = attributes[attributeKeyID], attributes[attributeKeySecret]
+	if secret != nil {
+		from = "the Secret of nodePublishSecretRef"
+		b.keyID, b.keySecret = string(secret[attributeKeyID]), string(secret[attributeKeySecret])
+	}
+	// As people paste them, and as `echo KEY | base64` has them.
+	b.keyID, b.keySecret = strings.TrimSpace(b.keyID), strings.TrimSpace(b.keySecret)
+	var wrong []error
+	for _, k := range []struct{ name, value string }{{attributeKeyID, b.keyID}, {attributeKeySecret, b.keySecret}} {
+		switch {
+		case k.value == "":
+			wrong = append(wrong, fmt.Errorf("%s has no %s: name a Secret with %s and %s in nodePublishSecretRef", from, k.name, attributeKeyID, attributeKeySecret))
+		case strings.ContainsFunc(k.value, isControl) || strings.ContainsAny(k.value, ": "):
+			// It would be another line, or another field, of the password file.
+			wrong = append(wrong, fmt.Errorf("%s has an %s that is no access key: it holds a space, a colon or a control character", from, k.name))
+		}
+	}
+	return errors.Join(wrong...)
+}
+
+// Host is where the bucket is asked for, for messages.
+func (b Bucket) Host() string { return b.endpoint.host }
+
+// Redact takes the keys out of a text that somebody may read.
+func (b Bucket) Redact(text string) string {
+	for _, key := range []string{b.keySecret, b.keyID} {
+		if key != "" {
+			text = strings.ReplaceAll(text, key, "(key)")
+		}
+	}
+	return text
+}
+
+func isControl(r rune) bool { return r < ' ' || r == 0x7f }
