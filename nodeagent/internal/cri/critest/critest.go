@@ -44,8 +44,15 @@ func binaries(t testing.TB) string {
 	if dir := os.Getenv("AINODE_CONTAINERD_BIN"); dir != "" {
 		return dir
 	}
-	dir := cache(t, "containerd-v2.4.2")
-	install(t, dir, containerdModule, programs)
+	return Programs(t, "containerd-v2.4.2", containerdModule, programs...)
+}
+
+// Programs returns a folder with programs of a Go module, built once a machine. module
+// is PATH/%s@VERSION, name that of the folder, which has the version in it too.
+func Programs(t testing.TB, name, module string, programs ...string) string {
+	t.Helper()
+	dir := cache(t, name)
+	install(t, dir, module, programs)
 	return dir
 }
 
