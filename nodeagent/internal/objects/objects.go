@@ -1,6 +1,6 @@
-// Package objects reads the ConfigMaps and Secrets that pods mention, one by one,
-// and the tokens of their service accounts: a node may read those of its own pods,
-// and list none (Node authorizer).
+// Package objects reads the ConfigMaps, Secrets, claims and volumes that pods mention,
+// one by one, and the tokens of their service accounts: a node may read those of its own
+// pods, and list none (Node authorizer).
 package objects
 
 import (
@@ -24,6 +24,16 @@ func (r Reader) ConfigMap(ctx context.Context, namespace, name string) (*corev1.
 // Secret reads one Secret.
 func (r Reader) Secret(ctx context.Context, namespace, name string) (*corev1.Secret, error) {
 	return r.Client.CoreV1().Secrets(namespace).Get(ctx, name, metav1.GetOptions{})
+}
+
+// Claim reads one PersistentVolumeClaim.
+func (r Reader) Claim(ctx context.Context, namespace, name string) (*corev1.PersistentVolumeClaim, error) {
+	return r.Client.CoreV1().PersistentVolumeClaims(namespace).Get(ctx, name, metav1.GetOptions{})
+}
+
+// PersistentVolume reads one that a claim is bound to.
+func (r Reader) PersistentVolume(ctx context.Context, name string) (*corev1.PersistentVolume, error) {
+	return r.Client.CoreV1().PersistentVolumes().Get(ctx, name, metav1.GetOptions{})
 }
 
 // Token asks for a token of a service account.

@@ -14,6 +14,7 @@ const (
 	eventBackOff           = "BackOff"
 	eventFailed            = "Failed"
 	eventFailedMount       = "FailedMount"
+	eventVolumeCondition   = "VolumeConditionAbnormal"
 	eventFailedSandbox     = "FailedCreatePodSandBox"
 	eventFailedKill        = "FailedKillPod"
 	eventSandboxChanged    = "SandboxChanged"

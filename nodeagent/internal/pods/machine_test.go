@@ -206,7 +206,7 @@ func (m *machine) startAway() {
 	m.t.Helper()
 	reader := objects.Reader{Client: m.client}
 	v, err := volumes.New(volumes.Options{
-		Root: filepath.Join(m.root, "volumes"), Objects: reader, Followed: objects.NewFollower(m.client), Tokens: reader, Mounter: mount.New(""), Boot: "one",
+		Root: filepath.Join(m.root, "volumes"), Objects: reader, Followed: objects.NewFollower(m.client), Tokens: reader, Claims: reader, Mounter: mount.New(""), Boot: "one",
 	})
 	require.NoError(m.t, err)
 	m.images = &countedImages{ImageManagerService: m.c.Runtime.Images}

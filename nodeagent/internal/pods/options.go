@@ -15,6 +15,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/ainode/ainode/nodeagent/internal/crispec"
+	"github.com/ainode/ainode/nodeagent/internal/volumes"
 )
 
 // Images brings images onto the machine.
@@ -43,6 +44,8 @@ type Volumes interface {
 	// be something to do though nothing has changed (zero: never). Its error is told
 	// as an event.
 	Refresh(ctx context.Context, pod *corev1.Pod) (next time.Time, err error)
+	// Keep mounts again what has lost its helper, until ctx is done.
+	Keep(ctx context.Context, pod *corev1.Pod, watcher volumes.Watcher)
 	// Teardown takes away all volumes of the pod. Idempotent.
 	Teardown(ctx context.Context, uid types.UID) error
 	// PodUIDs are the pods that have volumes on the machine.

@@ -22,6 +22,24 @@ func (w *worker) lookAfter(ctx context.Context, t *task) {
 	if volumes.Changing(t.pod) {
 		w.m.live.Go(func() { w.refreshVolumes(inner) })
 	}
+	if volumes.Mounting(t.pod) {
+		pod := t.pod
+		w.m.live.Go(func() { w.m.o.Volumes.Keep(inner, pod, mounts{w, pod}) })
+	}
+}
+
+// mounts tells as events what becomes of a pod's mounts.
+type mounts struct {
+	w   *worker
+	pod *corev1.Pod
+}
+
+func (m mounts) Mended(message string) {
+	m.w.event(podRef(m.pod), corev1.EventTypeWarning, eventVolumeCondition, message)
+}
+
+func (m mounts) NotMended(err error) {
+	m.w.event(podRef(m.pod), corev1.EventTypeWarning, eventFailedMount, err.Error())
 }
 
 // nudge makes the volumes be refreshed.

@@ -45,12 +45,15 @@ func (m *Manager) mount(pod *corev1.Pod, container string, index int, vm *corev1
 		ContainerPath:  containerPath(vm.MountPath),
 		HostPath:       host,
 		Readonly:       vm.ReadOnly || isContent(v),
-		SelinuxRelabel: true,
+		SelinuxRelabel: !isClaim(v), // not one request an object of the bucket
+	}
+	if follows(pod, vm, v) {
+		mount.Propagation = runtimeapi.MountPropagation_PROPAGATION_HOST_TO_CONTAINER
 	}
 	if mount.ContainerPath == "/" {
 		return nil, errors.New("a volume can't be the container's root")
 	}
-	if p := vm.MountPropagation; p != nil && *p != corev1.MountPropagationNone {
+	if p := vm.MountPropagation; p != nil && *p != corev1.MountPropagationNone && !(*p == corev1.MountPropagationHostToContainer && follows(pod, vm, v)) {
 		return nil, fmt.Errorf("mountPropagation %q is not supported on AI nodes: nothing is mounted into a running pod; leave it out, or set None", *p)
 	}
 	if rro := vm.RecursiveReadOnly; rro != nil && *rro == corev1.RecursiveReadOnlyEnabled {

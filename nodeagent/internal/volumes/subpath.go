@@ -149,6 +149,12 @@ func (m *Manager) clearTarget(target string, wanted fs.FileInfo) (done bool, err
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
+	if errors.Is(err, unix.ENOTCONN) { // of a volume whose helper has ended
+		if err := unix.Unmount(target, unix.UMOUNT_NOFOLLOW); err != nil {
+			return false, fmt.Errorf("unmount a dead subPath at %q: %w", target, err)
+		}
+		return m.clearTarget(target, wanted)
+	}
 	if err != nil {
 		return false, fmt.Errorf("look at %q: %w", target, err)
 	}

@@ -25,9 +25,13 @@ func (m *Manager) Teardown(ctx context.Context, uid types.UID) error {
 	defer m.lock(uid)()
 	m.tokens.forget(uid)
 	pod := filepath.Join(m.o.Root, string(uid))
-	// subPaths first: they hold on to the volumes.
-	for _, part := range []string{subPathsDir, volumesDir} {
-		if err := m.removeBelow(ctx, filepath.Join(pod, part)); err != nil {
+	// subPaths first: they hold on to the volumes, as those do to their helpers.
+	for _, remove := range []func() error{
+		func() error { return m.removeBelow(ctx, filepath.Join(pod, subPathsDir)) },
+		func() error { return m.removeHelpers(ctx, uid) },
+		func() error { return m.removeBelow(ctx, filepath.Join(pod, volumesDir)) },
+	} {
+		if err := remove(); err != nil {
 			return fmt.Errorf("take away the volumes of pod %q: %w", uid, err)
 		}
 	}
@@ -35,6 +39,24 @@ func (m *Manager) Teardown(ctx context.Context, uid types.UID) error {
 		return fmt.Errorf("take away the volumes of pod %q: %w", uid, err)
 	}
 	return nil
+}
+
+// removeHelpers unmounts what has a helper, and ends it.
+func (m *Manager) removeHelpers(ctx context.Context, uid types.UID) error {
+	directory := filepath.Join(m.o.Root, string(uid), helpersDir)
+	entries, err := os.ReadDir(directory)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("list the pod's mounts: %w", err)
+	}
+	for _, e := range entries {
+		if err := m.fuseMount(uid, e.Name()).Remove(ctx); err != nil {
+			return err
+		}
+	}
+	return os.Remove(directory)
 }
 
 func (m *Manager) removeBelow(ctx context.Context, directory string) error {

@@ -1,12 +1,13 @@
 // Package volumes makes the volumes of pods on the machine and takes them away:
-// ConfigMaps, Secrets, downward API, projections of those, and empty directories
-// in memory or on disk. What is on disk is the truth: it keeps nothing in memory
-// that a restart would lose.
+// ConfigMaps, Secrets, downward API, projections of those, empty directories in memory
+// or on disk, and buckets that claims are bound to. What is on the machine is the truth:
+// it keeps nothing in memory that a restart would lose.
 //
 // Below its root it keeps
 //
 //	UID/volumes/NAME                            a volume
 //	UID/volume-subpaths/NAME/CONTAINER/INDEX    what a subPath of it points at
+//	UID/volume-helpers/NAME                     what its FUSE helper has for itself
 //
 // and nothing else: others may keep things of their own below UID.
 package volumes
@@ -40,6 +41,10 @@ type Options struct {
 	// Tokens are asked for the tokens of pods' service accounts. May be nil: then no
 	// volume with one can be made.
 	Tokens Tokens
+	// Claims are asked for the claims that pods name. May be nil: then none can be mounted.
+	Claims Claims
+	// FUSEDevice defaults to /dev/fuse.
+	FUSEDevice string
 	// Boot is this boot of the machine. What was written in another one may be half on
 	// disk, and is written anew.
 	Boot string
@@ -64,12 +69,12 @@ type Followed interface {
 type Mounted = map[string]string
 
 // Manager makes and takes away volumes. It is safe for concurrent use by
-// different pods; of the calls for one pod only Refresh and Follow may
+// different pods; of the calls for one pod only Refresh, Follow and Keep may
 // overlap with others.
 type Manager struct {
 	o Options
-	// writing, a *sync.Mutex by pod UID, keeps a Refresh from writing where Teardown
-	// removes. Each pod has its own: the dead mount of one holds up no other.
+	// writing, a *sync.Mutex by pod UID, keeps a Refresh from writing, and a Keep from
+	// mounting, where Teardown removes. Each pod has its own: the dead mount of one holds up no other.
 	writing sync.Map
 	tokens  tokenCache
 }
@@ -107,6 +112,9 @@ func New(o Options) (*Manager, error) {
 	if o.Allocatable == nil {
 		o.Allocatable = func() corev1.ResourceList { return nil }
 	}
+	if o.FUSEDevice == "" {
+		o.FUSEDevice = "/dev/fuse"
+	}
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
 	}
@@ -116,6 +124,7 @@ func New(o Options) (*Manager, error) {
 const (
 	volumesDir  = "volumes"
 	subPathsDir = "volume-subpaths"
+	helpersDir  = "volume-helpers"
 )
 
 // lock keeps others from writing into the pod's volumes until unlock is called.
@@ -167,8 +176,8 @@ func (m *Manager) make(ctx context.Context, pod *corev1.Pod, v *corev1.Volume, p
 		return m.emptyDir(pod, &corev1.EmptyDirVolumeSource{}, path)
 	case isContent(v):
 		return m.content(ctx, pod, v, path, from)
-	case v.PersistentVolumeClaim != nil:
-		return fmt.Errorf("persistentVolumeClaim %q: object storage is not mounted yet", v.PersistentVolumeClaim.ClaimName)
+	case isClaim(v):
+		return m.claim(ctx, pod, v)
 	default:
 		return fmt.Errorf("volumes of kind %s are not supported on AI nodes", kind(v))
 	}
@@ -188,7 +197,7 @@ func (m *Manager) PodUIDs() ([]types.UID, error) {
 		if !e.IsDir() {
 			continue
 		}
-		for _, part := range []string{volumesDir, subPathsDir} {
+		for _, part := range []string{volumesDir, subPathsDir, helpersDir} {
 			if _, err := os.Lstat(filepath.Join(m.o.Root, e.Name(), part)); err == nil {
 				uids = append(uids, types.UID(e.Name()))
 				break

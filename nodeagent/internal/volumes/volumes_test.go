@@ -28,6 +28,8 @@ type stored struct {
 	mu         sync.Mutex
 	configMaps map[string]*corev1.ConfigMap
 	secrets    map[string]*corev1.Secret
+	claims     map[string]*corev1.PersistentVolumeClaim
+	volumes    map[string]*corev1.PersistentVolume
 	down       error
 }
 
@@ -111,7 +113,7 @@ func newFixture(t *testing.T) *fixture {
 // again is the manager of an agent that was started again.
 func (f *fixture) again(t *testing.T) *Manager {
 	t.Helper()
-	m, err := New(Options{Root: f.root, Objects: f.objects, Followed: f.objects, Mounter: mount.New(""), Boot: f.boot, Allocatable: func() corev1.ResourceList {
+	m, err := New(Options{Root: f.root, Objects: f.objects, Followed: f.objects, Claims: f.objects, Mounter: mount.New(""), Boot: f.boot, Allocatable: func() corev1.ResourceList {
 		return corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("64Gi"), corev1.ResourceCPU: resource.MustParse("8")}
 	}})
 	require.NoError(t, err)
@@ -332,7 +334,7 @@ func TestRefusedVolumes(t *testing.T) {
 		"hostPath": {corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/"}},
 			`MountVolume.SetUp failed for volume "v" : volumes of kind hostPath are not supported on AI nodes`},
 		"nfs":                {corev1.VolumeSource{NFS: &corev1.NFSVolumeSource{}}, "kind nfs"},
-		"claim":              {corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "x"}}, `persistentVolumeClaim "x": object storage is not mounted yet`},
+		"claim":              {corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "x"}}, `persistentvolumeclaim "x" not found`},
 		"huge pages":         {corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumHugePages}}, `medium "HugePages"`},
 		"missing ConfigMap":  {corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: "no"}}}, `configmap "no" not found`},
 		"missing Secret":     {corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "no"}}, `secret "no" not found`},

@@ -1,0 +1,97 @@
+package volumes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/klog/v2"
+
+	"github.com/ainode/ainode/nodeagent/internal/crispec"
+	"github.com/ainode/ainode/nodeagent/internal/fuse"
+	"github.com/ainode/ainode/nodeagent/internal/ossfs"
+)
+
+// mostSaid is how much of a helper's last words is logged, in bytes.
+const mostSaid = 2048
+
+func (m *Manager) fuseMount(uid types.UID, name string) fuse.Mount {
+	return fuse.Mount{Target: m.volume(uid, name), Dir: filepath.Join(m.o.Root, string(uid), helpersDir, name)}
+}
+
+// claim mounts the volume of a claim, unless it is mounted and its helper lives. Each
+// pod has a mount and a helper of its own: one that ends harms no other pod, and what
+// is mounted goes with the pod.
+func (m *Manager) claim(ctx context.Context, pod *corev1.Pod, v *corev1.Volume) error {
+	defer m.lock(pod.UID)()
+	at := m.fuseMount(pod.UID, v.Name)
+	live, err := at.Live()
+	if err != nil || live {
+		return err
+	}
+	volume, err := m.claimed(ctx, pod, v.PersistentVolumeClaim.ClaimName)
+	if err != nil {
+		return err
+	}
+	bucket, err := m.bucket(ctx, volume)
+	if err != nil {
+		return fmt.Errorf("persistentvolume %q: %w", volume.Name, err)
+	}
+	helper, program, err := m.helper()
+	if err != nil {
+		return err
+	}
+	command := bucket.Command(helper,
+		ossfs.Pod{ReadOnly: !mayWrite(pod, v, volume), FSGroup: fsGroup(pod)},
+		ossfs.Place{Mountpoint: at.Beside(), PasswordFile: at.PasswordFile(), Spool: at.Spool()})
+	if err := os.MkdirAll(filepath.Dir(at.Target), 0o700); err != nil {
+		return fmt.Errorf("make the directory of volumes: %w", err)
+	}
+	err = at.Make(ctx, fuse.Command{Program: program, Args: command.Args, Password: command.Password})
+	var failed *fuse.FailedError
+	if !errors.As(err, &failed) {
+		return err
+	}
+	said := bucket.Redact(failed.Said)
+	klog.FromContext(ctx).Info("A FUSE helper could not mount a volume", "persistentVolume", volume.Name,
+		"helper", helper, "late", failed.Late, "said", said[max(0, len(said)-mostSaid):])
+	if failed.Late {
+		said += " CURLE_OPERATION_TIMEDOUT" // the cause if it has told none
+	}
+	return fmt.Errorf("persistentvolume %q: %s", volume.Name, bucket.Cause(said))
+}
+
+// bucket reads the volume, with the Secret that it names.
+func (m *Manager) bucket(ctx context.Context, volume *corev1.PersistentVolume) (ossfs.Bucket, error) {
+	var keys map[string][]byte
+	if ref := volume.Spec.CSI.NodePublishSecretRef; ref != nil {
+		secret, err := (&crispec.Lookup{Objects: m.o.Objects, Namespace: ref.Namespace}).Secret(ctx, ref.Name, false)
+		if err != nil {
+			return ossfs.Bucket{}, fmt.Errorf("nodePublishSecretRef: %w", err)
+		}
+		// Not nil also where it is empty: the attributes are not what it stands for.
+		keys = map[string][]byte{}
+		for name, value := range secret.Data {
+			keys[name] = value
+		}
+	}
+	return ossfs.Read(volume.Spec.CSI, volume.Spec.MountOptions, keys)
+}
+
+// helper is the first that is installed, with its path.
+func (m *Manager) helper() (ossfs.Helper, string, error) {
+	if _, err := os.Stat(m.o.FUSEDevice); err != nil {
+		return "", "", errors.New(ossfs.NoFUSE)
+	}
+	for _, helper := range ossfs.Helpers {
+		if program, err := exec.LookPath(string(helper)); err == nil {
+			return helper, program, nil
+		}
+	}
+	return "", "", errors.New(ossfs.NoHelper)
+}
