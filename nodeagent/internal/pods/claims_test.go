@@ -1,0 +1,143 @@
+package pods
+
+import (
+	"encoding/json"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/ainode/ainode/nodeagent/internal/fuse/s3test"
+)
+
+// bucket stores the seed's claim and volume on a bucket, not bound yet.
+func (m *machine) bucket(gateway *s3test.Gateway, name string) {
+	m.t.Helper()
+	gateway.Bucket(m.t, name, map[string]string{"hello.txt": "hello"})
+	_, err := m.client.CoreV1().PersistentVolumes().Create(m.t.Context(), &corev1.PersistentVolume{
+		ObjectMeta: metav1.ObjectMeta{Name: "oss-test"},
+		Spec: corev1.PersistentVolumeSpec{
+			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteMany},
+			ClaimRef:    &corev1.ObjectReference{Namespace: "default", Name: "oss-test", UID: "claim"},
+			PersistentVolumeSource: corev1.PersistentVolumeSource{CSI: &corev1.CSIPersistentVolumeSource{
+				Driver: "ossplugin.csi.alibabacloud.com", VolumeHandle: "oss-csi-pv",
+				VolumeAttributes: map[string]string{
+					"akId": s3test.KeyID, "akSecret": s3test.KeySecret, "bucket": name,
+					"otherOpts": "-o max_stat_cache_size=0 -o allow_other", "url": "http://" + gateway.Address,
+				},
+			}},
+		},
+	}, metav1.CreateOptions{})
+	require.NoError(m.t, err)
+	_, err = m.client.CoreV1().PersistentVolumeClaims("default").Create(m.t.Context(), &corev1.PersistentVolumeClaim{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "oss-test", UID: "claim"},
+		Status:     corev1.PersistentVolumeClaimStatus{Phase: corev1.ClaimPending},
+	}, metav1.CreateOptions{})
+	require.NoError(m.t, err)
+}
+
+// bound binds the claim, as the cluster's controller does.
+func (m *machine) bound() {
+	m.t.Helper()
+	claim, err := m.client.CoreV1().PersistentVolumeClaims("default").Get(m.t.Context(), "oss-test", metav1.GetOptions{})
+	require.NoError(m.t, err)
+	claim.Spec.VolumeName, claim.Status.Phase = "oss-test", corev1.ClaimBound
+	_, err = m.client.CoreV1().PersistentVolumeClaims("default").Update(m.t.Context(), claim, metav1.UpdateOptions{})
+	require.NoError(m.t, err)
+}
+
+func claiming(name string) *corev1.Pod {
+	pod := shell(name, obedient)
+	pod.Spec.Volumes = []corev1.Volume{{Name: "oss-volume", VolumeSource: corev1.VolumeSource{
+		PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "oss-test"},
+	}}}
+	pod.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "oss-volume", MountPath: "/oss-data/"}}
+	return pod
+}
+
+// helpers of the machine's pods, by number.
+func (m *machine) helpers() []string {
+	out, _ := exec.Command("pgrep", "-f", "s3fs .*"+m.root).Output() //nolint:gosec // a path of this test alone
+	return strings.Fields(string(out))
+}
+
+// A pod waits for its claim, says so, and starts when it is bound. Its helper outlives
+// the agent; one that is killed is replaced under the running container; nothing is
+// left of it, and nobody is told a key.
+func TestPodWithBucket(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	gateway := s3test.Start(t)
+	m.bucket(gateway, "models")
+	m.start()
+	pod := claiming("app")
+	m.create(pod)
+	m.await("app", "waiting", func(p *corev1.Pod) bool {
+		return p != nil && len(p.Status.ContainerStatuses) == 1 && p.Status.ContainerStatuses[0].State.Waiting != nil &&
+			strings.Contains(p.Status.ContainerStatuses[0].State.Waiting.Message, `persistentvolumeclaim "oss-test" is not bound yet`)
+	})
+	require.Contains(t, m.events.String(), `Warning FailedMount MountVolume.SetUp failed for volume "oss-volume" : persistentvolumeclaim "oss-test" is not bound yet`)
+	m.bound()
+	m.awaitPhase("app", corev1.PodRunning)
+	require.Equal(t, "hello", m.sh(pod, "cat /oss-data/hello.txt"))
+	m.sh(pod, "echo written > /oss-data/new.txt")
+	object, err := gateway.Object("models", "new.txt")
+	require.NoError(t, err)
+	require.Equal(t, "written\n", object)
+
+	// A second pod on the claim has a helper of its own.
+	second := claiming("second")
+	m.create(second)
+	m.awaitPhase("second", corev1.PodRunning)
+	require.Equal(t, "written", m.sh(second, "cat /oss-data/new.txt"))
+	before := m.helpers()
+	require.Len(t, before, 2)
+
+	m.halt()
+	require.Equal(t, "hello", m.sh(pod, "cat /oss-data/hello.txt"), "while there is no agent")
+	m.start()
+	require.Equal(t, before, m.helpers())
+	for _, helper := range before {
+		require.NoError(t, exec.Command("kill", "-KILL", helper).Run()) //nolint:gosec // a process of this test alone
+	}
+	require.Eventually(t, func() bool {
+		return strings.Count(m.events.String(), "Warning VolumeConditionAbnormal Volume oss-volume: its FUSE helper ended and was started again") == 2
+	}, patience, wink, "both are mounted again")
+	for _, p := range []*corev1.Pod{pod, second} {
+		require.Equal(t, "hello", m.sh(p, "cat /oss-data/hello.txt"), "in the container that has run all the time")
+		require.Zero(t, m.get(p.Name).Status.ContainerStatuses[0].RestartCount)
+	}
+
+	status, err := json.Marshal([]*corev1.Pod{m.get("app"), m.get("second")})
+	require.NoError(t, err)
+	for _, key := range []string{s3test.KeyID, s3test.KeySecret} {
+		require.NotContains(t, string(status)+m.events.String()+m.c.Log(), key)
+	}
+	m.end("app")
+	m.end("second")
+	require.Empty(t, m.helpers())
+}
+
+// The agent was killed between mounting and starting the container, and the pod deleted
+// meanwhile.
+func TestMountOfDeletedPodGoes(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	gateway := s3test.Start(t)
+	m.bucket(gateway, "models")
+	m.bound()
+	m.start()
+	pod := claiming("app")
+	pod.Spec.Containers[0].Image = "localhost/test/absent:1"
+	pod.Spec.Containers[0].ImagePullPolicy = corev1.PullNever
+	m.create(pod)
+	require.Eventually(t, func() bool { return len(m.helpers()) == 1 }, patience, wink)
+	m.halt()
+	require.NoError(t, m.client.CoreV1().Pods("default").Delete(t.Context(), "app", metav1.DeleteOptions{}))
+	m.start()
+	require.Eventually(t, func() bool { return len(m.helpers()) == 0 }, patience, 10*time.Millisecond)
+}
