@@ -103,7 +103,7 @@ fuzz: ## every fuzz target, a minute each (FUZZTIME=10m for longer)
 
 # A bare machine: the Go toolchain is asked for, the distribution's packages are
 # installed where they are missing.
-PACKAGES := gcc:gcc runc:runc iptables:iptables ip:iproute2 busybox:busybox-static bash-static:bash-static git:git
+PACKAGES := gcc:gcc runc:runc iptables:iptables ip:iproute2 busybox:busybox-static bash-static:bash-static git:git s3fs:s3fs
 .PHONY: needs
 needs:
 	@command -v $(GO) >/dev/null || { echo "Go 1.26 or newer is needed: https://go.dev/dl (a Go from 1.21 on fetches it by itself)"; exit 1; }

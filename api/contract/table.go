@@ -266,7 +266,8 @@ var Table = []Row{
 	allowed("service-endpoint", "A pod can be the endpoint of a Service and is called through it."),
 	allowed("config-map", "As volume and as environment.", "Container.EnvFrom", "EphemeralContainerCommon.EnvFrom", "VolumeSource.ConfigMap", "VolumeProjection.ConfigMap"),
 	allowed("secret", "As volume and as environment; as pull secret.", "PodSpec.ImagePullSecrets", "VolumeSource.Secret", "VolumeProjection.Secret"),
-	allowed("persistent-volume-claim", "Claims bound to a volume that AI nodes can mount.", "VolumeSource.PersistentVolumeClaim").notYet("no claim is mounted; the pod waits and says so"),
+	allowed("persistent-volume-claim", "Claims bound to a volume of driver "+OSSDriver+" (object storage), by the machine's ossfs or s3fs.", "VolumeSource.PersistentVolumeClaim").
+		notYet("volumes of other drivers are not mounted; the pod waits and says so"),
 	allowed("logs-exec", "kubectl logs, exec, attach, cp and port-forward work."),
 	allowed("metrics-api", "kubectl top and the metrics API work."),
 	allowed("init-containers", "Init containers and sidecars (restartPolicy: Always) work.", "PodSpec.InitContainers"),
