@@ -209,9 +209,6 @@ func (m Mount) said() string {
 // clear ends every helper, and takes away what it was given; the target, which may be
 // a dead mount that somebody still has, stays.
 func (m Mount) clear(ctx context.Context) error {
-	if err := unmountAll(m.Beside()); err != nil {
-		return err
-	}
 	if err := m.end(ctx, 0); err != nil {
 		return err
 	}
@@ -233,6 +230,10 @@ func (m Mount) Remove(ctx context.Context) error {
 }
 
 func (m Mount) removeDir() error {
+	// When no helper lives: one may have mounted at its last moment.
+	if err := unmountAll(m.Beside()); err != nil {
+		return err
+	}
 	// Lazily: a process that is ending holds on to its log a moment longer than to its
 	// name, and memory that nobody can reach is free when it lets go.
 	for {

@@ -23,7 +23,7 @@ func (o option) String() string {
 // load or a program to run. They are the union of ossfs's and s3fs's manuals, and of
 // FUSE's own (mount.fuse(8)).
 var allowed = words(`
-	allow_other allow_root default_permissions uid gid umask mp_umask complement_stat
+	allow_other default_permissions uid gid umask mp_umask complement_stat
 	ro rw noatime noexec nosuid nodev
 	kernel_cache auto_cache direct_io attr_timeout entry_timeout negative_timeout ac_attr_timeout
 	max_read max_write max_readahead max_background congestion_threshold big_writes async_read sync_read

@@ -2,10 +2,11 @@ package pods
 
 import (
 	"encoding/json"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
@@ -135,9 +136,15 @@ func TestMountOfDeletedPodGoes(t *testing.T) {
 	pod.Spec.Containers[0].Image = "localhost/test/absent:1"
 	pod.Spec.Containers[0].ImagePullPolicy = corev1.PullNever
 	m.create(pod)
-	require.Eventually(t, func() bool { return len(m.helpers()) == 1 }, patience, wink)
+	mounted := filepath.Join(m.root, "volumes", string(pod.UID), "volumes", "oss-volume", "hello.txt")
+	require.Eventually(t, func() bool { _, err := os.Stat(mounted); return err == nil }, patience, wink)
 	m.halt()
+	require.Len(t, m.helpers(), 1)
 	require.NoError(t, m.client.CoreV1().Pods("default").Delete(t.Context(), "app", metav1.DeleteOptions{}))
 	m.start()
-	require.Eventually(t, func() bool { return len(m.helpers()) == 0 }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool {
+		uids, err := m.manager.o.Volumes.PodUIDs()
+		return err == nil && len(uids) == 0
+	}, patience, wink)
+	require.Empty(t, m.helpers())
 }
