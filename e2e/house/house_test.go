@@ -116,7 +116,7 @@ var forbidden = []arrow{
 	{[]string{"plugin/", "webhook/"}, []string{"github.com/NVIDIA", "k8s.io/cri-api", "k8s.io/cri-client", "github.com/containerd"},
 		"what needs the machine stays on the machine (the plugin is pure Go for three systems)"},
 	{[]string{"nodeagent/"}, []string{"k8s.io/kubectl", "k8s.io/cli-runtime"}, "kubectl never reaches the agent"},
-	{[]string{"nodeagent/internal/crispec", "nodeagent/internal/podstatus"},
+	{[]string{"nodeagent/internal/crispec", "nodeagent/internal/podstatus", "nodeagent/internal/topology"},
 		[]string{"k8s.io/client-go", "k8s.io/klog", "os", module + "nodeagent/internal/pods", module + "nodeagent/internal/volumes", module + "nodeagent/internal/images", module + "nodeagent/internal/agent"},
 		"pure rooms see no client, disk or logger, and no room above them"},
 	{[]string{"nodeagent/internal/gpu", "nodeagent/internal/images", "nodeagent/internal/volumes", "nodeagent/internal/cri", "nodeagent/internal/network", "nodeagent/internal/logrotation", "nodeagent/internal/imagegc", "nodeagent/internal/usage", "nodeagent/internal/cgroup"},

@@ -47,7 +47,7 @@ func Run(ctx context.Context, cfg config.Run) error {
 	if err != nil {
 		return err
 	}
-	size, err := measure(cfg, cards)
+	size, err := measure(cfg, len(cards.Found().Cards))
 	if err != nil {
 		return err
 	}
@@ -70,7 +70,7 @@ func Run(ctx context.Context, cfg config.Run) error {
 		return err
 	}
 	klog.FromContext(ctx).Info("Agent runs", "node", joined.Node, "hub", joined.Server, "address", address,
-		"gpus", len(cards.Cards()), "simulated", cards.Simulated(), "version", Version())
+		"gpus", len(cards.Found().Cards), "simulated", cards.Simulated(), "version", Version())
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)
 	return binder.Run(ctx)
 }

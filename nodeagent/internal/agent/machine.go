@@ -66,7 +66,7 @@ func nodeAddress(given, hub string) (string, error) {
 	return local.IP.String(), nil
 }
 
-func openCards(cfg config.Run, id machine.Identity, node string) (gpu.Inventory, error) {
+func openCards(cfg config.Run, id machine.Identity, node string) (*gpu.Machine, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("find the agent's program: %w", err)
@@ -87,7 +87,7 @@ type measured struct {
 // measure reads the machine's size; in simulation what was claimed replaces it.
 // As on a kubelet with its defaults, pods get all but what its eviction thresholds
 // keep free: 100 MiB of memory and a tenth of the disk.
-func measure(cfg config.Run, cards gpu.Inventory) (measured, error) {
+func measure(cfg config.Run, cards int) (measured, error) {
 	if err := os.MkdirAll(string(cfg.StateDir), 0o700); err != nil {
 		return measured{}, fmt.Errorf("make state directory: %w", err)
 	}
@@ -111,7 +111,7 @@ func measure(cfg config.Run, cards gpu.Inventory) (measured, error) {
 		corev1.ResourceMemory:           size.Memory,
 		corev1.ResourceEphemeralStorage: size.Storage,
 		corev1.ResourcePods:             *resource.NewQuantity(int64(cfg.MaxPods), resource.DecimalSI),
-		contract.GPUResource:            *resource.NewQuantity(int64(len(cards.Cards())), resource.DecimalSI),
+		contract.GPUResource:            *resource.NewQuantity(int64(cards), resource.DecimalSI),
 	}
 	allocatable := capacity.DeepCopy()
 	memory := size.Memory.DeepCopy()
@@ -122,7 +122,7 @@ func measure(cfg config.Run, cards gpu.Inventory) (measured, error) {
 }
 
 // facts are what the hub is told of this machine.
-func facts(id machine.Identity, address string, size measured, cards gpu.Inventory) binding.Facts {
+func facts(id machine.Identity, address string, size measured, cards *gpu.Machine) binding.Facts {
 	f := binding.Facts{
 		Address: address, Simulated: cards.Simulated(), AgentVersion: Version(),
 		Machine:  v1alpha1.Machine{ID: id.ID, ProductUUID: id.ProductUUID, BootID: id.BootID},
@@ -131,7 +131,7 @@ func facts(id machine.Identity, address string, size measured, cards gpu.Invento
 	for name, q := range size.capacity {
 		f.Capacity[string(name)] = q
 	}
-	for _, c := range cards.Cards() {
+	for _, c := range cards.Found().Cards {
 		f.GPUs = append(f.GPUs, v1alpha1.GPU{
 			UUID: c.UUID, Index: int32(c.Index), Product: c.Product, //nolint:gosec // a machine has few cards
 			Memory: *resource.NewQuantity(int64(c.MemoryBytes), resource.BinarySI), //nolint:gosec // no card has 2^63 bytes

@@ -16,16 +16,8 @@ import (
 
 	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/nodeagent/internal/config"
-	"github.com/ainode/ainode/nodeagent/internal/gpu"
 	"github.com/ainode/ainode/nodeagent/internal/probes"
 )
-
-type cards struct {
-	gpu.Inventory
-	list []gpu.Card
-}
-
-func (c cards) Cards() []gpu.Card { return c.list }
 
 func TestTheKubeletVersionParses(t *testing.T) {
 	t.Parallel()
@@ -40,7 +32,7 @@ func TestMeasureClaimsWhatIsSimulated(t *testing.T) {
 	cfg := config.Default()
 	cfg.StateDir = config.State(filepath.Join(t.TempDir(), "state"))
 	cfg.SimulateGPUs, cfg.SimulateCPU, cfg.SimulateMemory = "dgxh200", "128", "1Ti"
-	size, err := measure(cfg, cards{list: make([]gpu.Card, 8)})
+	size, err := measure(cfg, 8)
 	require.NoError(t, err)
 	gpus := size.allocatable[contract.GPUResource]
 	require.EqualValues(t, 8, gpus.Value())

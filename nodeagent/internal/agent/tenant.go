@@ -44,7 +44,7 @@ type tenant struct {
 	machine machine.Identity
 	address string
 	size    measured
-	cards   gpu.Inventory
+	cards   *gpu.Machine
 	runtime *cri.Runtime
 	clock   clock.WithTicker
 
@@ -183,7 +183,7 @@ func (t *tenant) nodeFacts(ctx context.Context, target binding.Target) (nodestat
 		Address: t.address, Port: int32(t.cfg.Port), //nolint:gosec // a port
 		PodCIDR:  target.PodCIDR,
 		Capacity: size.capacity, Allocatable: size.allocatable,
-		GPULabels: gpu.NodeLabels(t.cards), Simulated: t.cards.Simulated() != "", BindLabels: target.Labels,
+		GPULabels: t.cards.NodeLabels(), Simulated: t.cards.Simulated() != "", BindLabels: target.Labels,
 		KubeletVersion: KubeletVersion(), Runtime: runtime.RuntimeName + "://" + strings.TrimPrefix(runtime.RuntimeVersion, "v"),
 	}, nil
 }

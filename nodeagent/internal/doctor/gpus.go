@@ -18,17 +18,23 @@ func driver(_ context.Context, s *sight) []Finding {
 	if machine := s.Config.SimulateGPUs; machine != "" {
 		return saw("simulated: " + machine + "; the machine's own cards are not looked at")
 	}
-	inv, err := gpu.Look(s.NVML)
+	cards, err := gpu.Look(s.NVML)
 	if errors.Is(err, gpu.ErrNone) {
 		return found(Warning, err.Error(), "the node has no card to give, and pods that ask for one never run here",
 			"See whether the driver is loaded:  nvidia-smi", "Try without cards:  ainode-agent run --simulate-gpus dgxh200")
 	}
 	if err != nil {
-		return found(Error, err.Error(), "the agent does not start with such a card", "See what the driver says:  nvidia-smi; dmesg | grep -i nvrm")
+		return found(Error, err.Error(), "the node has no card to give while the driver is like that", "See what the driver says:  nvidia-smi; dmesg | grep -i nvrm")
 	}
-	cards := inv.Cards()
-	s.devices = len(cards)
-	return saw(fmt.Sprintf("%d × %s, driver %s, CUDA %s", len(cards), cards[0].Product, inv.DriverVersion(), inv.CUDAVersion()))
+	var all []Finding
+	for _, b := range cards.Broken {
+		all = append(all, found(Error, fmt.Sprintf("card %d can't be used: %s", b.Index, b.Cause), "no pod gets this card", "See what the driver says:  nvidia-smi; dmesg | grep -i nvrm")...)
+	}
+	s.devices = len(cards.Cards)
+	if s.devices > 0 {
+		all = append(all, saw(fmt.Sprintf("%d × %s, driver %s, CUDA %s", s.devices, cards.Cards[0].Product, cards.DriverVersion, cards.CUDAVersion))...)
+	}
+	return all
 }
 
 // specs looks at how containers get cards: a spec that the agent writes when it

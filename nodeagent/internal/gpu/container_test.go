@@ -35,7 +35,7 @@ func TestContainersSeeTheirCards(t *testing.T) {
 	c := critest.Start(t)
 	inv, err := gpu.Open(gpu.Options{Simulate: "dgxh200", MachineID: "m1", CDIDir: c.CDIDir(), NvidiaSMI: smi})
 	require.NoError(t, err)
-	uuids := inv.UUIDs()
+	uuids := inv.Found().UUIDs()
 
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "p", UID: "0d9a6b6e-2222"},

@@ -5,12 +5,12 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
 	"github.com/NVIDIA/go-nvml/pkg/nvml/mock"
 	"github.com/NVIDIA/go-nvml/pkg/nvml/mock/dgxh100"
-	"github.com/NVIDIA/go-nvml/pkg/nvml/mock/server"
 	"github.com/google/go-cmp/cmp"
 	oci "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/stretchr/testify/require"
@@ -19,6 +19,7 @@ import (
 
 	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/nodeagent/internal/gpu/simulated"
+	"github.com/ainode/ainode/nodeagent/internal/topology"
 )
 
 // program makes a file that can stand for nvidia-smi.
@@ -29,7 +30,7 @@ func program(t *testing.T) string {
 	return path
 }
 
-func openOn(t *testing.T, machineID, machine, cdiDir string) Inventory {
+func openOn(t *testing.T, machineID, machine, cdiDir string) *Machine {
 	t.Helper()
 	inv, err := Open(Options{Simulate: machine, MachineID: machineID, CDIDir: cdiDir, NvidiaSMI: program(t)})
 	require.NoError(t, err)
@@ -39,42 +40,54 @@ func openOn(t *testing.T, machineID, machine, cdiDir string) Inventory {
 func TestSimulatedMachines(t *testing.T) {
 	t.Parallel()
 	for machine, want := range map[string]struct {
-		product string
-		mib     string
+		product, mib, family, compute string
+		nvLinks                       int
 	}{
-		"dgxa100": {"NVIDIA-A100-SXM4-40GB", "40960"},
-		"dgxh100": {"NVIDIA-H100-80GB-HBM3", "81920"},
-		"dgxh200": {"NVIDIA-H200-141GB-HBM3e", "144384"},
-		"dgxb200": {"NVIDIA-B200-180GB-HBM3e", "184320"},
+		"dgxa100": {"NVIDIA-A100-SXM4-40GB", "40960", "ampere", "8", 12},
+		"dgxh100": {"NVIDIA-H100-80GB-HBM3", "81920", "hopper", "9", 18},
+		"dgxh200": {"NVIDIA-H200-141GB-HBM3e", "144384", "hopper", "9", 18},
+		"dgxb200": {"NVIDIA-B200-180GB-HBM3e", "184320", "blackwell", "10", 18},
 	} {
 		t.Run(machine, func(t *testing.T) {
 			t.Parallel()
 			inv := openOn(t, "m1", machine, t.TempDir())
-			require.Len(t, inv.Cards(), 8)
+			found := inv.Found()
+			require.Len(t, found.Cards, 8)
 			require.Equal(t, machine, inv.Simulated())
-			require.NotEmpty(t, inv.DriverVersion())
-			require.Regexp(t, `^\d+\.\d+$`, inv.CUDAVersion())
+			require.Regexp(t, `^\d+\.\d+$`, found.CUDAVersion)
+			driver := strings.Split(found.DriverVersion, ".")
+			cuda := strings.Split(found.CUDAVersion, ".")
 			require.Empty(t, cmp.Diff(map[string]string{
 				"nvidia.com/gpu.count": "8", "nvidia.com/gpu.product": want.product, "nvidia.com/gpu.memory": want.mib,
-				contract.SimulatedLabel: "true",
-			}, NodeLabels(inv)))
+				"nvidia.com/gpu.family": want.family, "nvidia.com/gpu.compute.major": want.compute, "nvidia.com/gpu.compute.minor": "0",
+				"nvidia.com/mig.capable":              "true",
+				"nvidia.com/cuda.driver-version.full": found.DriverVersion, "nvidia.com/cuda.driver-version.major": driver[0],
+				"nvidia.com/cuda.driver-version.minor": driver[1], "nvidia.com/cuda.driver-version.revision": driver[2],
+				"nvidia.com/cuda.runtime-version.full": found.CUDAVersion, "nvidia.com/cuda.runtime-version.major": cuda[0],
+				"nvidia.com/cuda.runtime-version.minor": cuda[1],
+				contract.SimulatedLabel:                 "true",
+			}, inv.NodeLabels()))
 			form := regexp.MustCompile(`^GPU-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
-			for i, uuid := range inv.UUIDs() {
+			for i, uuid := range found.UUIDs() {
 				require.Regexp(t, form, uuid)
-				require.Equal(t, i, inv.Cards()[i].Index)
+				require.Equal(t, i, found.Cards[i].Index)
+				require.True(t, found.Cards[i].ECC)
 				require.Equal(t, "ainode.dev/simulated-gpu="+uuid, inv.CDIDevice(uuid))
 			}
 			require.Empty(t, inv.CDIDevice("GPU-no"))
+			all := found.UUIDs()
+			require.Equal(t, topology.Link{NVLinks: want.nvLinks, Path: topology.Node}, found.Links.Between(all[0], all[3]))
+			require.Equal(t, topology.Link{NVLinks: want.nvLinks, Path: topology.System}, found.Links.Between(all[3], all[4]))
 		})
 	}
 }
 
 func TestUUIDsAreTheMachinesOwn(t *testing.T) {
 	t.Parallel()
-	first := openOn(t, "m1", "dgxh200", t.TempDir()).UUIDs()
-	require.Equal(t, first, openOn(t, "m1", "dgxh200", t.TempDir()).UUIDs(), "pods hold their cards over a restart of the agent")
+	first := openOn(t, "m1", "dgxh200", t.TempDir()).Found().UUIDs()
+	require.Equal(t, first, openOn(t, "m1", "dgxh200", t.TempDir()).Found().UUIDs(), "pods hold their cards over a restart of the agent")
 	seen := map[string]bool{}
-	for _, uuids := range [][]string{first, openOn(t, "m2", "dgxh200", t.TempDir()).UUIDs(), openOn(t, "m1", "dgxh100", t.TempDir()).UUIDs()} {
+	for _, uuids := range [][]string{first, openOn(t, "m2", "dgxh200", t.TempDir()).Found().UUIDs(), openOn(t, "m1", "dgxh100", t.TempDir()).Found().UUIDs()} {
 		for _, uuid := range uuids {
 			require.False(t, seen[uuid], "%s twice", uuid)
 			seen[uuid] = true
@@ -94,7 +107,7 @@ func TestSimulatedSpecGivesExactlyTheCards(t *testing.T) {
 	require.Len(t, cache.ListDevices(), 8)
 
 	container := &oci.Spec{}
-	missing, err := cache.InjectDevices(container, inv.CDIDevice(inv.UUIDs()[2]), inv.CDIDevice(inv.UUIDs()[5]))
+	missing, err := cache.InjectDevices(container, inv.CDIDevice(inv.Found().UUIDs()[2]), inv.CDIDevice(inv.Found().UUIDs()[5]))
 	require.NoError(t, err)
 	require.Empty(t, missing)
 	require.Equal(t, []string{"AINODE_SIMULATED_GPUS=dgxh200"}, container.Process.Env)
@@ -106,15 +119,15 @@ func TestSimulatedSpecGivesExactlyTheCards(t *testing.T) {
 	require.Len(t, mounts, 3)
 	require.Contains(t, mounts, "/usr/bin/nvidia-smi")
 	for _, i := range []int{2, 5} {
-		file := mounts[filepath.Join(simulated.Dir, inv.UUIDs()[i]+".json")]
+		file := mounts[filepath.Join(simulated.Dir, inv.Found().UUIDs()[i]+".json")]
 		require.FileExists(t, file)
 	}
 	cards, err := simulated.Read(filepath.Join(dir, "simulated"))
 	require.NoError(t, err)
 	require.Len(t, cards, 8)
 	require.Equal(t, simulated.Card{
-		UUID: inv.UUIDs()[0], Product: "NVIDIA H200 141GB HBM3e", MemoryBytes: 144384 << 20, ComputeCapability: "9.0",
-		Machine: "dgxh200", DriverVersion: inv.DriverVersion(), CUDAVersion: inv.CUDAVersion(),
+		UUID: inv.Found().UUIDs()[0], Product: "NVIDIA H200 141GB HBM3e", MemoryBytes: 144384 << 20, ComputeCapability: "9.0",
+		Machine: "dgxh200", DriverVersion: inv.Found().DriverVersion, CUDAVersion: inv.Found().CUDAVersion,
 	}, cards[0])
 }
 
@@ -164,22 +177,11 @@ func TestMachineWithoutACard(t *testing.T) {
 
 			inv, err := Open(Options{NVML: lib, CDIDir: t.TempDir(), AllowNone: true})
 			require.NoError(t, err)
-			require.Empty(t, inv.Cards())
-			require.Empty(t, NodeLabels(inv))
+			require.Empty(t, inv.Found().Cards)
+			require.Contains(t, inv.Found().Cause, "no usable NVIDIA GPU", "not a silent zero")
+			require.Empty(t, inv.NodeLabels())
 		})
 	}
-}
-
-func TestCardInMIGMode(t *testing.T) {
-	t.Parallel()
-	lib := dgxh100.New()
-	device, ret := lib.DeviceGetHandleByIndex(3)
-	require.Equal(t, nvml.SUCCESS, ret)
-	_, ret = device.SetMigMode(nvml.DEVICE_MIG_ENABLE)
-	require.Equal(t, nvml.SUCCESS, ret)
-	_, err := Open(Options{NVML: lib, CDIDir: t.TempDir()})
-	require.ErrorContains(t, err, "read card 3")
-	require.ErrorContains(t, err, "nvidia-smi -i 3 -mig 0")
 }
 
 // The toolkit describes the cards of a driver that lies below a root of its own.
@@ -199,21 +201,17 @@ func TestSpecOfRealCards(t *testing.T) {
 		path := filepath.Join(root, "dev", "nvidia"+strconv.Itoa(minor))
 		require.NoError(t, unix.Mknod(path, unix.S_IFCHR|0o666, int(unix.Mkdev(195, uint32(minor))))) //nolint:gosec // a minor number
 	}
-	lib := dgxh100.New()
-	for _, device := range lib.Devices {
-		// The mock leaves this out, and the toolkit asks for it.
-		device.(*server.Device).GetMaxMigDeviceCountFunc = func() (int, nvml.Return) { return 0, nvml.SUCCESS }
-	}
+	lib := complete(dgxh100.New(), "")
 	dir := t.TempDir()
 	inv, err := Open(Options{NVML: lib, CDIDir: dir, DriverRoot: root, CDIHook: "/usr/bin/nvidia-cdi-hook"})
 	require.NoError(t, err)
 	require.Empty(t, inv.Simulated())
-	require.NotContains(t, NodeLabels(inv), contract.SimulatedLabel)
+	require.NotContains(t, inv.NodeLabels(), contract.SimulatedLabel)
 
 	cache, err := cdi.NewCache(cdi.WithSpecDirs(dir), cdi.WithAutoRefresh(false))
 	require.NoError(t, err)
 	require.Empty(t, cache.GetErrors())
-	for i, uuid := range inv.UUIDs() {
+	for i, uuid := range inv.Found().UUIDs() {
 		require.Equal(t, "ainode.dev/gpu="+uuid, inv.CDIDevice(uuid))
 		device := cache.GetDevice(inv.CDIDevice(uuid))
 		require.NotNil(t, device, uuid)

@@ -1,6 +1,6 @@
-// Package gpu knows the machine's GPUs and how containers get them: an inventory
-// read from NVML, and a CDI spec that names each card by its UUID. Where there is
-// no card it can simulate a machine, and says so everywhere.
+// Package gpu knows the machine's GPUs and how containers get them: what NVML finds,
+// measures and reports of each card, and a CDI spec that names each card by its
+// UUID. Where there is no card it can simulate a machine, and says so everywhere.
 package gpu
 
 import (
@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/ainode/ainode/api/contract"
+	"github.com/ainode/ainode/nodeagent/internal/topology"
 )
 
 // Card is one GPU.
@@ -25,68 +26,117 @@ type Card struct {
 	MinorNumber int
 	// CUDAMajor and CUDAMinor are the compute capability.
 	CUDAMajor, CUDAMinor int
-	// PCIBusID as NVML gives it; empty in simulation.
+	// PCIBusID as NVML gives it, 00000000:17:00.0.
 	PCIBusID string
+	// ECC reports whether the memory's errors are counted and corrected.
+	ECC bool
+	// MIGCapable cards can be cut into slices.
+	MIGCapable bool
 }
 
-// Inventory is the machine's GPUs as they were when it was opened.
-type Inventory interface {
-	// Cards in NVML's order. The slice is the caller's.
-	Cards() []Card
-	// UUIDs of Cards, in the same order.
-	UUIDs() []string
-	// CDIDevice is the CDI name of a card, VENDOR/CLASS=UUID; empty if there is
-	// no such card.
-	CDIDevice(uuid string) string
-	// Simulated is the machine that is simulated; empty for real cards.
-	Simulated() string
-	// DriverVersion of NVIDIA's driver; empty without a card.
-	DriverVersion() string
-	// CUDAVersion is the newest CUDA that the driver speaks, for example "12.4".
-	CUDAVersion() string
+// Broken is a card that is there and can't be given to pods.
+type Broken struct {
+	// UUID is empty where the card does not even tell that.
+	UUID  string
+	Index int
+	// Cause is for people.
+	Cause string
 }
 
-// inventory implements Inventory.
-type inventory struct {
-	cards                      []Card
-	kind                       string // of the CDI spec, VENDOR/CLASS
-	simulated                  string
-	driverVersion, cudaVersion string
+// Found is what the driver told last.
+type Found struct {
+	// Cards in NVML's order, without the broken ones.
+	Cards  []Card
+	Broken []Broken
+	// Links are how the cards talk to each other.
+	Links topology.Map
+	// DriverVersion of NVIDIA's driver, and CUDAVersion, the newest CUDA that it
+	// speaks, for example "12.4".
+	DriverVersion, CUDAVersion string
+	// Cause is why the driver tells nothing; empty while it answers. Cards are then
+	// the last ones known.
+	Cause string
 }
 
-func (i *inventory) Cards() []Card { return slices.Clone(i.cards) }
-
-func (i *inventory) UUIDs() []string {
+// UUIDs of the cards, in their order.
+func (f Found) UUIDs() []string {
 	var uuids []string
-	for _, c := range i.cards {
+	for _, c := range f.Cards {
 		uuids = append(uuids, c.UUID)
 	}
 	return uuids
 }
 
-func (i *inventory) CDIDevice(uuid string) string {
-	if !slices.Contains(i.UUIDs(), uuid) {
-		return ""
+// Card is the card of that UUID.
+func (f Found) Card(uuid string) (Card, bool) {
+	i := slices.IndexFunc(f.Cards, func(c Card) bool { return c.UUID == uuid })
+	if i < 0 {
+		return Card{}, false
 	}
-	return i.kind + "=" + uuid
+	return f.Cards[i], true
 }
 
-func (i *inventory) Simulated() string     { return i.simulated }
-func (i *inventory) DriverVersion() string { return i.driverVersion }
-func (i *inventory) CUDAVersion() string   { return i.cudaVersion }
+// labelPrefix begins the names that GPU feature discovery uses.
+const labelPrefix = "nvidia.com/"
 
-// NodeLabels describe the cards on a Node, under GPU feature discovery's names,
-// and say if they are simulated. gpu.present is left out: DaemonSets select it. A
-// machine without a card has no label. The first card speaks for all, as there.
-func NodeLabels(inv Inventory) map[string]string {
+// NodeLabels describe the cards on a Node, under GPU feature discovery's names
+// (k8s-device-plugin, docs/gpu-feature-discovery), and say if they are simulated.
+// gpu.present is left out: DaemonSets select it. A machine without a card has no
+// label. The first card speaks for all, as there.
+func (m *Machine) NodeLabels() map[string]string {
+	f := m.Found()
 	labels := map[string]string{}
-	if cards := inv.Cards(); len(cards) > 0 {
-		labels["nvidia.com/gpu.count"] = strconv.Itoa(len(cards))
-		labels["nvidia.com/gpu.product"] = strings.Join(strings.Fields(cards[0].Product), "-")
-		labels["nvidia.com/gpu.memory"] = strconv.FormatUint(cards[0].MemoryBytes>>20, 10)
+	if len(f.Cards) > 0 {
+		first := f.Cards[0]
+		for name, value := range map[string]string{
+			"gpu.count":         strconv.Itoa(len(f.Cards)),
+			"gpu.product":       strings.Join(strings.Fields(first.Product), "-"),
+			"gpu.memory":        strconv.FormatUint(first.MemoryBytes>>20, 10),
+			"gpu.family":        family(first),
+			"gpu.compute.major": strconv.Itoa(first.CUDAMajor),
+			"gpu.compute.minor": strconv.Itoa(first.CUDAMinor),
+			"mig.capable":       strconv.FormatBool(first.MIGCapable),
+		} {
+			labels[labelPrefix+name] = value
+		}
+		version(labels, "cuda.driver-version", f.DriverVersion, "major", "minor", "revision")
+		version(labels, "cuda.runtime-version", f.CUDAVersion, "major", "minor")
 	}
-	if inv.Simulated() != "" {
+	if m.Simulated() != "" {
 		labels[contract.SimulatedLabel] = "true"
 	}
 	return labels
+}
+
+// version adds a version's parts under their names, and the whole.
+func version(labels map[string]string, name, full string, parts ...string) {
+	if full == "" {
+		return
+	}
+	labels[labelPrefix+name+".full"] = full
+	for i, value := range strings.Split(full, ".") {
+		if i < len(parts) {
+			labels[labelPrefix+name+"."+parts[i]] = value
+		}
+	}
+}
+
+// family is the architecture by its compute capability, in GPU feature discovery's
+// words (internal/lm/resource.go).
+func family(c Card) string {
+	switch {
+	case c.CUDAMajor == 7 && c.CUDAMinor < 5:
+		return "volta"
+	case c.CUDAMajor == 7:
+		return "turing"
+	case c.CUDAMajor == 8 && c.CUDAMinor < 9:
+		return "ampere"
+	case c.CUDAMajor == 8:
+		return "ada-lovelace"
+	case c.CUDAMajor == 9:
+		return "hopper"
+	case c.CUDAMajor == 10 || c.CUDAMajor == 12:
+		return "blackwell"
+	}
+	return "undefined"
 }

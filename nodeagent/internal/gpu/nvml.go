@@ -8,61 +8,97 @@ import (
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
 )
 
-// read reads all cards of a library that was initialized.
-func read(lib nvml.Interface) (*inventory, error) {
-	inv := &inventory{}
+// read reads all cards of a library that was initialized. A card that can't be
+// read does not hide the others.
+func read(lib nvml.Interface) (Found, error) {
+	var found Found
 	count, ret := lib.DeviceGetCount()
 	if ret != nvml.SUCCESS {
-		return nil, fmt.Errorf("count the cards: %w", ret)
+		return Found{}, fmt.Errorf("count the cards: %w", ret)
 	}
+	var devices []nvml.Device
 	for i := range count {
-		card, err := readCard(lib, i)
-		if err != nil {
-			return nil, fmt.Errorf("read card %d: %w", i, err)
+		device, ret := lib.DeviceGetHandleByIndex(i)
+		if ret != nvml.SUCCESS {
+			found.Broken = append(found.Broken, Broken{Index: i, Cause: "open it: " + ret.Error()})
+			continue
 		}
-		inv.cards = append(inv.cards, card)
+		card, err := readCard(device, i)
+		if err != nil {
+			found.Broken = append(found.Broken, Broken{UUID: card.UUID, Index: i, Cause: err.Error()})
+			continue
+		}
+		found.Cards, devices = append(found.Cards, card), append(devices, device)
 	}
 	if version, ret := lib.SystemGetDriverVersion(); ret == nvml.SUCCESS {
-		inv.driverVersion = version
+		found.DriverVersion = version
 	}
 	if version, ret := lib.SystemGetCudaDriverVersion(); ret == nvml.SUCCESS {
-		inv.cudaVersion = strconv.Itoa(version/1000) + "." + strconv.Itoa(version%1000/10)
+		found.CUDAVersion = strconv.Itoa(version/1000) + "." + strconv.Itoa(version%1000/10)
 	}
-	return inv, nil
+	found.Links = readLinks(found.Cards, devices)
+	return found, nil
 }
 
-func readCard(lib nvml.Interface, index int) (Card, error) {
-	device, ret := lib.DeviceGetHandleByIndex(index)
-	if ret != nvml.SUCCESS {
-		return Card{}, fmt.Errorf("open it: %w", ret)
-	}
+// readCard reads one card. With an error the card has what was read until then.
+func readCard(device nvml.Device, index int) (Card, error) {
 	card := Card{Index: index}
+	var ret nvml.Return
 	if card.UUID, ret = device.GetUUID(); ret != nvml.SUCCESS {
-		return Card{}, fmt.Errorf("read its UUID: %w", ret)
+		return card, fmt.Errorf("read its UUID: %w", ret)
 	}
 	if card.Product, ret = device.GetName(); ret != nvml.SUCCESS {
-		return Card{}, fmt.Errorf("read its name: %w", ret)
+		return card, fmt.Errorf("read its name: %w", ret)
 	}
 	// The shipped mock of one machine says so in its name; all of them are.
 	card.Product = strings.TrimPrefix(card.Product, "Mock ")
 	if card.MinorNumber, ret = device.GetMinorNumber(); ret != nvml.SUCCESS {
-		return Card{}, fmt.Errorf("read its minor number: %w", ret)
+		return card, fmt.Errorf("read its minor number: %w", ret)
 	}
 	memory, ret := device.GetMemoryInfo()
 	if ret != nvml.SUCCESS && ret != nvml.ERROR_NOT_SUPPORTED {
-		return Card{}, fmt.Errorf("read its memory: %w", ret)
+		return card, fmt.Errorf("read its memory: %w", ret)
 	}
 	card.MemoryBytes = memory.Total
 	if card.CUDAMajor, card.CUDAMinor, ret = device.GetCudaComputeCapability(); ret != nvml.SUCCESS {
-		return Card{}, fmt.Errorf("read its compute capability: %w", ret)
+		return card, fmt.Errorf("read its compute capability: %w", ret)
 	}
-	if mode, _, ret := device.GetMigMode(); ret == nvml.SUCCESS && mode == nvml.DEVICE_MIG_ENABLE {
-		return Card{}, fmt.Errorf("it is cut into MIG slices, which are not given to pods yet; make it whole again: nvidia-smi -i %d -mig 0", index)
+	mode, _, ret := device.GetMigMode()
+	if card.MIGCapable = ret == nvml.SUCCESS; card.MIGCapable && mode == nvml.DEVICE_MIG_ENABLE {
+		return card, fmt.Errorf("it is cut into MIG slices (%s), which are not given to pods yet; make it whole again: nvidia-smi -i %d -mig 0", migSlices(device), index)
+	}
+	if mode, ret := device.GetComputeMode(); ret == nvml.SUCCESS && mode == nvml.COMPUTEMODE_PROHIBITED {
+		return card, fmt.Errorf("its compute mode lets no process use it; allow it again: nvidia-smi -i %d -c DEFAULT", index)
 	}
 	if pci, ret := device.GetPciInfo(); ret == nvml.SUCCESS {
 		card.PCIBusID = text(pci.BusId[:])
 	}
+	if ecc, _, ret := device.GetEccMode(); ret == nvml.SUCCESS {
+		card.ECC = ecc == nvml.FEATURE_ENABLED
+	}
 	return card, nil
+}
+
+// migSlices names a card's MIG slices, 1g.10gb.
+func migSlices(device nvml.Device) string {
+	most, ret := device.GetMaxMigDeviceCount()
+	if ret != nvml.SUCCESS {
+		return "which ones it does not tell: " + ret.Error()
+	}
+	var names []string
+	for i := range most {
+		slice, ret := device.GetMigDeviceHandleByIndex(i)
+		if ret != nvml.SUCCESS {
+			continue // not every place is taken
+		}
+		if a, ret := slice.GetAttributes(); ret == nvml.SUCCESS {
+			names = append(names, fmt.Sprintf("%dg.%dgb", a.GpuInstanceSliceCount, (a.MemorySizeMB+1023)/1024))
+		}
+	}
+	if len(names) == 0 {
+		return "none made yet"
+	}
+	return strings.Join(names, ", ")
 }
 
 // text is a C string in an array.

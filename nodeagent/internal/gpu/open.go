@@ -1,10 +1,12 @@
 package gpu
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
 	"k8s.io/klog/v2"
@@ -45,55 +47,65 @@ type Options struct {
 	CDIHook string
 	// DriverRoot is where the driver's libraries are found; default "/".
 	DriverRoot string
-	// AllowNone makes a machine without a card an empty inventory, not an error.
+	// AllowNone makes a machine without a card one that has none, not an error.
 	AllowNone bool
+
+	// listPatience and readPatience replace the defaults in tests.
+	listPatience, readPatience time.Duration
 }
 
 // ErrNone says that the machine has no card.
 var ErrNone = errors.New("this machine has no usable NVIDIA GPU")
 
 // Open reads the machine's GPUs and writes the CDI spec by which containers get
-// them. Without a card it is ErrNone, unless that is allowed.
-func Open(o Options) (Inventory, error) {
+// them. Without a card it is ErrNone, and with a driver that does not answer
+// ErrSilent, unless AllowNone lets the machine do without until Refresh finds some.
+func Open(o Options) (*Machine, error) {
 	if !filepath.IsAbs(o.CDIDir) {
 		return nil, fmt.Errorf("the directory of CDI specs, %q, is not an absolute path", o.CDIDir)
 	}
+	o.listPatience, o.readPatience = cmp.Or(o.listPatience, listPatience), cmp.Or(o.readPatience, readPatience)
+	m := &Machine{lib: o.NVML, kind: cdiVendor + "/" + cdiClass, list: newLane()}
 	if o.Simulate != "" {
-		return openSimulated(o)
+		if err := m.simulate(&o); err != nil {
+			return nil, err
+		}
+	} else if m.lib == nil {
+		m.lib = nvml.New()
 	}
-	if o.NVML == nil {
-		o.NVML = nvml.New()
-	}
-	inv, err := openReal(o)
-	if errors.Is(err, ErrNone) && o.AllowNone {
+	o.NVML = m.lib
+	m.o = o
+	err := m.Refresh(context.Background())
+	switch {
+	case err == nil:
+	case o.AllowNone && (errors.Is(err, ErrNone) || errors.Is(err, ErrSilent)):
 		klog.Background().Info("the machine has no GPU that pods could get", "cause", err)
-		return &inventory{kind: cdiVendor + "/" + cdiClass}, nil
-	}
-	if errors.Is(err, ErrNone) {
+	case errors.Is(err, ErrNone):
 		return nil, fmt.Errorf("%w; install NVIDIA's driver and see that nvidia-smi lists the cards, or try without cards: --simulate-gpus dgxh200", err)
+	default:
+		return nil, err
 	}
-	return inv, err
+	return m, nil
 }
 
 // Look reads the machine's real cards and writes nothing; lib may be nil for the
-// machine's own driver. Without a driver, or a card, it is ErrNone.
-func Look(lib nvml.Interface) (Inventory, error) {
+// machine's own driver. Without a driver, or a card, it is ErrNone, and ErrSilent with
+// a driver that does not answer.
+func Look(lib nvml.Interface) (Found, error) {
 	if lib == nil {
 		lib = nvml.New()
 	}
-	if ret := lib.Init(); ret != nvml.SUCCESS {
-		return nil, fmt.Errorf("%w: start NVML: %s", ErrNone, ret.Error())
-	}
-	defer func() { _ = lib.Shutdown() }()
-	inv, err := read(lib)
-	if err == nil && len(inv.cards) == 0 {
-		err = fmt.Errorf("%w: the driver is there and lists none", ErrNone)
-	}
-	if err != nil {
-		return nil, err
-	}
-	inv.kind = cdiVendor + "/" + cdiClass
-	return inv, nil
+	return ask(context.Background(), newLane(), listPatience, func() (Found, error) {
+		if ret := lib.Init(); ret != nvml.SUCCESS {
+			return Found{}, fmt.Errorf("%w: start NVML: %s", ErrNone, ret.Error())
+		}
+		defer func() { _ = lib.Shutdown() }()
+		found, err := read(lib)
+		if err == nil && len(found.Cards)+len(found.Broken) == 0 {
+			err = fmt.Errorf("%w: the driver is there and lists none", ErrNone)
+		}
+		return found, err
+	})
 }
 
 // SpecPath is where Open writes the CDI spec of the cards.
@@ -102,18 +114,4 @@ func SpecPath(cdiDir string, simulated bool) string {
 		return filepath.Join(cdiDir, cdiVendor+"-"+cdiClassSimulated+".json")
 	}
 	return filepath.Join(cdiDir, cdiVendor+"-"+cdiClass+".yaml")
-}
-
-func openReal(o Options) (Inventory, error) {
-	inv, err := Look(o.NVML)
-	if err != nil {
-		return nil, err
-	}
-	if err := os.MkdirAll(o.CDIDir, 0o755); err != nil { //nolint:gosec // the runtime's directory, as the runtime has it
-		return nil, fmt.Errorf("make the directory of CDI specs: %w", err)
-	}
-	if err := writeSpec(o); err != nil {
-		return nil, err
-	}
-	return inv, nil
 }

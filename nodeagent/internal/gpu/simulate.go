@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/NVIDIA/go-nvml/pkg/nvml"
 	"github.com/NVIDIA/go-nvml/pkg/nvml/mock/dgxa100"
 	"github.com/NVIDIA/go-nvml/pkg/nvml/mock/dgxb200"
 	"github.com/NVIDIA/go-nvml/pkg/nvml/mock/dgxh100"
@@ -36,46 +35,35 @@ func Machines() []string { return slices.Sorted(maps.Keys(mocks)) }
 // simulatedNamespace is the UUID namespace of simulated cards (RFC 9562, version 5).
 var simulatedNamespace = uuid.NewSHA1(uuid.NameSpaceDNS, []byte(cdiClassSimulated+"."+cdiVendor))
 
-func openSimulated(o Options) (Inventory, error) {
+// simulate makes m a machine of the mock's cards.
+func (m *Machine) simulate(o *Options) error {
 	mock, ok := mocks[o.Simulate]
 	if !ok {
-		return nil, fmt.Errorf("machine %q can't be simulated; choose one of %s", o.Simulate, strings.Join(Machines(), ", "))
+		return fmt.Errorf("machine %q can't be simulated; choose one of %s", o.Simulate, strings.Join(Machines(), ", "))
 	}
 	if o.MachineID == "" {
-		return nil, errors.New("simulate GPUs: the machine's id is missing, from which the cards' UUIDs are derived")
+		return errors.New("simulate GPUs: the machine's id is missing, from which the cards' UUIDs are derived")
 	}
 	info, err := os.Stat(o.NvidiaSMI)
 	if err != nil {
-		return nil, fmt.Errorf("simulate GPUs: find the simulated nvidia-smi: %w", err)
+		return fmt.Errorf("simulate GPUs: find the simulated nvidia-smi: %w", err)
 	}
 	if !info.Mode().IsRegular() || info.Mode()&0o111 == 0 {
-		return nil, fmt.Errorf("simulate GPUs: %q is not a program", o.NvidiaSMI)
+		return fmt.Errorf("simulate GPUs: %q is not a program", o.NvidiaSMI)
 	}
-	lib := o.NVML
-	if lib == nil {
-		lib = stable(mock(), o.MachineID, o.Simulate)
-	}
-	inv, err := read(lib)
-	if err != nil {
-		return nil, fmt.Errorf("simulate %s: %w", o.Simulate, err)
-	}
-	inv.simulated = o.Simulate
-	inv.kind = cdiVendor + "/" + cdiClassSimulated
 	if o.StateDir == "" {
 		o.StateDir = filepath.Join(o.CDIDir, "simulated")
 	}
-	if err := writeCards(o.StateDir, inv); err != nil {
-		return nil, err
+	if m.lib == nil {
+		m.lib = complete(stable(mock(), o.MachineID, o.Simulate), filepath.Join(o.StateDir, faultsFile))
 	}
-	if err := writeSimulatedSpec(o, inv); err != nil {
-		return nil, err
-	}
-	return inv, nil
+	m.kind, m.simulated = cdiVendor+"/"+cdiClassSimulated, o.Simulate
+	return nil
 }
 
 // stable gives the mock's cards UUIDs that are the same at each start: by itself
 // it makes new ones each time, and pods would hold cards that are not there.
-func stable(s *server.Server, machineID, machine string) nvml.Interface {
+func stable(s *server.Server, machineID, machine string) *server.Server {
 	for i, device := range s.Devices {
 		if d, ok := device.(*server.Device); ok {
 			name := machineID + "/" + machine + "/" + strconv.Itoa(i)
@@ -87,15 +75,15 @@ func stable(s *server.Server, machineID, machine string) nvml.Interface {
 
 // writeCards writes one file a card. Files of other cards stay: a container that
 // still runs may have them.
-func writeCards(directory string, inv *inventory) error {
+func writeCards(directory, machine string, found Found) error {
 	if err := os.MkdirAll(directory, 0o755); err != nil { //nolint:gosec // any user of a container reads it
 		return fmt.Errorf("make the directory of simulated cards: %w", err)
 	}
-	for _, c := range inv.cards {
+	for _, c := range found.Cards {
 		card := simulated.Card{
 			UUID: c.UUID, Index: c.Index, Product: c.Product, MemoryBytes: c.MemoryBytes,
 			ComputeCapability: fmt.Sprintf("%d.%d", c.CUDAMajor, c.CUDAMinor),
-			Machine:           inv.simulated, DriverVersion: inv.driverVersion, CUDAVersion: inv.cudaVersion,
+			Machine:           machine, DriverVersion: found.DriverVersion, CUDAVersion: found.CUDAVersion,
 		}
 		if err := card.Write(directory); err != nil {
 			return err
@@ -106,18 +94,18 @@ func writeCards(directory string, inv *inventory) error {
 
 // writeSimulatedSpec writes a CDI spec by which a container that is given a card
 // finds the card's file, and the simulated nvidia-smi.
-func writeSimulatedSpec(o Options, inv *inventory) error {
+func writeSimulatedSpec(o Options, kind, machine string, found Found) error {
 	bind := func(host, container string) *specs.Mount {
 		return &specs.Mount{HostPath: host, ContainerPath: container, Options: []string{"ro", "nosuid", "nodev", "bind"}}
 	}
 	spec := &specs.Spec{
-		Kind: inv.kind,
+		Kind: kind,
 		ContainerEdits: specs.ContainerEdits{
-			Env:    []string{simulated.Env + "=" + inv.simulated},
+			Env:    []string{simulated.Env + "=" + machine},
 			Mounts: []*specs.Mount{bind(o.NvidiaSMI, "/usr/bin/nvidia-smi")},
 		},
 	}
-	for _, c := range inv.cards {
+	for _, c := range found.Cards {
 		file := simulated.Card{UUID: c.UUID}.File()
 		spec.Devices = append(spec.Devices, specs.Device{
 			Name: c.UUID,

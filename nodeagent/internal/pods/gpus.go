@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/ainode/ainode/api/contract"
+	"github.com/ainode/ainode/nodeagent/internal/topology"
 )
 
 // assignment is which cards each container of a pod has, by container name.
@@ -42,9 +43,9 @@ func (a *allocator) claim(uid types.UID, cards []string) {
 	}
 }
 
-// assign gives the pod the cards that its containers ask for, taken from healthy
-// in its order; it gives all or nothing.
-func (a *allocator) assign(pod *corev1.Pod, healthy []string) (assignment, error) {
+// assign gives the pod the cards that its containers ask for: of the healthy ones
+// that are free those which talk to each other best. It gives all or nothing.
+func (a *allocator) assign(pod *corev1.Pod, healthy []string, links topology.Map) (assignment, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var free []string
@@ -53,10 +54,11 @@ func (a *allocator) assign(pod *corev1.Pod, healthy []string) (assignment, error
 			free = append(free, card)
 		}
 	}
-	assigned, needed := spread(pod, free)
-	if assigned == nil {
+	needed := cardsNeeded(pod)
+	if needed > len(free) {
 		return nil, fmt.Errorf("requested: %d, free: %d, cards: %d", needed, len(free), len(healthy))
 	}
+	assigned := spread(pod, links.Choose(free, needed))
 	for _, card := range assigned.cards() {
 		a.owner[card] = pod.UID
 	}
@@ -87,10 +89,10 @@ func (a *allocator) inUse() int {
 	return len(a.owner)
 }
 
-// spread divides free among the pod's containers. App containers and sidecars
+// cardsNeeded is how many cards the pod has at a time. App containers and sidecars
 // have cards of their own; an init container is done before the app containers
-// start, so it uses theirs. It returns nil and the number needed if free is short.
-func spread(pod *corev1.Pod, free []string) (assignment, int) {
+// start, so it uses theirs.
+func cardsNeeded(pod *corev1.Pod) int {
 	own := 0
 	for i := range pod.Spec.Containers {
 		own += gpusOf(&pod.Spec.Containers[i])
@@ -104,10 +106,11 @@ func spread(pod *corev1.Pod, free []string) (assignment, int) {
 			initPeak = max(initPeak, gpusOf(c))
 		}
 	}
-	needed := sidecars + max(own, initPeak)
-	if needed > len(free) {
-		return nil, needed
-	}
+	return sidecars + max(own, initPeak)
+}
+
+// spread divides cards, as many as are needed, among the pod's containers.
+func spread(pod *corev1.Pod, cards []string) assignment {
 	assigned := assignment{}
 	give := func(c *corev1.Container, from []string) []string {
 		n := gpusOf(c)
@@ -116,7 +119,7 @@ func spread(pod *corev1.Pod, free []string) (assignment, int) {
 		}
 		return from[n:]
 	}
-	rest := free
+	rest := cards
 	for i := range pod.Spec.InitContainers {
 		if isSidecar(&pod.Spec.InitContainers[i]) {
 			rest = give(&pod.Spec.InitContainers[i], rest)
@@ -130,7 +133,7 @@ func spread(pod *corev1.Pod, free []string) (assignment, int) {
 	for i := range pod.Spec.Containers {
 		rest = give(&pod.Spec.Containers[i], rest)
 	}
-	return assigned, needed
+	return assigned
 }
 
 // tooMany is more cards than any machine has. Counts end there, so that sums of what

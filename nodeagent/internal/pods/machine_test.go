@@ -36,6 +36,7 @@ import (
 	"github.com/ainode/ainode/nodeagent/internal/crispec"
 	"github.com/ainode/ainode/nodeagent/internal/images"
 	"github.com/ainode/ainode/nodeagent/internal/objects"
+	"github.com/ainode/ainode/nodeagent/internal/topology"
 	"github.com/ainode/ainode/nodeagent/internal/volumes"
 )
 
@@ -70,6 +71,7 @@ type machine struct {
 type fakeCards []string
 
 func (c fakeCards) UUIDs() []string              { return c }
+func (c fakeCards) Topology() topology.Map       { return topology.Map{} }
 func (c fakeCards) CDIDevice(uuid string) string { return "example.com/gpu=" + uuid }
 
 // recorded keeps events as "TYPE REASON MESSAGE". An event is in it when the call

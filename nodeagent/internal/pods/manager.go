@@ -163,7 +163,7 @@ func (m *Manager) judge(w *worker, pod *corev1.Pod) {
 		}
 	}
 	if w.verdict == nil {
-		cards, err := m.gpus.assign(pod, m.o.Cards.UUIDs())
+		cards, err := m.gpus.assign(pod, m.o.Cards.UUIDs(), m.o.Cards.Topology())
 		if err != nil {
 			w.verdict = outOfCards(err)
 		}

@@ -15,6 +15,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/ainode/ainode/nodeagent/internal/crispec"
+	"github.com/ainode/ainode/nodeagent/internal/topology"
 )
 
 // Images brings images onto the machine.
@@ -53,6 +54,8 @@ type Volumes interface {
 type Cards interface {
 	// UUIDs of the cards that may be given to pods, in index order.
 	UUIDs() []string
+	// Topology is how the cards talk to each other.
+	Topology() topology.Map
 	// CDIDevice is the CDI device name of a card.
 	CDIDevice(uuid string) string
 }
@@ -164,4 +167,5 @@ func (o *Options) complete() error {
 type noCards struct{}
 
 func (noCards) UUIDs() []string         { return nil }
+func (noCards) Topology() topology.Map  { return topology.Map{} }
 func (noCards) CDIDevice(string) string { return "" }
