@@ -46,16 +46,18 @@ const (
 
 // Watch tells every event of the cards that are there now, until ctx ends (nil) or
 // the driver can't be followed any more; the caller then looks what has become of
-// the cards and watches anew. ErrSilent is a wait that does not return. seen must
-// not block.
-func (m *Machine) Watch(ctx context.Context, seen func(Event)) error {
-	set, err := ask(ctx, m.list, m.o.listPatience, m.register)
+// the cards and watches anew. ErrSilent is a wait that does not return. began is
+// called when events are followed; it and seen must not block.
+func (m *Machine) Watch(ctx context.Context, began func(), seen func(Event)) error {
+	r, err := ask(ctx, m.list, m.o.listPatience, m.register)
 	if err != nil {
 		return err
 	}
+	set := r.set
+	began()
 	waits := newLane()
 	for ctx.Err() == nil {
-		event, err := ask(ctx, waits, waitPatience, func() (*Event, error) { return wait(set) })
+		event, err := ask(ctx, waits, waitPatience, r.wait)
 		switch {
 		case ctx.Err() != nil:
 			return nil // the wait goes on for a moment, so the set can't be freed
@@ -71,13 +73,20 @@ func (m *Machine) Watch(ctx context.Context, seen func(Event)) error {
 	return nil
 }
 
+// registration is what events are waited for with. A card that fell off the bus does
+// not tell its UUID any more, so they are kept.
+type registration struct {
+	set   nvml.EventSet
+	uuids map[nvml.Device]string
+}
+
 // register asks for the events of all cards, of each those that it knows.
-func (m *Machine) register() (nvml.EventSet, error) {
+func (m *Machine) register() (*registration, error) {
 	set, ret := m.lib.EventSetCreate()
 	if ret != nvml.SUCCESS {
 		return nil, fmt.Errorf("ask for events: %w", ret)
 	}
-	registered := 0
+	r := &registration{set: set, uuids: map[nvml.Device]string{}}
 	for _, card := range m.Found().Cards {
 		device, err := m.device(card.UUID)
 		if err != nil {
@@ -91,19 +100,19 @@ func (m *Machine) register() (nvml.EventSet, error) {
 			wanted &= knows
 		}
 		if wanted != 0 && device.RegisterEvents(wanted, set) == nvml.SUCCESS {
-			registered++
+			r.uuids[device] = card.UUID
 		}
 	}
-	if registered == 0 {
+	if len(r.uuids) == 0 {
 		_ = set.Free()
 		return nil, errors.New("ask for events: none of the cards tells any")
 	}
-	return set, nil
+	return r, nil
 }
 
 // wait returns the next event, or nil if there was none for a while.
-func wait(set nvml.EventSet) (*Event, error) {
-	data, ret := set.Wait(uint32(waitFor / time.Millisecond))
+func (r *registration) wait() (*Event, error) {
+	data, ret := r.set.Wait(uint32(waitFor / time.Millisecond))
 	switch ret {
 	case nvml.ERROR_TIMEOUT:
 		return nil, nil
@@ -120,9 +129,7 @@ func wait(set nvml.EventSet) (*Event, error) {
 		event.XID = data.EventData
 	}
 	if data.Device != nil {
-		if uuid, ret := data.Device.GetUUID(); ret == nvml.SUCCESS {
-			event.UUID = uuid
-		}
+		event.UUID = r.uuids[data.Device]
 	}
 	return event, nil
 }

@@ -185,7 +185,7 @@ func TestFaultsOfSimulatedCards(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	events := make(chan Event, 4)
 	ended := make(chan error, 1)
-	go func() { ended <- m.Watch(ctx, func(e Event) { events <- e }) }()
+	go func() { ended <- m.Watch(ctx, func() {}, func(e Event) { events <- e }) }()
 	require.Equal(t, Event{UUID: uuid, Kind: XIDError, XID: 79}, <-events)
 	require.Equal(t, Event{UUID: uuid, Kind: XIDError, XID: 13}, <-events)
 	cancel()
@@ -219,7 +219,7 @@ func TestEventsThatEnd(t *testing.T) {
 		}, nvml.SUCCESS
 	}
 	var seen []Event
-	err := m.Watch(t.Context(), func(e Event) { seen = append(seen, e) })
+	err := m.Watch(t.Context(), func() {}, func(e Event) { seen = append(seen, e) })
 	require.ErrorContains(t, err, "ERROR_GPU_IS_LOST")
 	require.Equal(t, []Event{{Kind: XIDError, XID: 79}, {UUID: card(s, 0).UUID, Kind: DoubleBitError}}, seen)
 	require.True(t, freed)
@@ -227,5 +227,5 @@ func TestEventsThatEnd(t *testing.T) {
 	for i := range s.Devices {
 		card(s, i).RegisterEventsFunc = func(uint64, nvml.EventSet) nvml.Return { return nvml.ERROR_NOT_SUPPORTED }
 	}
-	require.ErrorContains(t, m.Watch(t.Context(), nil), "none of the cards tells any")
+	require.ErrorContains(t, m.Watch(t.Context(), nil, nil), "none of the cards tells any")
 }

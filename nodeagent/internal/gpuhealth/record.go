@@ -1,0 +1,76 @@
+package gpuhealth
+
+import "time"
+
+const (
+	// probation is how long a card has to be quiet before pods get it again; each
+	// relapse doubles it, up to longestProbation. A card that was good for longer
+	// than that begins anew.
+	probation        = 10 * time.Minute
+	longestProbation = 24 * time.Hour
+)
+
+// record is what is remembered of a card that failed; pure.
+type record struct {
+	// Out says that pods do not get the card.
+	Out bool `json:"out"`
+	// Class and Text are of the worst fault since the card went out.
+	Class Class  `json:"class"`
+	Text  string `json:"text"`
+	// Boot is that of the last fault.
+	Boot string `json:"boot"`
+	// Since is when the card went out, Last when it failed last, Back when it came
+	// back.
+	Since time.Time `json:"since"`
+	Last  time.Time `json:"last"`
+	Back  time.Time `json:"back,omitzero"`
+	// Times counts how often it went out in a row.
+	Times int `json:"times"`
+}
+
+// fault notes a fault, which is none of the application's.
+func (r record) fault(now time.Time, boot string, class Class, text string) record {
+	if !r.Out {
+		if now.Sub(r.Back) > longestProbation {
+			r.Times = 0
+		}
+		r = record{Out: true, Since: now, Class: class, Text: text, Times: r.Times + 1}
+	}
+	if class.rank() > r.Class.rank() {
+		r.Class, r.Text = class, text
+	}
+	r.Last, r.Boot = now, boot
+	return r
+}
+
+// probation is how long the card has to be quiet.
+func (r record) probation() time.Duration {
+	p := probation
+	for i := 1; i < r.Times && p < longestProbation; i++ {
+		p *= 2
+	}
+	return min(p, longestProbation)
+}
+
+// back lets the card, which answers and of which the driver asks nothing, come back
+// if its time has come.
+func (r record) back(now time.Time, boot string) record {
+	switch {
+	case !r.Out, r.Class == Replace, r.Class == Drain && r.Boot == boot, now.Sub(r.Last) < r.probation():
+		return r
+	}
+	r.Out, r.Back = false, now
+	return r
+}
+
+// until says, for people, what the card waits for.
+func (r record) until() string {
+	switch r.Class {
+	case Replace:
+		return "out until the card is replaced"
+	case Drain:
+		return "out until the machine boots again"
+	default:
+		return "out until it was quiet for " + r.probation().String()
+	}
+}
