@@ -45,6 +45,12 @@ const (
 
 	// SimulatedLabel is "true" on a Node whose GPUs are simulated.
 	SimulatedLabel = Group + "/simulated-gpus"
+	// GPUFaultCondition is the condition of a pod one of whose GPUs failed.
+	GPUFaultCondition = Group + "/GPUFault"
+	// GPUsUsableCondition is the condition of a Node that says how its GPUs are: False
+	// names each that pods do not get, and why; Unknown says that their errors would
+	// not be noticed. The scheduler reads status.allocatable and not this.
+	GPUsUsableCondition corev1.NodeConditionType = "GPUsUsable"
 	// MachineAnnotation names, on a Node, the machine that holds its Lease.
 	MachineAnnotation = Group + "/machine"
 	// BindEpochAnnotation is, on a Node and on all that bind makes in a target,

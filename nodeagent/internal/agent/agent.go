@@ -47,7 +47,11 @@ func Run(ctx context.Context, cfg config.Run) error {
 	if err != nil {
 		return err
 	}
-	size, err := measure(cfg, len(cards.Found().Cards))
+	tenant := &tenant{cfg: cfg, node: joined.Node, machine: identity, address: address, clock: clock.RealClock{}}
+	if err := tenant.followCards(cards); err != nil {
+		return err
+	}
+	size, err := measure(cfg, tenant.tracker.Summary().Total)
 	if err != nil {
 		return err
 	}
@@ -58,13 +62,11 @@ func Run(ctx context.Context, cfg config.Run) error {
 	defer func() { _ = runtime.Close(context.WithoutCancel(ctx)) }()
 
 	holder := identity.Holder(key.Public.Fingerprint())
-	tenant := &tenant{
-		cfg: cfg, node: joined.Node, holder: holder, machine: identity, address: address,
-		size: size, cards: cards, runtime: runtime, clock: clock.RealClock{},
-	}
+	tenant.holder, tenant.size, tenant.runtime = holder, size, runtime
 	binder, err := binding.New(binding.Options{
 		Store: store, Joined: joined, Key: key, Holder: holder,
-		Facts: facts(identity, address, size, cards), Tenant: tenant, Clock: clock.RealClock{},
+		Facts:  func() binding.Facts { return facts(identity, address, size, cards, tenant.tracker.Summary().Total) },
+		Tenant: tenant, Clock: clock.RealClock{},
 	})
 	if err != nil {
 		return err
@@ -72,5 +74,5 @@ func Run(ctx context.Context, cfg config.Run) error {
 	klog.FromContext(ctx).Info("Agent runs", "node", joined.Node, "hub", joined.Server, "address", address,
 		"gpus", len(cards.Found().Cards), "simulated", cards.Simulated(), "version", Version())
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)
-	return binder.Run(ctx)
+	return together(ctx, binder.Run, func(ctx context.Context) error { tenant.tracker.Run(ctx); return nil })
 }

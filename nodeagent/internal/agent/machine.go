@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/url"
 	"os"
-	"path/filepath"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -66,19 +65,6 @@ func nodeAddress(given, hub string) (string, error) {
 	return local.IP.String(), nil
 }
 
-func openCards(cfg config.Run, id machine.Identity, node string) (*gpu.Machine, error) {
-	exe, err := os.Executable()
-	if err != nil {
-		return nil, fmt.Errorf("find the agent's program: %w", err)
-	}
-	return gpu.Open(gpu.Options{
-		// Simulated machines may share a host, and its machine id.
-		Simulate: cfg.SimulateGPUs, MachineID: id.ID + "/" + node, CDIDir: cfg.CDIDir, AllowNone: true,
-		// The stand-in for nvidia-smi is installed beside the agent.
-		NvidiaSMI: filepath.Join(filepath.Dir(exe), "nvidia-smi-simulated"),
-	})
-}
-
 // measured is what the machine has, and what of it pods may have.
 type measured struct {
 	capacity, allocatable corev1.ResourceList
@@ -122,7 +108,7 @@ func measure(cfg config.Run, cards int) (measured, error) {
 }
 
 // facts are what the hub is told of this machine.
-func facts(id machine.Identity, address string, size measured, cards *gpu.Machine) binding.Facts {
+func facts(id machine.Identity, address string, size measured, cards *gpu.Machine, total int) binding.Facts {
 	f := binding.Facts{
 		Address: address, Simulated: cards.Simulated(), AgentVersion: Version(),
 		Machine:  v1alpha1.Machine{ID: id.ID, ProductUUID: id.ProductUUID, BootID: id.BootID},
@@ -131,6 +117,7 @@ func facts(id machine.Identity, address string, size measured, cards *gpu.Machin
 	for name, q := range size.capacity {
 		f.Capacity[string(name)] = q
 	}
+	f.Capacity[string(contract.GPUResource)] = *resource.NewQuantity(int64(total), resource.DecimalSI)
 	for _, c := range cards.Found().Cards {
 		f.GPUs = append(f.GPUs, v1alpha1.GPU{
 			UUID: c.UUID, Index: int32(c.Index), Product: c.Product, //nolint:gosec // a machine has few cards

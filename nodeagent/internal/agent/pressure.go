@@ -46,6 +46,7 @@ func (p *pressure) admit(pod *corev1.Pod) (reason, message string) {
 func (t *tenant) health(ctx context.Context, p *pressure, pods podNetwork) nodestatus.Health {
 	h := pods.health(nodestatus.Probe(ctx, t.runtime, pods.own()))
 	h.Pressures = p.gauge.Conditions(ctx)
+	h.GPUs = t.cardHealth()
 	h.NotReady = cmp.Or(p.down.NotReady(), h.NotReady)
 	return h
 }

@@ -25,6 +25,8 @@ import (
 	"github.com/ainode/ainode/nodeagent/internal/cri"
 	"github.com/ainode/ainode/nodeagent/internal/crispec"
 	"github.com/ainode/ainode/nodeagent/internal/gpu"
+	"github.com/ainode/ainode/nodeagent/internal/gpuhealth"
+	"github.com/ainode/ainode/nodeagent/internal/gpumetrics"
 	"github.com/ainode/ainode/nodeagent/internal/kubeletapi"
 	"github.com/ainode/ainode/nodeagent/internal/machine"
 	"github.com/ainode/ainode/nodeagent/internal/nodestatus"
@@ -45,12 +47,16 @@ type tenant struct {
 	address string
 	size    measured
 	cards   *gpu.Machine
-	runtime *cri.Runtime
-	clock   clock.WithTicker
+	tracker *gpuhealth.Tracker
+	// cardNews is that other cards may be given to pods than before.
+	cardNews chan struct{}
+	runtime  *cri.Runtime
+	clock    clock.WithTicker
 
-	mu     sync.Mutex
-	pods   *pods.Manager
-	answer *binding.Answer
+	mu       sync.Mutex
+	pods     *pods.Manager
+	recorder record.EventRecorder // nil while there is no Node
+	answer   *binding.Answer
 }
 
 var _ binding.Tenant = (*tenant)(nil)
@@ -73,7 +79,7 @@ func (t *tenant) Serve(ctx context.Context, target binding.Target, registered fu
 	if err != nil {
 		return err
 	}
-	node := &nodestatus.Registrar{Client: client, Heartbeat: clients.heartbeat, Facts: facts, Clock: t.clock}
+	node := &nodestatus.Registrar{Client: client, Heartbeat: clients.heartbeat, Facts: facts, Clock: t.clock, GPUsChanged: t.cardNews}
 	pressure, err := t.newPressure(node.Node)
 	if err != nil {
 		return err
@@ -103,6 +109,8 @@ func (t *tenant) Serve(ctx context.Context, target binding.Target, registered fu
 	events.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: clients.events.CoreV1().Events("")})
 	defer events.Shutdown()
 	recorder := events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "kubelet", Host: t.node})
+	t.tellNode(recorder)
+	defer t.tellNode(nil)
 	manager, err := t.newPods(client, node.Node, target.Epoch, podNetwork.mode(), recorder, pressure.admit)
 	if err != nil {
 		return err
@@ -119,7 +127,7 @@ func (t *tenant) Serve(ctx context.Context, target binding.Target, registered fu
 	server, err := kubeletapi.New(kubeletapi.Options{
 		Node: t.node, Address: net.JoinHostPort(t.address, strconv.Itoa(t.cfg.Port)), Client: clients.reviews, ClientCA: target.ClientCA,
 		Certificate: certificates.Current, Pods: manager, Usage: meter, Runtime: t.runtime.RuntimeService, Images: t.runtime.Images,
-		Probes: probes.Metrics(), Clock: t.clock,
+		Probes: probes.Metrics(), GPUs: gpumetrics.Gatherer(t.cardMetrics()), Clock: t.clock,
 	})
 	if err != nil {
 		return err

@@ -75,7 +75,8 @@ type Options struct {
 	Key    handover.KeyPair
 	// Holder names this machine in the Lease.
 	Holder string
-	Facts  Facts
+	// Facts are asked for at each report, and must not block.
+	Facts  func() Facts
 	Tenant Tenant
 	Clock  clock.WithTicker
 }

@@ -61,7 +61,7 @@ func (b *Binder) wanted(step Step, s Situation, have v1alpha1.AINodeStatus, now 
 			fmt.Sprintf("machine %s claims this name while %s holds it; it starts nothing", b.o.Holder, b.other))
 		return want
 	}
-	f := b.o.Facts
+	f := b.o.Facts()
 	want.Address, want.GPUs, want.SimulatedGPUs, want.Capacity = f.Address, slices.Clone(f.GPUs), f.Simulated, f.Capacity
 	want.Machine, want.AgentVersion = f.Machine, f.AgentVersion
 	want.PublicKey = b.o.Key.Public.String()

@@ -263,7 +263,7 @@ func TestTheWalk(t *testing.T) {
 	begin := func() (*recorder, func()) {
 		tenant := &recorder{}
 		b, err := New(Options{
-			Store: store, Joined: joined, Key: key, Holder: "me", Tenant: tenant, Clock: clock.RealClock{}, Facts: Facts{Address: "10.0.0.7"},
+			Store: store, Joined: joined, Key: key, Holder: "me", Tenant: tenant, Clock: clock.RealClock{}, Facts: func() Facts { return Facts{Address: "10.0.0.7"} },
 		})
 		require.NoError(t, err)
 		ctx, cancel := context.WithCancel(context.Background())

@@ -38,6 +38,10 @@ func (s State) Pods() string { return filepath.Join(string(s), "pods") }
 // Volumes is DIR/volumes: what pods' volumes are mounted from.
 func (s State) Volumes() string { return filepath.Join(string(s), "volumes") }
 
+// GPUs is DIR/gpus.json: which GPUs there are and which failed. Not the target's: a
+// GPU is no better for being bound elsewhere.
+func (s State) GPUs() string { return filepath.Join(string(s), "gpus.json") }
+
 // Registered is DIR/target/registered: there once the Node of this binding stood.
 func (s State) Registered() string { return filepath.Join(s.Target(), "registered") }
 

@@ -76,6 +76,13 @@ func (f Found) Card(uuid string) (Card, bool) {
 	return f.Cards[i], true
 }
 
+// LabelPrefixes begin all labels that NodeLabels gives, and no other agent's or
+// person's on a Node of ours.
+var LabelPrefixes = []string{
+	"nvidia.com/gpu.count", "nvidia.com/gpu.product", "nvidia.com/gpu.memory", "nvidia.com/gpu.family",
+	"nvidia.com/gpu.compute.", "nvidia.com/mig.capable", "nvidia.com/cuda.",
+}
+
 // labelPrefix begins the names that GPU feature discovery uses.
 const labelPrefix = "nvidia.com/"
 

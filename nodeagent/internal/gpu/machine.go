@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
-
-	"github.com/ainode/ainode/nodeagent/internal/topology"
 )
 
 // How long the driver may take. To list cards it may have to wake each of them
@@ -47,12 +45,6 @@ func (m *Machine) Found() Found {
 	f.Cards, f.Broken = slices.Clone(f.Cards), slices.Clone(f.Broken)
 	return f
 }
-
-// UUIDs of the cards that can be given to pods.
-func (m *Machine) UUIDs() []string { return m.Found().UUIDs() }
-
-// Topology is how the cards talk to each other.
-func (m *Machine) Topology() topology.Map { return m.Found().Links }
 
 // CDIDevice is the CDI name of a card, VENDOR/CLASS=UUID; empty if there is no such
 // card.

@@ -14,9 +14,10 @@ const (
 type record struct {
 	// Out says that pods do not get the card.
 	Out bool `json:"out"`
-	// Class and Text are of the worst fault since the card went out.
-	Class Class  `json:"class"`
-	Text  string `json:"text"`
+	// Class, Reason and Text are of the worst fault since the card went out.
+	Class  Class  `json:"class"`
+	Reason string `json:"reason"`
+	Text   string `json:"text"`
 	// Boot is that of the last fault.
 	Boot string `json:"boot"`
 	// Since is when the card went out, Last when it failed last, Back when it came
@@ -29,15 +30,15 @@ type record struct {
 }
 
 // fault notes a fault, which is none of the application's.
-func (r record) fault(now time.Time, boot string, class Class, text string) record {
+func (r record) fault(now time.Time, boot string, f Fault) record {
 	if !r.Out {
 		if now.Sub(r.Back) > longestProbation {
 			r.Times = 0
 		}
-		r = record{Out: true, Since: now, Class: class, Text: text, Times: r.Times + 1}
+		r = record{Out: true, Since: now, Class: f.Class, Reason: f.Reason, Text: f.Message, Times: r.Times + 1}
 	}
-	if class.rank() > r.Class.rank() {
-		r.Class, r.Text = class, text
+	if f.Class.rank() > r.Class.rank() {
+		r.Class, r.Reason, r.Text = f.Class, f.Reason, f.Message
 	}
 	r.Last, r.Boot = now, boot
 	return r

@@ -89,6 +89,17 @@ func (t *Tracker) Counters() map[Count]uint64 {
 	return maps.Clone(t.counters)
 }
 
+// Failed is what befell a card that is out for it: one word, and a text that names
+// the card. Both are empty for others, also where the driver is silent for a moment.
+func (t *Tracker) Failed(uuid string) (reason, message string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if r := t.memory.Cards[uuid]; r.Out {
+		return r.Reason, r.Text
+	}
+	return "", ""
+}
+
 // Summary is how the cards are all together, as a Node's condition says it.
 type Summary struct {
 	// Total counts the cards that the machine has, or had since it booted; Usable

@@ -146,7 +146,7 @@ func (t *Tracker) fault(f Fault) {
 	changed := false
 	if f.Class != Application && f.UUID != "" {
 		before := t.memory.Cards[f.UUID]
-		after := before.fault(now, t.o.Boot, f.Class, f.Message)
+		after := before.fault(now, t.o.Boot, f)
 		t.memory.Cards[f.UUID] = after
 		changed = before.Out != after.Out || before.Text != after.Text || before.Class != after.Class
 		t.save(changed)

@@ -51,7 +51,9 @@ type Options struct {
 	Images      criapi.ImageManagerService
 	// Probes are the metrics of probes.
 	Probes prometheus.Gatherer
-	Clock  clock.PassiveClock
+	// GPUs are the metrics of GPUs, shown with the agent's own.
+	GPUs  prometheus.Gatherer
+	Clock clock.PassiveClock
 }
 
 // Server answers on :10250.

@@ -144,7 +144,8 @@ func serve(t *testing.T) *running {
 	certificate := serving.issue(t, pkix.Name{CommonName: "system:node:ai-1"}, x509.ExtKeyUsageServerAuth, time.Now().Add(time.Hour))
 	s, err := New(Options{
 		Node: "ai-1", Address: "127.0.0.1:0", Client: target.client(), ClientCA: clients.pem,
-		Certificate: func() *tls.Certificate { return certificate }, Runtime: rt, Usage: usage, Probes: prometheus.NewRegistry(), Clock: clock.RealClock{},
+		Certificate: func() *tls.Certificate { return certificate }, Runtime: rt, Usage: usage,
+		Probes: prometheus.NewRegistry(), GPUs: prometheus.NewRegistry(), Clock: clock.RealClock{},
 		Pods: onePod{log: logFile, pod: &corev1.Pod{
 			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "p", UID: "u1"},
 			Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "main"}}},

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strconv"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	stats "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 )
@@ -45,5 +46,5 @@ func (s *Server) handleStats(mux *http.ServeMux) {
 	mux.HandleFunc("GET /metrics/resource", text(resourceFamilies))
 	mux.HandleFunc("GET /metrics/cadvisor", text(cadvisorFamilies))
 	mux.Handle("GET /metrics/probes", promhttp.HandlerFor(s.o.Probes, promhttp.HandlerOpts{}))
-	mux.Handle("GET /metrics", promhttp.Handler())
+	mux.Handle("GET /metrics", promhttp.HandlerFor(prometheus.Gatherers{prometheus.DefaultGatherer, s.o.GPUs}, promhttp.HandlerOpts{}))
 }

@@ -50,6 +50,8 @@ type Registrar struct {
 	// Images are those on the machine, as a Node's status shows them; nil while they
 	// are not known. May be nil.
 	Images func() []corev1.ContainerImage
+	// GPUsChanged is Changed for news of GPUs. May be nil.
+	GPUsChanged <-chan struct{}
 	// Changed has a value when the machine is to be looked at at once. May be nil.
 	Changed <-chan struct{}
 	Clock   clock.Clock
@@ -73,7 +75,7 @@ func (r *Registrar) Register(ctx context.Context) error {
 	have, err := nodes.Get(ctx, r.Facts.Name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		now := r.Clock.Now()
-		have, err = nodes.Create(ctx, node(r.Facts, r.status(ctx, corev1.NodeStatus{}, now)), metav1.CreateOptions{})
+		have, err = nodes.Create(ctx, node(r.Facts, r.status(r.Probe(ctx), corev1.NodeStatus{}, now)), metav1.CreateOptions{})
 		if err != nil {
 			return fmt.Errorf("register node %q: %w", r.Facts.Name, err)
 		}
@@ -170,29 +172,35 @@ func (r *Registrar) Run(ctx context.Context) error {
 	defer func() { cancel(); <-ended; <-ended }()
 
 	for {
-		timer := r.Clock.NewTimer(checkPeriod)
-		var err error
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return nil
-		case <-gone:
-			// Deleted by somebody while the record says bound: the record is the truth.
-			klog.FromContext(ctx).Info("The Node was deleted, registering it again", "node", r.Facts.Name)
-			err = r.Register(ctx)
-		case <-r.Changed:
-			err = r.sync(ctx)
-		case <-timer.C():
-			err = r.sync(ctx)
-		}
-		timer.Stop()
+		err := r.await(ctx, gone)
 		if errors.Is(err, ErrForeign) {
 			return err
 		}
-		if err != nil && ctx.Err() == nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
 			klog.FromContext(ctx).Error(err, "Node status not written")
 		}
 	}
+}
+
+// await waits for the next reason to look at the Node, and does so.
+func (r *Registrar) await(ctx context.Context, gone <-chan struct{}) error {
+	timer := r.Clock.NewTimer(checkPeriod)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-gone:
+		// Deleted by somebody while the record says bound: the record is the truth.
+		klog.FromContext(ctx).Info("The Node was deleted, registering it again", "node", r.Facts.Name)
+		return r.Register(ctx)
+	case <-r.Changed:
+	case <-r.GPUsChanged:
+	case <-timer.C():
+	}
+	return r.sync(ctx)
 }
 
 // leases renews the node's Lease.
@@ -212,9 +220,9 @@ func (r *Registrar) saw(object any) {
 	}
 }
 
-// status looks at the machine and makes the wanted status of it.
-func (r *Registrar) status(ctx context.Context, have corev1.NodeStatus, now time.Time) corev1.NodeStatus {
-	want := status(r.Facts, r.Probe(ctx), have, now)
+// status makes the wanted status of what was found on the machine.
+func (r *Registrar) status(health Health, have corev1.NodeStatus, now time.Time) corev1.NodeStatus {
+	want := status(r.Facts, health, have, now)
 	want.Images = have.Images
 	if r.Images != nil {
 		if images := r.Images(); images != nil {
@@ -227,7 +235,12 @@ func (r *Registrar) status(ctx context.Context, have corev1.NodeStatus, now time
 // sync looks at the machine and writes the status if it changed or is due.
 func (r *Registrar) sync(ctx context.Context) error {
 	have, now := r.current.Load(), r.Clock.Now()
-	want := r.status(ctx, have.Status, now)
+	health := r.Probe(ctx)
+	if err := r.relabel(ctx, have, health.GPUs); err != nil {
+		return err
+	}
+	have = r.current.Load()
+	want := r.status(health, have.Status, now)
 	if sameBut(have.Status, want) && now.Sub(r.wrote) < keepalive {
 		return nil
 	}
@@ -241,6 +254,30 @@ func (r *Registrar) sync(ctx context.Context) error {
 		return fmt.Errorf("write the status of node %q: %w", r.Facts.Name, err)
 	}
 	r.wrote = now
+	r.current.Store(written)
+	return nil
+}
+
+// relabel writes the labels that describe the GPUs, where they changed.
+func (r *Registrar) relabel(ctx context.Context, have *corev1.Node, gpus *GPUs) error {
+	if gpus == nil {
+		return nil
+	}
+	change := gpus.relabel(have.Labels)
+	if len(change) == 0 {
+		return nil
+	}
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"labels": change}})
+	if err != nil {
+		return fmt.Errorf("label node %q: %w", r.Facts.Name, err)
+	}
+	written, err := r.Client.CoreV1().Nodes().Patch(ctx, r.Facts.Name, types.MergePatchType, patch, metav1.PatchOptions{})
+	if apierrors.IsNotFound(err) {
+		return r.Register(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("label node %q: %w", r.Facts.Name, err)
+	}
 	r.current.Store(written)
 	return nil
 }

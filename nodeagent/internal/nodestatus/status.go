@@ -7,6 +7,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/ainode/ainode/api/contract"
 )
 
 // Health is what was found wrong with the machine.
@@ -15,13 +17,19 @@ type Health struct {
 	NotReady string
 	// Pressures are what it is short of.
 	Pressures []corev1.NodeConditionType
+	// GPUs is nil where nobody looks after any.
+	GPUs *GPUs
 }
 
 // status is the wanted status; have gives the transition times of what stays.
 func status(f Facts, h Health, have corev1.NodeStatus, now time.Time) corev1.NodeStatus {
+	capacity, allocatable := f.Capacity, f.Allocatable
+	if h.GPUs != nil {
+		capacity, allocatable = h.GPUs.counted(capacity, h.GPUs.Total), h.GPUs.counted(allocatable, h.GPUs.Usable)
+	}
 	return corev1.NodeStatus{
-		Capacity:    f.Capacity,
-		Allocatable: f.Allocatable,
+		Capacity:    capacity,
+		Allocatable: allocatable,
 		Addresses: []corev1.NodeAddress{
 			{Type: corev1.NodeInternalIP, Address: f.Address},
 			{Type: corev1.NodeHostName, Address: f.Name},
@@ -69,13 +77,17 @@ func conditions(f Facts, h Health, have []corev1.NodeCondition, now time.Time) [
 		}
 		return ""
 	}
-	return []corev1.NodeCondition{
+	all := []corev1.NodeCondition{
 		pick(corev1.NodeNetworkUnavailable, "", no, yes, reason, addresses, ""),
 		pick(corev1.NodeMemoryPressure, pressed(corev1.NodeMemoryPressure, "kubelet has insufficient memory available"), no, yes, "KubeletHasSufficientMemory", "kubelet has sufficient memory available", "KubeletHasInsufficientMemory"),
 		pick(corev1.NodeDiskPressure, pressed(corev1.NodeDiskPressure, "kubelet has disk pressure"), no, yes, "KubeletHasNoDiskPressure", "kubelet has no disk pressure", "KubeletHasDiskPressure"),
 		pick(corev1.NodePIDPressure, pressed(corev1.NodePIDPressure, "kubelet has insufficient PID available"), no, yes, "KubeletHasSufficientPID", "kubelet has sufficient PID available", "KubeletHasInsufficientPID"),
 		pick(corev1.NodeReady, h.NotReady, yes, no, "KubeletReady", "kubelet is posting ready status", "KubeletNotReady"),
 	}
+	if h.GPUs != nil {
+		all = append(all, h.GPUs.condition(have, now))
+	}
+	return all
 }
 
 // sameBut reports whether two statuses say the same, heartbeats aside, in what this
@@ -114,7 +126,7 @@ func sameBut(a, b corev1.NodeStatus) bool {
 
 func ours(kind corev1.NodeConditionType) bool {
 	switch kind {
-	case corev1.NodeNetworkUnavailable, corev1.NodeMemoryPressure, corev1.NodeDiskPressure, corev1.NodePIDPressure, corev1.NodeReady:
+	case corev1.NodeNetworkUnavailable, corev1.NodeMemoryPressure, corev1.NodeDiskPressure, corev1.NodePIDPressure, corev1.NodeReady, contract.GPUsUsableCondition:
 		return true
 	}
 	return false

@@ -85,7 +85,7 @@ func (m *Manager) claim(w *worker, actual *cri.Pod) {
 		}
 	}
 	if w.pod != nil || mayRun(actual) {
-		m.gpus.claim(w.uid, w.cards.cards())
+		m.gpus.claim(w.uid, w.cards)
 	}
 }
 

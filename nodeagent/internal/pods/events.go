@@ -22,6 +22,8 @@ const (
 	eventResizeError       = "ResizeError"
 	eventDNSConfig         = "DNSConfigForming"
 	eventDeadlineExceeded  = "DeadlineExceeded"
+	eventGPUFault          = "GPUFault"
+	eventGPUError          = "GPUError"
 	eventDaemonSetNotRun   = "DaemonSetNotSupported"
 	messageDaemonSetNotRun = "AI nodes run no DaemonSet pods; this pod is left Pending and uses nothing"
 )

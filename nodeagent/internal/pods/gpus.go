@@ -2,6 +2,7 @@ package pods
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -30,17 +31,46 @@ func (a assignment) cards() []string {
 type allocator struct {
 	mu    sync.Mutex
 	owner map[string]types.UID
+	has   map[types.UID]assignment
 }
 
-func newAllocator() *allocator { return &allocator{owner: map[string]types.UID{}} }
+func newAllocator() *allocator {
+	return &allocator{owner: map[string]types.UID{}, has: map[types.UID]assignment{}}
+}
 
 // claim records what a pod has already.
-func (a *allocator) claim(uid types.UID, cards []string) {
+func (a *allocator) claim(uid types.UID, assigned assignment) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for _, card := range cards {
+	a.give(uid, assigned)
+}
+
+// give records an assignment. Callers hold mu.
+func (a *allocator) give(uid types.UID, assigned assignment) {
+	for _, card := range assigned.cards() {
 		a.owner[card] = uid
+		a.has[uid] = assigned
 	}
+}
+
+// owners are the pods that have the card, or, for the empty UUID, any.
+func (a *allocator) owners(card string) []types.UID {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if card == "" {
+		return slices.Collect(maps.Keys(a.has))
+	}
+	if uid, taken := a.owner[card]; taken {
+		return []types.UID{uid}
+	}
+	return nil
+}
+
+// assignment is what the pod has. Do not change it.
+func (a *allocator) assignment(uid types.UID) assignment {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.has[uid]
 }
 
 // assign gives the pod the cards that its containers ask for: of the healthy ones
@@ -59,9 +89,7 @@ func (a *allocator) assign(pod *corev1.Pod, healthy []string, links topology.Map
 		return nil, fmt.Errorf("requested: %d, free: %d, cards: %d", needed, len(free), len(healthy))
 	}
 	assigned := spread(pod, links.Choose(free, needed))
-	for _, card := range assigned.cards() {
-		a.owner[card] = pod.UID
-	}
+	a.give(pod.UID, assigned)
 	return assigned, nil
 }
 
@@ -69,11 +97,8 @@ func (a *allocator) assign(pod *corev1.Pod, healthy []string, links topology.Map
 func (a *allocator) release(uid types.UID) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for card, owner := range a.owner {
-		if owner == uid {
-			delete(a.owner, card)
-		}
-	}
+	maps.DeleteFunc(a.owner, func(_ string, owner types.UID) bool { return owner == uid })
+	delete(a.has, uid)
 }
 
 // clear frees all cards.
@@ -81,6 +106,7 @@ func (a *allocator) clear() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	clear(a.owner)
+	clear(a.has)
 }
 
 func (a *allocator) inUse() int {

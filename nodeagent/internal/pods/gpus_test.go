@@ -39,7 +39,7 @@ func TestAllocator(t *testing.T) {
 	require.EqualError(t, err, "requested: 3, free: 2, cards: 4")
 	require.Equal(t, 2, a.inUse(), "all or nothing")
 
-	a.claim("adopted", []string{"GPU-3"})
+	a.claim("adopted", assignment{"x": {"GPU-3"}})
 	got, err = a.assign(uid(asking(testPod("", "x"), "x", 1), "three"), cards, topology.Map{})
 	require.NoError(t, err)
 	require.Equal(t, assignment{"x": {"GPU-2"}}, got)
@@ -81,7 +81,7 @@ func TestNoCardHasTwoPods(t *testing.T) {
 		for i := range 8 {
 			cards = append(cards, "GPU-"+strconv.Itoa(i))
 		}
-		a, held := newAllocator(), map[types.UID][]string{}
+		a, held := newAllocator(), map[types.UID]assignment{}
 		for step := range 100 {
 			switch id := types.UID(strconv.Itoa(step)); random.IntN(6) {
 			case 0: // one ends
@@ -105,11 +105,11 @@ func TestNoCardHasTwoPods(t *testing.T) {
 				}
 				require.Len(t, got.cards(), cardsNeeded(pod))
 				require.Subset(t, healthy, got.cards())
-				held[id] = got.cards()
+				held[id] = got
 			}
 			var all []string
 			for _, its := range held {
-				all = append(all, its...)
+				all = append(all, its.cards()...)
 			}
 			require.Equal(t, len(all), a.inUse())
 			slices.Sort(all)

@@ -58,6 +58,8 @@ type machine struct {
 	cgroup  string // of all its pods
 	epoch   int64
 	cards   fakeCards
+	failed  sync.Map // message by UUID
+	gone    sync.Map
 	manager *Manager
 	events  *recorded
 	images  *countedImages
@@ -70,9 +72,33 @@ type machine struct {
 
 type fakeCards []string
 
-func (c fakeCards) UUIDs() []string              { return c }
 func (c fakeCards) Topology() topology.Map       { return topology.Map{} }
 func (c fakeCards) CDIDevice(uuid string) string { return "example.com/gpu=" + uuid }
+
+// watchedCards are cards some of which failed.
+type watchedCards struct {
+	fakeCards
+	failed *sync.Map // message by UUID
+	gone   *sync.Map // those that the driver does not list for a moment
+}
+
+func (c watchedCards) CDIDevice(uuid string) string {
+	if _, gone := c.gone.Load(uuid); gone {
+		return ""
+	}
+	return c.fakeCards.CDIDevice(uuid)
+}
+
+func (c watchedCards) UUIDs() []string {
+	return slices.DeleteFunc(slices.Clone(c.fakeCards), func(card string) bool { return c.Trouble(card) != "" })
+}
+func (c watchedCards) Trouble(uuid string) string { _, message := c.Failed(uuid); return message }
+func (c watchedCards) Failed(uuid string) (string, string) {
+	if message, ok := c.failed.Load(uuid); ok {
+		return "XID79", message.(string)
+	}
+	return "", ""
+}
 
 // recorded keeps events as "TYPE REASON MESSAGE". An event is in it when the call
 // returns, so what is told before a status is written can be read once that is seen.
@@ -221,7 +247,7 @@ func (m *machine) startAway() {
 	m.manager, err = New(Options{
 		Network: mode,
 		Client:  m.client, NodeName: "ai-1", Node: m.node, HostIPs: func() []string { return []string{"127.0.0.1"} },
-		Epoch: m.epoch, Runtime: m.c.Runtime, Images: i, Volumes: v, Objects: reader, Cards: m.cards, Recorder: m.events,
+		Epoch: m.epoch, Runtime: m.c.Runtime, Images: i, Volumes: v, Objects: reader, Cards: watchedCards{m.cards, &m.failed, &m.gone}, Recorder: m.events,
 		StateDir: filepath.Join(m.root, "state"), LogDir: filepath.Join(m.root, "logs"), CgroupParent: m.cgroup, ReservedPorts: []int32{10250}, Admit: m.admit,
 	})
 	require.NoError(m.t, err)

@@ -54,6 +54,11 @@ type Volumes interface {
 type Cards interface {
 	// UUIDs of the cards that may be given to pods, in index order.
 	UUIDs() []string
+	// Trouble is why pods do not get the card now; empty if they do.
+	Trouble(uuid string) string
+	// Failed is what befell a card that pods do not get until it is reset, the machine
+	// boots or it is replaced: one word, and a text that names it. Empty for others.
+	Failed(uuid string) (reason, message string)
 	// Topology is how the cards talk to each other.
 	Topology() topology.Map
 	// CDIDevice is the CDI device name of a card.
@@ -166,6 +171,8 @@ func (o *Options) complete() error {
 
 type noCards struct{}
 
-func (noCards) UUIDs() []string         { return nil }
-func (noCards) Topology() topology.Map  { return topology.Map{} }
-func (noCards) CDIDevice(string) string { return "" }
+func (noCards) UUIDs() []string                { return nil }
+func (noCards) Trouble(string) string          { return "" }
+func (noCards) Failed(string) (string, string) { return "", "" }
+func (noCards) Topology() topology.Map         { return topology.Map{} }
+func (noCards) CDIDevice(string) string        { return "" }

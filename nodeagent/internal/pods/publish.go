@@ -36,11 +36,13 @@ func (w *worker) compute(t *task, ended, online bool) corev1.PodStatus {
 	if latest := w.object(); latest != nil && latest.UID == pod.UID {
 		pod = latest // conditions that others wrote meanwhile
 	}
+	cards, fault := w.health()
 	return podstatus.Compute(podstatus.Input{
 		Pod: pod, Previous: previous,
 		Sandbox: t.actual.SandboxStatus, Containers: t.actual.Containers,
 		Runtime: w.m.o.RuntimeName, Waiting: w.waiting, Messages: w.messages,
 		Probes: w.probes.Results(), Granted: w.granted, Resizing: w.resizing, Verdict: w.verdict, Ended: ended,
+		Cards: cards, Fault: fault,
 		HostIPs: w.m.o.HostIPs(), HostNetwork: w.m.shared(),
 		Now: w.m.o.Clock.Now(),
 	})

@@ -42,7 +42,11 @@ func (w *worker) containerConfig(ctx context.Context, pod *corev1.Pod, c *corev1
 	}
 	var devices []string
 	for _, card := range cards {
-		devices = append(devices, w.m.o.Cards.CDIDevice(card))
+		device := w.m.o.Cards.CDIDevice(card)
+		if device == "" { // without its card it would run and find none
+			return nil, fmt.Errorf("its card %s is not there: %s", card, w.m.o.Cards.Trouble(card))
+		}
+		devices = append(devices, device)
 	}
 	memory := w.m.o.Node().Status.Capacity[corev1.ResourceMemory]
 	o := crispec.ContainerOptions{

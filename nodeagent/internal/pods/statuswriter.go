@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -28,13 +29,16 @@ type statusWriter struct {
 	// written is called with the API's answer to each write.
 	written func(*corev1.Pod)
 
-	mu      sync.Mutex
-	base    *corev1.Pod // the API's newest object that is known
-	want    *corev1.PodStatus
-	settled bool // want is written or was refused, or the pod is gone
-	gone    bool
-	changed chan struct{} // closed and replaced when settled changes
-	wake    chan struct{}
+	mu   sync.Mutex
+	base *corev1.Pod // the API's newest object that is known
+	// noHealth: the API server drops allocatedResourcesStatus (before 1.36, feature
+	// ResourceHealthStatus), and would be sent it for ever.
+	noHealth bool
+	want     *corev1.PodStatus
+	settled  bool // want is written or was refused, or the pod is gone
+	gone     bool
+	changed  chan struct{} // closed and replaced when settled changes
+	wake     chan struct{}
 }
 
 func newStatusWriter(client kubernetes.Interface, clock clock.Clock, written func(*corev1.Pod)) *statusWriter {
@@ -127,12 +131,16 @@ func (s *statusWriter) run(ctx context.Context) {
 
 func (s *statusWriter) writeLatest(ctx context.Context) error {
 	s.mu.Lock()
-	base, want, gone := s.base, s.want, s.gone
+	base, want, gone, noHealth := s.base, s.want, s.gone, s.noHealth
 	s.mu.Unlock()
 	if gone || base == nil || want == nil {
 		return nil
 	}
-	patch, err := statusPatch(base, want)
+	send := want
+	if noHealth {
+		send = withoutHealth(want)
+	}
+	patch, err := statusPatch(base, send)
 	if err != nil {
 		return err
 	}
@@ -155,6 +163,11 @@ func (s *statusWriter) writeLatest(ctx context.Context) error {
 		return fmt.Errorf("write the status of pod %s/%s: %w", base.Namespace, base.Name, err)
 	}
 	if answer.UID == base.UID {
+		if hasHealth(send) && !hasHealth(&answer.Status) {
+			s.mu.Lock()
+			s.noHealth = true
+			s.mu.Unlock()
+		}
 		s.done(want, answer, false)
 		s.written(answer)
 	}
@@ -173,6 +186,27 @@ func (s *statusWriter) done(wrote *corev1.PodStatus, answer *corev1.Pod, gone bo
 		close(s.changed)
 		s.changed = make(chan struct{})
 	}
+}
+
+// hasHealth reports whether the status says how the pod's devices are.
+func hasHealth(status *corev1.PodStatus) bool {
+	for _, c := range slices.Concat(status.InitContainerStatuses, status.ContainerStatuses) {
+		if len(c.AllocatedResourcesStatus) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// withoutHealth is a copy without that.
+func withoutHealth(status *corev1.PodStatus) *corev1.PodStatus {
+	copied := status.DeepCopy()
+	for _, list := range [][]corev1.ContainerStatus{copied.InitContainerStatuses, copied.ContainerStatuses} {
+		for i := range list {
+			list[i].AllocatedResourcesStatus = nil
+		}
+	}
+	return copied
 }
 
 // statusPatch is the strategic merge patch from base's status to want, which

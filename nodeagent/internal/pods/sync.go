@@ -81,6 +81,10 @@ func (w *worker) sync(ctx context.Context) (result, error) {
 		pod: t.pod, ownAddress: !w.m.shared(), refused: w.refuseDebug(t), actual: actual, crashes: w.crashes, now: w.m.o.Clock.Now(),
 		probes: w.probes.Results(), failed: w.probes.Failures(), resized: w.resized, stop: stop,
 	})
+	if verdict := w.fallen(t); verdict != nil {
+		w.verdict = verdict
+		return result{more: true}, nil
+	}
 	w.noteWaiting(t)
 
 	switch {

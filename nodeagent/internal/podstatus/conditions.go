@@ -21,9 +21,12 @@ func conditions(in *Input, old, status *corev1.PodStatus, now metav1.Time) []cor
 	var all []corev1.PodCondition
 	disruption := in.Verdict != nil && in.Verdict.Disruption
 	for _, c := range in.Pod.Status.Conditions {
-		if !slices.Contains(owned, c.Type) && (!disruption || c.Type != corev1.DisruptionTarget) {
+		if !slices.Contains(owned, c.Type) && !isFault(c) && (!disruption || c.Type != corev1.DisruptionTarget) {
 			all = append(all, c)
 		}
+	}
+	if c := faultCondition(in, old.Conditions, now); c != nil {
+		all = append(all, *c)
 	}
 	ready := containersReady(in, status)
 	own := []corev1.PodCondition{

@@ -62,6 +62,7 @@ func (b *containerBuilder) status(spec *corev1.Container, old *corev1.ContainerS
 		status = b.present(spec, known, old)
 	}
 	status.VolumeMounts = volumeMounts(spec)
+	status.AllocatedResourcesStatus = deviceHealth(b.in.Cards[spec.Name], old)
 	b.applyWaiting(spec, &status)
 	b.applyReadiness(spec, &status, known, init)
 	return status

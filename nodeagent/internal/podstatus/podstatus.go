@@ -59,6 +59,17 @@ type Verdict struct {
 	Disruption bool
 }
 
+// Card is a GPU that a container has.
+type Card struct {
+	UUID string
+	// Trouble is why no other pod would get it now; empty if it is well.
+	Trouble string
+}
+
+// Fault of a pod's GPU, which none of the pod's doings caused: a condition of the pod
+// says so, by which a Job's podFailurePolicy can tell it from a failure of its own.
+type Fault struct{ Reason, Message string }
+
 // Input is all that a status is made from.
 type Input struct {
 	// Pod is the API object; Pod.Status is the API's latest status, from which
@@ -86,6 +97,10 @@ type Input struct {
 	Resizing Resizing
 	// Verdict ends the pod; nil for nearly all.
 	Verdict *Verdict
+	// Cards are the GPUs of the pod's containers, by container name.
+	Cards map[string][]Card
+	// Fault is what befell one of them; nil for nearly all.
+	Fault *Fault
 	// Ended says that no container of the pod runs and none will be started.
 	Ended bool
 	// HostIPs are the node's addresses, the preferred one first.

@@ -1,0 +1,74 @@
+package agent
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/common/expfmt"
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/tools/record"
+	"k8s.io/utils/clock"
+
+	"github.com/ainode/ainode/nodeagent/internal/config"
+	"github.com/ainode/ainode/nodeagent/internal/gpu"
+	"github.com/ainode/ainode/nodeagent/internal/gpumetrics"
+	"github.com/ainode/ainode/nodeagent/internal/machine"
+)
+
+// What befalls one simulated card of eight reaches the Node, its events and the
+// metrics, and the news is told before anybody's time.
+func TestAFaultIsToldEverywhere(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	smi := filepath.Join(dir, "smi")
+	require.NoError(t, os.WriteFile(smi, nil, 0o755))
+	cards, err := gpu.Open(gpu.Options{Simulate: "dgxh200", MachineID: "m", CDIDir: filepath.Join(dir, "cdi"), NvidiaSMI: smi})
+	require.NoError(t, err)
+	events := record.NewFakeRecorder(4)
+	tn := &tenant{
+		cfg: config.Run{StateDir: config.State(dir)}, node: "ai-1", clock: clock.RealClock{},
+		machine: machine.Identity{BootID: "b1"},
+	}
+	require.NoError(t, tn.followCards(cards))
+	tn.tellNode(events)
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { tn.tracker.Run(ctx) })
+	defer func() { cancel(); running.Wait() }()
+
+	before := tn.cardHealth()
+	require.Equal(t, 8, before.Usable)
+	require.Equal(t, corev1.ConditionTrue, before.Status)
+	require.Equal(t, "8 simulated GPUs can be used", before.Message)
+	require.Equal(t, "hopper", before.Labels["nvidia.com/gpu.family"])
+
+	ill := tn.tracker.UUIDs()[5]
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "cdi", "simulated", "faults"), []byte(ill+" 79\n"), 0o600))
+	select {
+	case <-tn.cardNews:
+	case <-time.After(2 * time.Minute):
+		t.Fatal("no news")
+	}
+	require.Equal(t, "Warning GPUFault XID 79 on "+ill+": GPU has fallen off the bus", <-events.Events)
+	after := tn.cardHealth()
+	require.Equal(t, 8, after.Total)
+	require.Equal(t, 7, after.Usable)
+	require.Equal(t, corev1.ConditionFalse, after.Status)
+
+	var text strings.Builder
+	families, err := gpumetrics.Gatherer(tn.cardMetrics()).Gather()
+	require.NoError(t, err)
+	for _, family := range families {
+		_, err := expfmt.MetricFamilyToText(&text, family)
+		require.NoError(t, err)
+	}
+	require.Regexp(t, `(?m)^ainode_gpu_usable\{Hostname="ai-1",UUID="`+ill+`",.*SIMULATED.*\} 0$`, text.String())
+	require.Regexp(t, `(?m)^DCGM_FI_DEV_XID_ERRORS\{Hostname="ai-1",UUID="`+ill+`",.*\} 79$`, text.String())
+	require.Len(t, facts(tn.machine, "10.0.0.7", measured{}, cards, after.Total).GPUs, 8)
+}
