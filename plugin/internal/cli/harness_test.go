@@ -61,6 +61,7 @@ import (
 //	records                 prints each record's name, spec and status in short
 //	target                  prints what is on the target, in short
 //
+// NODE.metrics is what a node's agent measures.
 // hub.yaml and target.yaml are what is there at the beginning.
 func TestScripts(t *testing.T) {
 	t.Parallel()
@@ -179,6 +180,8 @@ type fakeWorld struct {
 	// unreachable: the target answers nothing.
 	unreachable atomic.Bool
 	getter      genericclioptions.RESTClientGetter
+	// dir has a file NODE.metrics for each node whose agent answers.
+	dir string
 
 	ctx  context.Context
 	end  context.CancelFunc
@@ -191,7 +194,7 @@ func (w *fakeWorld) stop() {
 }
 
 func newWorld(dir string) (*fakeWorld, error) {
-	w := &fakeWorld{webhook: "fits"}
+	w := &fakeWorld{webhook: "fits", dir: dir}
 	w.ctx, w.end = context.WithCancel(context.Background())
 	all := kube.Scheme()
 	if err := scheme.AddToScheme(all); err != nil {
@@ -248,6 +251,12 @@ func (w *fakeWorld) cluster(objects []runtime.Object) *fake.Clientset {
 		review := a.(k8stesting.CreateAction).GetObject().(*authorizationv1.SelfSubjectAccessReview).DeepCopy()
 		review.Status.Allowed = w.allowed(review.Spec.ResourceAttributes)
 		return true, review, nil
+	})
+	c.PrependReactor("list", "nodes", func(a k8stesting.Action) (bool, runtime.Object, error) {
+		if w.allowed(&authorizationv1.ResourceAttributes{Verb: "list", Resource: "nodes"}) {
+			return false, nil, nil
+		}
+		return true, nil, apierrors.NewForbidden(schema.GroupResource{Resource: "nodes"}, "", errors.New("no"))
 	})
 	c.PrependReactor("create", "selfsubjectreviews", func(k8stesting.Action) (bool, runtime.Object, error) {
 		return true, &authenticationv1.SelfSubjectReview{Status: authenticationv1.SelfSubjectReviewStatus{
@@ -330,7 +339,19 @@ func (w *fakeWorld) Target() (*kube.Cluster, error) {
 	return &kube.Cluster{Name: "target", Config: &rest.Config{Host: "https://target:6443", TLSClientConfig: rest.TLSClientConfig{CAData: []byte("pem")}},
 		Core: w.target, Records: w.records, As: w.as, ContextName: "Prod_Cluster",
 		Date:  func(context.Context) (time.Time, error) { return today.Add(-w.skew), nil },
-		Probe: w.probe}, nil
+		Probe: w.probe, Scrape: w.scrape}, nil
+}
+
+// scrape is what a node's agent tells through the API server.
+func (w *fakeWorld) scrape(_ context.Context, node string) ([]byte, error) {
+	if !w.allowed(&authorizationv1.ResourceAttributes{Verb: "get", Resource: "nodes", Subresource: "proxy", Name: node}) {
+		return nil, apierrors.NewForbidden(schema.GroupResource{Resource: "nodes"}, node, errors.New("no"))
+	}
+	raw, err := os.ReadFile(filepath.Join(w.dir, node+".metrics"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, apierrors.NewServiceUnavailable("error trying to reach service: dial tcp 10.0.0.9:10250: connect: no route to host")
+	}
+	return raw, err
 }
 
 func (w *fakeWorld) Getter() genericclioptions.RESTClientGetter { return w.getter }

@@ -37,6 +37,8 @@ type Cluster struct {
 	As func(token, user, group string) (kubernetes.Interface, error)
 	// Probe replaces Healthz where there is no API server to go through.
 	Probe func(ctx context.Context, node string) error
+	// Scrape replaces NodeMetrics there.
+	Scrape func(ctx context.Context, node string) ([]byte, error)
 	// Date is the API server's clock; nil where there is none to ask.
 	Date func(ctx context.Context) (time.Time, error)
 	// ContextName is the kubeconfig's name of the cluster; it may be empty.
@@ -195,4 +197,12 @@ func (c *Cluster) Healthz(ctx context.Context, node string) error {
 		return c.Probe(ctx, node)
 	}
 	return c.Core.CoreV1().RESTClient().Get().Resource("nodes").Name(node).SubResource("proxy").Suffix("healthz").Do(ctx).Error()
+}
+
+// NodeMetrics reads the metrics of a node's agent through the API server.
+func (c *Cluster) NodeMetrics(ctx context.Context, node string) ([]byte, error) {
+	if c.Scrape != nil {
+		return c.Scrape(ctx, node)
+	}
+	return c.Core.CoreV1().RESTClient().Get().Resource("nodes").Name(node).SubResource("proxy").Suffix("metrics").DoRaw(ctx)
 }

@@ -92,6 +92,7 @@ func describeTarget(w io.Writer, line func(string, string, ...any), v View) {
 		state += ",SchedulingDisabled"
 	}
 	line("Node", "%s, kubelet version %s, %s old", state, v.Node.Status.NodeInfo.KubeletVersion, Age(v.Node.CreationTimestamp.Time, v.Now))
+	describeCards(w, line, v)
 	fmt.Fprintf(w, "Pods:\n")
 	for i := range v.Pods {
 		p := &v.Pods[i]

@@ -1,14 +1,18 @@
 package nodes
 
 import (
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
+	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/api/v1alpha1"
 )
 
@@ -68,4 +72,42 @@ func TestReleased(t *testing.T) {
 	record.Status.ObservedEpoch = 1
 	require.False(t, Released(record), "it speaks of an earlier epoch")
 	require.True(t, Released(&v1alpha1.AINode{}), "never bound")
+}
+
+func TestTheCardMap(t *testing.T) {
+	t.Parallel()
+	pod := func(name string, phase corev1.PodPhase, health corev1.ResourceHealthStatus, cards ...string) corev1.Pod {
+		p := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ml", Name: name}, Status: corev1.PodStatus{Phase: phase}}
+		status := corev1.ResourceStatus{Name: contract.GPUResource}
+		for _, card := range cards {
+			status.Resources = append(status.Resources, corev1.ResourceHealth{ResourceID: corev1.ResourceID(card), Health: health})
+		}
+		p.Spec.Containers = []corev1.Container{{Name: "main", Resources: corev1.ResourceRequirements{
+			Limits: corev1.ResourceList{contract.GPUResource: *resource.NewQuantity(int64(len(cards)), resource.DecimalSI)},
+		}}}
+		p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "main", AllocatedResourcesStatus: []corev1.ResourceStatus{status}}}
+		return p
+	}
+	record := &v1alpha1.AINode{Status: v1alpha1.AINodeStatus{SimulatedGPUs: "dgxh200", GPUs: []v1alpha1.GPU{
+		{UUID: "GPU-a"}, {UUID: "GPU-b", Index: 1}, {UUID: "GPU-c", Index: 2}, {UUID: "GPU-d", Index: 3},
+	}}}
+	node := &corev1.Node{Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{
+		{Type: contract.GPUsUsableCondition, Status: corev1.ConditionFalse, Message: "GPU-b: XID 79"},
+	}}}
+	view := View{Record: record, Node: node, Now: time.Unix(0, 0), Pods: []corev1.Pod{
+		pod("train", corev1.PodRunning, corev1.ResourceHealthStatusHealthy, "GPU-a", "GPU-c"),
+		pod("victim", corev1.PodRunning, corev1.ResourceHealthStatusUnhealthy, "GPU-b"),
+		pod("done", corev1.PodSucceeded, corev1.ResourceHealthStatusHealthy, "GPU-d"),
+	}}
+	var out strings.Builder
+	require.NoError(t, Describe(&out, view))
+	require.Regexp(t, `(?m)^GPUs usable: +False  GPU-b: XID 79$`, out.String())
+	require.Regexp(t, `(?m)^Card map \(simulated\):\n  0: +ml/train \(main\)\n  1: +ml/victim \(main\), failed\n  2: +ml/train \(main\)\n  3: +-$`, out.String())
+
+	for i := range view.Pods {
+		view.Pods[i].Status.ContainerStatuses = nil
+	}
+	out.Reset()
+	require.NoError(t, Describe(&out, view))
+	require.Contains(t, out.String(), "does not keep which pod has which card")
 }

@@ -35,6 +35,9 @@ var (
 	Binder = Role{"ainode-binder", []string{contract.SystemNamespace, corev1.NamespaceNodeLease, metav1.NamespaceSystem}, "; nothing was changed"}
 	// Viewer grants what the commands that only show something need.
 	Viewer = Role{"ainode-viewer", []string{contract.SystemNamespace}, ""}
+	// Top grants what top needs; the chart makes it for the nodes that roles.topNodes
+	// names.
+	Top = Role{"ainode-top", nil, ""}
 )
 
 // Right is one thing that somebody may do.
@@ -132,12 +135,17 @@ func (r Role) lacking(doing, user string, missing []string) error {
 	if len(missing) == 1 {
 		count = "one right is"
 	}
+	command := fmt.Sprintf("kubectl create clusterrolebinding %[1]s-%[2]s --clusterrole %[1]s --user %[3]s", r.Name, short(user), quoted(user))
+	roles := "ClusterRole"
+	if len(r.namespaces) > 0 {
+		roles = "ClusterRole and Roles"
+		command += fmt.Sprintf("; for ns in %[4]s; do kubectl create rolebinding %[1]s-%[2]s -n $ns --role %[1]s --user %[3]s; done",
+			r.Name, short(user), quoted(user), strings.Join(r.namespaces, " "))
+	}
 	return &remedy.Error{
-		Err: fmt.Errorf("you (%s) may not %s: %s missing%s\n%s", user, doing, count, r.otherwise, strings.Join(missing, "\n")),
-		Say: fmt.Sprintf("The chart's ClusterRole and Roles %q grant them; an administrator types", r.Name),
-		Command: fmt.Sprintf("kubectl create clusterrolebinding %[1]s-%[2]s --clusterrole %[1]s --user %[3]s; "+
-			"for ns in %[4]s; do kubectl create rolebinding %[1]s-%[2]s -n $ns --role %[1]s --user %[3]s; done",
-			r.Name, short(user), quoted(user), strings.Join(r.namespaces, " ")),
+		Err:     fmt.Errorf("you (%s) may not %s: %s missing%s\n%s", user, doing, count, r.otherwise, strings.Join(missing, "\n")),
+		Say:     fmt.Sprintf("The chart's %s %q grant%s them; an administrator types", roles, r.Name, map[bool]string{true: "s"}[len(r.namespaces) == 0]),
+		Command: command,
 	}
 }
 
