@@ -170,7 +170,7 @@ func (t *Tracker) lookAt(ctx context.Context, uuid string) {
 		t.fault(Fault{uuid, Reset, "Silent", uuid + " can't be read: " + err.Error()})
 	case err != nil:
 		t.o.Changed()
-	case reading["DCGM_FI_DEV_ROW_REMAP_FAILURE"] > 0 && !(r.Out && r.Class == Replace):
+	case reading["DCGM_FI_DEV_ROW_REMAP_FAILURE"] > 0 && (!r.Out || r.Class != Replace):
 		// NVIDIA GPU Memory Error Management, "RMA policy thresholds for row-remapping":
 		// https://docs.nvidia.com/deploy/a100-gpu-mem-error-mgmt/index.html
 		t.fault(Fault{uuid, Replace, "RowRemapFailure", uuid + " has no spare rows of memory left"})
