@@ -43,6 +43,9 @@ type line struct {
 	where               string           // of the AI node's failure
 }
 
+// everywhere reports whether all columns pass it.
+func (l line) everywhere() bool { return l.kubelet && l.node && l.hook }
+
 type table []line
 
 // compare puts the columns side by side, and beside a test the row that rules it out.
@@ -73,7 +76,7 @@ func (t table) judge(ruledOut map[string]contract.Feature) error {
 	for _, l := range t {
 		delete(missing, l.name)
 		switch {
-		case l.kubelet && l.ruledOut == "" && !(l.node && l.hook):
+		case l.kubelet && l.ruledOut == "" && (!l.node || !l.hook):
 			wrong = append(wrong, fmt.Sprintf("a kubelet passes it, an AI node does not: %s (%s)", l.name, l.where))
 		case l.ruledOut != "" && l.node && l.hook:
 			wrong = append(wrong, fmt.Sprintf("ruled out by %s, and passes: %s: take it off the list", l.ruledOut, l.name))
@@ -112,10 +115,10 @@ func (t table) markdown() string {
 	var out strings.Builder
 	out.WriteString(t.summary())
 	out.WriteString("\n## What does not pass everywhere\n\n")
-	t.rows(&out, func(l line) bool { return !(l.kubelet && l.node && l.hook) })
+	t.rows(&out, func(l line) bool { return !l.everywhere() })
 	out.WriteString("\n## What passes everywhere\n\n")
 	for _, l := range t {
-		if l.kubelet && l.node && l.hook {
+		if l.everywhere() {
 			fmt.Fprintf(&out, "- %s\n", escape(l.name))
 		}
 	}

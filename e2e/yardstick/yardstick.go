@@ -2,8 +2,10 @@ package yardstick
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -86,8 +88,13 @@ func (y *Yardstick) writeTable() error {
 	var found []column
 	for _, c := range columns {
 		var err error
-		if c.results, c.when, err = readReport(y.report(c)); err != nil {
-			return fmt.Errorf("no table without column %s: %w", c.letter, err)
+		c.results, c.when, err = readReport(y.report(c))
+		if errors.Is(err, fs.ErrNotExist) {
+			fmt.Fprintf(y.Out, "\nno table yet: column %s has not been measured\n", c.letter)
+			return nil
+		}
+		if err != nil {
+			return err
 		}
 		found = append(found, c)
 	}
