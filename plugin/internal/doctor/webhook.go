@@ -13,6 +13,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/ainode/ainode/api/contract"
+	"github.com/ainode/ainode/plugin/internal/kube"
 )
 
 var webhookChecks = []check{
@@ -82,7 +83,7 @@ func webhookAnswers(ctx context.Context, s *sight) (string, []flaw, error) {
 	if there, err := s.registered(ctx); err != nil || !there {
 		return "", nil, nil // the check "webhook" says so
 	}
-	answer, err := s.Target.Core.CoreV1().Pods(metav1.NamespaceDefault).Create(ctx, trial(), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	answer, err := s.Target.Core.CoreV1().Pods(metav1.NamespaceDefault).Create(kube.Quietly(ctx), trial(), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 	if err != nil && strings.Contains(err.Error(), "failed calling webhook") {
 		return one(Error, "the API server can't reach it: "+err.Error(), "AI nodes' pods can't be created",
 			fix("See how it does", "kubectl -n %s logs deployment/%s", contract.SystemNamespace, deployment))

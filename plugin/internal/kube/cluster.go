@@ -86,7 +86,7 @@ func Connect(name string, cfg *rest.Config) (*Cluster, error) {
 		own := rest.AnonymousClientConfig(cfg)
 		own.BearerToken = token
 		own.Impersonate = rest.ImpersonationConfig{UserName: user, Groups: []string{group}}
-		own.WarningHandler = rest.NoWarnings{}
+		own.WarningHandler, own.WarningHandlerWithContext = rest.NoWarnings{}, nil
 		acting, err := kubernetes.NewForConfig(own)
 		if err != nil {
 			return nil, fmt.Errorf("make a client that acts as %q: %w", user, err)

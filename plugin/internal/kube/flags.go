@@ -93,7 +93,7 @@ func (f *Flags) Getter() genericclioptions.RESTClientGetter {
 func (f *Flags) own(cfg *rest.Config) *rest.Config {
 	cfg.UserAgent = f.UserAgent
 	cfg.QPS, cfg.Burst = 50, 100
-	cfg.WarningHandler = rest.NewWarningWriter(f.Warnings, rest.WarningWriterOptions{Deduplicate: true, Color: f.Color})
+	cfg.WarningHandlerWithContext = warnings{rest.NewWarningWriter(f.Warnings, rest.WarningWriterOptions{Deduplicate: true, Color: f.Color})}
 	return cfg
 }
 
