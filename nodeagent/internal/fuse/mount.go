@@ -187,15 +187,26 @@ func (m Mount) ready(ctx context.Context, ended <-chan struct{}) error {
 		if mounted = beside != nil; mounted {
 			// Answered when the helper has begun to serve. clear, which kills it, ends this
 			// call where it does not.
-			go func() {
-				_, err := os.Stat(m.Beside())
-				answered <- err
-			}()
+			go func() { answered <- serves(m.Beside()) }()
 		}
 	}
 }
 
 var errLate = errors.New("late")
+
+// serves asks the mount until it has answered for good. A helper that its server has
+// refused tells so when it has begun to serve, and libfuse then still answers as many
+// calls as it has threads that wait for one, which is one. This call is never answered
+// by the kernel itself.
+func serves(path string) error {
+	const calls = 4
+	for range calls {
+		if err := unix.Statfs(path, &unix.Statfs_t{}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // said is what the helper has written.
 func (m Mount) said() string {
