@@ -53,7 +53,7 @@ func (m *Manager) mount(pod *corev1.Pod, container string, index int, vm *corev1
 	if mount.ContainerPath == "/" {
 		return nil, errors.New("a volume can't be the container's root")
 	}
-	if p := vm.MountPropagation; p != nil && *p != corev1.MountPropagationNone && !(*p == corev1.MountPropagationHostToContainer && follows(pod, vm, v)) {
+	if p := vm.MountPropagation; p != nil && *p != corev1.MountPropagationNone && (*p != corev1.MountPropagationHostToContainer || !follows(pod, vm, v)) {
 		return nil, fmt.Errorf("mountPropagation %q is not supported on AI nodes: nothing is mounted into a running pod; leave it out, or set None", *p)
 	}
 	if rro := vm.RecursiveReadOnly; rro != nil && *rro == corev1.RecursiveReadOnlyEnabled {
