@@ -348,6 +348,7 @@ func TestSubPathOfBucket(t *testing.T) {
 		{Name: "data", MountPath: "/llm", SubPath: "llm"},
 		{Name: "data", MountPath: "/new", SubPath: "made/here"},
 		{Name: "data", MountPath: "/ro", ReadOnly: true},
+		{Name: "data", MountPath: "/rro", ReadOnly: true, RecursiveReadOnly: ptr.To(corev1.RecursiveReadOnlyEnabled)},
 	}
 	for range 2 {
 		mounted, err := f.Setup(t.Context(), pod)

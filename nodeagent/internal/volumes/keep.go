@@ -100,7 +100,11 @@ func notFollowing(pod *corev1.Pod, volume string) []string {
 
 // follows reports whether a container is to see what is mounted over the volume later.
 // What comes later has the rights of the pod's mount, so a container that may only read
-// follows where nobody in the pod writes.
+// follows where nobody in the pod writes. One that may do so to the last does not: CRI
+// has the two exclude each other.
 func follows(pod *corev1.Pod, vm *corev1.VolumeMount, v *corev1.Volume) bool {
+	if rro := vm.RecursiveReadOnly; rro != nil && *rro == corev1.RecursiveReadOnlyEnabled {
+		return false
+	}
 	return isClaim(v) && vm.SubPath == "" && vm.SubPathExpr == "" && (!vm.ReadOnly || !podWrites(pod, v))
 }
