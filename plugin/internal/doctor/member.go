@@ -106,8 +106,11 @@ func nodeConditions(_ context.Context, s *sight) (string, []flaw, error) {
 	for _, c := range node.Status.Conditions {
 		good, why := corev1.ConditionFalse, "pods are kept off it, and some may be evicted"
 		severity := Warning
-		if c.Type == corev1.NodeReady {
+		switch c.Type {
+		case corev1.NodeReady:
 			good, why, severity = corev1.ConditionTrue, "no new pod is sent to it, and after five minutes those that don't tolerate it are evicted", Error
+		case contract.GPUsUsableCondition:
+			good, why = corev1.ConditionTrue, "cards that can't be used are given to no pod"
 		}
 		if c.Status != good {
 			flaws = append(flaws, flaw{severity, fmt.Sprintf("%s=%s since %s ago: %s", c.Type, c.Status, nodes.Age(c.LastTransitionTime.Time, s.Clock.Now()), strings.Trim(c.Reason+": "+c.Message, ": ")),
