@@ -76,6 +76,11 @@ func (f *Follower) Follow(ctx context.Context, references []Reference, changed f
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	me := new(int)
+	told := func() {
+		if ctx.Err() == nil { // leaving takes its time
+			changed()
+		}
+	}
 	for _, reference := range references {
 		w, known := f.watched[reference]
 		if !known {
@@ -83,9 +88,9 @@ func (f *Follower) Follow(ctx context.Context, references []Reference, changed f
 			f.watched[reference] = w
 			w.start()
 		}
-		w.callbacks[me] = changed
+		w.callbacks[me] = told
 		if w.seen {
-			changed()
+			told()
 		}
 	}
 	context.AfterFunc(ctx, func() { f.leave(me, references) })

@@ -118,6 +118,7 @@ type system struct {
 	reloaded uint64
 	locks    []*os.File // the ends that tell whether a lock is held
 	given    []*os.File // the other ends, until they have been handed on
+	handed   int
 	taken    []string
 	hangups  int
 }
@@ -177,6 +178,7 @@ func (s *system) handedOn() {
 	for _, f := range s.given {
 		_ = f.Close()
 	}
+	s.handed += len(s.given)
 	s.given = nil
 }
 
@@ -204,11 +206,12 @@ func (s *system) released(n int) <-chan struct{} {
 	return done
 }
 
-// held is how many locks were taken so far.
+// held is how many locks have been handed on so far: what is said after that comes
+// after the lock, as on a bus.
 func (s *system) held() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.taken)
+	return s.handed
 }
 
 // prepare emits PrepareForShutdown.
