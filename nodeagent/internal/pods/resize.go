@@ -127,7 +127,7 @@ func (w *worker) resize(ctx context.Context, t *task) {
 			err = change()
 		}
 	}
-	if err == nil {
+	if err == nil && len(w.resizing.Containers) == 0 { // else when those have ended that are restarted
 		err = w.limit(t.pod, limits)
 	}
 	if err != nil {

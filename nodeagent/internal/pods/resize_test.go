@@ -102,6 +102,13 @@ func TestResizeByRestart(t *testing.T) {
 	require.Equal(t, int32(1), after.RestartCount)
 	require.Equal(t, "134217728", m.memoryLimit(pod, strings.TrimPrefix(after.ContainerID, "containerd://")))
 	require.Contains(t, m.events.list(), "Normal Killing Container main resize requires restart")
+
+	// Narrower than what the container has that still runs.
+	m.resize("web", "2", "32Mi")
+	after = m.awaitCPU("web", "2").Status.ContainerStatuses[0]
+	require.Equal(t, int32(2), after.RestartCount)
+	require.Equal(t, "33554432", m.memoryLimit(pod, ""))
+	require.NotContains(t, m.events.String(), eventResizeError)
 }
 
 func TestResizeWaitsForRoom(t *testing.T) {
