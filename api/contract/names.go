@@ -59,6 +59,10 @@ const (
 	// BindEpochAnnotation is, on a Node and on all that bind makes in a target,
 	// the bind epoch it belongs to.
 	BindEpochAnnotation = Group + "/bind-epoch"
+	// ReleasedEpochAnnotation is, on a Node, the bind epoch that its own agent has given
+	// back: every pod of it is stopped on the machine. What stands for that epoch in
+	// the target may go.
+	ReleasedEpochAnnotation = Group + "/released-epoch"
 	// AddressAnnotation is, on the ClusterRole that stands for a binding in a target,
 	// the address that the AI node had when it was bound. Serving certificates are
 	// approved for it alone; a node may not change it.

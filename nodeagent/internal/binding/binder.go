@@ -262,6 +262,7 @@ func (b *Binder) do(ctx context.Context, step Step, record *v1alpha1.AINode) err
 		if err := b.o.Tenant.StopAll(ctx); err != nil {
 			return fmt.Errorf("stop the pods of the binding: %w", err)
 		}
+		b.markReleased(ctx)
 		if err := b.o.Store.Wipe(); err != nil {
 			return err
 		}

@@ -42,6 +42,7 @@ type miniHub struct {
 	lease    coordinationv1.Lease
 	closed   bool
 	statuses []v1alpha1.BindStatus
+	marks    []string // what the node wrote on its Node
 }
 
 func newMiniHub(t *testing.T) (*miniHub, *httptest.Server) {
@@ -115,6 +116,9 @@ func (h *miniHub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusCreated)
 		_ = json.NewEncoder(w).Encode(answer)
 		return
+	case strings.HasSuffix(r.URL.Path, "/nodes/ai-1"):
+		h.marks = append(h.marks, r.Header.Get("Impersonate-User")+" "+string(body))
+		answer = corev1.Node{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Node"}, ObjectMeta: metav1.ObjectMeta{Name: "ai-1"}}
 	case strings.Contains(r.URL.Path, "/leases/"):
 		if r.Method == http.MethodPut {
 			_ = json.Unmarshal(body, &h.lease)
@@ -329,6 +333,8 @@ func TestTheWalk(t *testing.T) {
 
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	require.Equal(t, []string{`system:node:ai-1 {"metadata":{"annotations":{"ainode.dev/released-epoch":"1"}}}`}, h.marks,
+		"a release is told on the Node, by the node; nothing else is")
 	require.Empty(t, h.secret.Data[handover.SealedKey])
 	require.Equal(t, []v1alpha1.BindStatus{
 		v1alpha1.Unbound, v1alpha1.Binding, v1alpha1.Bound, v1alpha1.Draining, v1alpha1.Unbinding, v1alpha1.Unbound, v1alpha1.Binding, v1alpha1.Bound,

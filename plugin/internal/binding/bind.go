@@ -41,6 +41,11 @@ func (w *Walk) bind(ctx context.Context, p *Plan) (int64, error) {
 		return 0, w.takeBack(ctx, p, 0, err)
 	}
 	epoch := record.Spec.BindEpoch
+	// Whoever cleared up after the last binding may have found it released until now,
+	// and taken it out of the list.
+	if _, err := w.list(ctx, p.Config, p.Node, true); err != nil {
+		return epoch, err
+	}
 	if taken(record) && !refused(record) {
 		return epoch, nil // the agent has its credential: only the waiting is left
 	}

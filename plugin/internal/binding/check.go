@@ -13,6 +13,7 @@ import (
 
 	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/api/handover"
+	"github.com/ainode/ainode/api/identity"
 	"github.com/ainode/ainode/api/podrange"
 	"github.com/ainode/ainode/api/v1alpha1"
 	"github.com/ainode/ainode/plugin/internal/configs"
@@ -101,7 +102,7 @@ func (w *Walk) checkRecord(ctx context.Context, p *Plan, record *v1alpha1.AINode
 	case record.Status.PublicKey == "":
 		return remedy.New("Print the command to run there", "kubectl ainode add "+node,
 			"no machine has joined as AI node %q yet", node)
-	case record.Spec.ClusterConfigName == "" && !nodes.Released(record):
+	case record.Spec.ClusterConfigName == "" && !record.Released():
 		return remedy.New("Finish it", "kubectl ainode unbind "+node,
 			"AI node %q is still being unbound: its agent reports %s of epoch %d, not yet Unbound of epoch %d",
 			node, record.Status.BindStatus, record.Status.ObservedEpoch, record.Spec.BindEpoch)
@@ -152,9 +153,9 @@ func (w *Walk) checkNode(ctx context.Context, p *Plan, record *v1alpha1.AINode) 
 	if !there {
 		return nil
 	}
-	epoch, our := ours(node, record.Spec.BindEpoch)
+	epoch, ours := identity.Epoch(node)
 	switch {
-	case !our:
+	case !ours || epoch > record.Spec.BindEpoch:
 		return remedy.New("See what it is", "kubectl describe node "+p.Node,
 			"cluster %q has a node %q already that is not this AI node: names that begin with %s are theirs", p.Config, p.Node, contract.NodeNamePrefix)
 	case record.Spec.ClusterConfigName == "" || epoch != record.Spec.BindEpoch:

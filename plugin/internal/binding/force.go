@@ -2,7 +2,6 @@ package binding
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -75,10 +74,19 @@ func (w *Walk) force(ctx context.Context, l *Leaving, reached func(string)) erro
 	reached("the hub has released it; what stands for it on the target is not all removed")
 	w.Progress.Line(l.Node, "[1/3] released on the hub")
 	if l.config != nil {
-		if err := errors.Join(w.removeIdentities(ctx, l.Node, l.epoch), w.cordon(ctx, l.Node, true)); err != nil {
+		left, err := w.remains(ctx, l.Node, l.epoch)
+		if err != nil {
 			return err
 		}
-		if err := w.removePods(ctx, l.Node); err != nil {
+		if err := w.remove(ctx, left.Identities); err != nil {
+			return err
+		}
+		if len(left.Node) > 0 {
+			if err := w.outOfService(ctx, l.Node); err != nil {
+				return err
+			}
+		}
+		if err := w.remove(ctx, left.Pods); err != nil {
 			return err
 		}
 	}
@@ -99,7 +107,7 @@ func (w *Walk) force(ctx context.Context, l *Leaving, reached func(string)) erro
 func (w *Walk) reportReleased(ctx context.Context, l *Leaving) error {
 	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
 		record, err := w.Hub.AINode(ctx, l.Node)
-		if err != nil || nodes.Released(record) {
+		if err != nil || record.Released() {
 			return err
 		}
 		record.Status.BindStatus, record.Status.ObservedEpoch = v1alpha1.Unbound, l.epoch

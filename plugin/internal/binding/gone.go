@@ -50,7 +50,7 @@ func (w *Walk) abandon(ctx context.Context, l *Leaving, reached func(string)) er
 	reached("its machine has let go; it is still listed under its config")
 	w.Progress.Line(l.Node, "[2/3] machine released")
 	if l.config != nil {
-		if _, err := w.list(ctx, l.Config, l.Node, false); err != nil {
+		if err := w.unlist(ctx, l.Config, l.Node); err != nil {
 			return err
 		}
 	}

@@ -3,142 +3,143 @@ package binding
 import (
 	"context"
 	"fmt"
-	"strconv"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/utils/ptr"
 
 	"github.com/ainode/ainode/api/contract"
-	"github.com/ainode/ainode/api/identity"
+	"github.com/ainode/ainode/api/remains"
 )
 
 // cleanUp removes what stands for a node on the target, once its machine has let
-// go, and last of all the config's listing of it.
+// go, and last of all the config's listing of it. The webhook program's housekeeper
+// does the same where this is not done for a while.
 func (w *Walk) cleanUp(ctx context.Context, l *Leaving) error {
 	if l.config != nil {
-		// The identity first: whatever held its token is out from here on.
-		if err := w.removeIdentities(ctx, l.Node, l.epoch); err != nil {
+		left, err := w.remains(ctx, l.Node, l.epoch)
+		if err != nil {
 			return err
 		}
-		if err := w.removeNode(ctx, l.Node, l.epoch); err != nil {
-			return err
+		if left.Foreign || left.Newer > 0 {
+			w.Progress.Warn(l.Node, "the target has a node of that name that is not of this binding; it is left alone")
 		}
-		if err := w.removePods(ctx, l.Node); err != nil {
-			return err
-		}
-		if err := w.removeRequests(ctx, l.Node); err != nil {
+		if err := w.remove(ctx, left.InOrder()); err != nil {
 			return err
 		}
 	}
 	if l.Config == "" {
 		return nil
 	}
-	_, err := w.list(ctx, l.Config, l.Node, false)
+	return w.unlist(ctx, l.Config, l.Node)
+}
+
+// unlist takes a node that is released out of its config's list. Who binds it again
+// at this very moment may have found it listed: then it is put back.
+func (w *Walk) unlist(ctx context.Context, config, node string) error {
+	changed, err := w.list(ctx, config, node, false)
+	if err != nil || !changed {
+		return err
+	}
+	record, err := w.Hub.AINode(ctx, node)
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read AI node %q: %w", node, err)
+	}
+	if record.Spec.ClusterConfigName == config {
+		_, err = w.list(ctx, config, node, true)
+	}
 	return err
 }
 
-// removeIdentities removes the identities of every epoch up to newest; an earlier
-// one may be left of a walk that broke off.
-func (w *Walk) removeIdentities(ctx context.Context, node string, newest int64) error {
-	core, rbac, ns := w.Target.Core.CoreV1(), w.Target.Core.RbacV1(), contract.SystemNamespace
-	roles, err := rbac.ClusterRoles().List(ctx, metav1.ListOptions{LabelSelector: contract.NodeNameLabel + "=" + node})
-	if err != nil {
-		return fmt.Errorf("list the identities of %q on the target: %w", node, err)
+// remains looks at what is left on the target of a node's bindings up to newest.
+func (w *Walk) remains(ctx context.Context, node string, newest int64) (remains.Remains, error) {
+	core := w.Target.Core
+	var seen remains.Seen
+	found, err := core.CoreV1().Nodes().Get(ctx, node, metav1.GetOptions{})
+	if err == nil {
+		seen.Node = found
+	} else if !apierrors.IsNotFound(err) {
+		return remains.Remains{}, fmt.Errorf("read node %q: %w", node, err)
 	}
-	for _, role := range roles.Items {
-		// On a hub that is the target as well, the agent's own account has the label too.
-		epoch, err := strconv.ParseInt(role.Annotations[contract.BindEpochAnnotation], 10, 64)
-		if err != nil || epoch > newest || role.Name != identity.Target(node, epoch) {
-			continue
-		}
-		// Garbage collection would do; by name it is done before the command ends, and
-		// the account's death comes first.
-		for _, gone := range []struct {
-			kind string
-			err  error
-		}{
-			{"ServiceAccount", core.ServiceAccounts(ns).Delete(ctx, role.Name, metav1.DeleteOptions{})},
-			{"ClusterRoleBinding", rbac.ClusterRoleBindings().Delete(ctx, role.Name, metav1.DeleteOptions{})},
-			{"RoleBinding", rbac.RoleBindings(ns).Delete(ctx, role.Name, metav1.DeleteOptions{})},
-			{"Role", rbac.Roles(ns).Delete(ctx, role.Name, metav1.DeleteOptions{})},
-			{"ClusterRole", rbac.ClusterRoles().Delete(ctx, role.Name, metav1.DeleteOptions{})},
-		} {
-			if gone.err != nil && !apierrors.IsNotFound(gone.err) {
-				return fmt.Errorf("delete %s %q on the target: %w", gone.kind, role.Name, gone.err)
-			}
-		}
-	}
-	return nil
-}
-
-// removeNode removes the Node and its heartbeat, if it is ours.
-func (w *Walk) removeNode(ctx context.Context, name string, newest int64) error {
-	node, err := w.Target.Core.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		return w.removeHeartbeat(ctx, name)
-	}
-	if err != nil {
-		return fmt.Errorf("read node %q: %w", name, err)
-	}
-	if _, our := ours(node, newest); !our {
-		w.Progress.Warn(name, "the target has a node of that name that is not of this binding; it is left alone")
-		return nil
-	}
-	err = w.Target.Core.CoreV1().Nodes().Delete(ctx, name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: ptr.To(node.UID)}})
-	if err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("delete node %q: %w", name, err)
-	}
-	return w.removeHeartbeat(ctx, name)
-}
-
-func (w *Walk) removeHeartbeat(ctx context.Context, name string) error {
-	err := w.Target.Core.CoordinationV1().Leases(corev1.NamespaceNodeLease).Delete(ctx, name, metav1.DeleteOptions{})
-	if err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("delete the lease of node %q: %w", name, err)
-	}
-	return nil
-}
-
-// removePods deletes the records of pods whose processes are gone with the machine's
-// release: DaemonSet pods, which never ran, and what came after the drain.
-func (w *Walk) removePods(ctx context.Context, node string) error {
-	pods, err := w.Target.Core.CoreV1().Pods(metav1.NamespaceAll).List(ctx, metav1.ListOptions{
+	pods, err := core.CoreV1().Pods(metav1.NamespaceAll).List(ctx, metav1.ListOptions{
 		FieldSelector: fields.OneTermEqualSelector("spec.nodeName", node).String(),
 	})
 	if err != nil {
-		return fmt.Errorf("list the pods of node %q: %w", node, err)
+		return remains.Remains{}, fmt.Errorf("list the pods of node %q: %w", node, err)
 	}
-	for _, pod := range pods.Items {
-		err := w.Target.Core.CoreV1().Pods(pod.Namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{
-			GracePeriodSeconds: ptr.To(int64(0)), Preconditions: &metav1.Preconditions{UID: ptr.To(pod.UID)},
-		})
+	requests, err := core.CertificatesV1().CertificateSigningRequests().List(ctx, metav1.ListOptions{
+		FieldSelector: fields.OneTermEqualSelector("spec.signerName", certificatesv1.KubeletServingSignerName).String(),
+	})
+	if err != nil {
+		return remains.Remains{}, fmt.Errorf("list certificate requests: %w", err)
+	}
+	if seen.Identities, err = w.identities(ctx, node); err != nil {
+		return remains.Remains{}, err
+	}
+	seen.Pods, seen.Requests = pods.Items, requests.Items
+	return remains.Of(node, newest, seen), nil
+}
+
+func (w *Walk) identities(ctx context.Context, node string) ([]rbacv1.ClusterRole, error) {
+	roles, err := w.Target.Core.RbacV1().ClusterRoles().List(ctx, metav1.ListOptions{LabelSelector: contract.NodeNameLabel + "=" + node})
+	if err != nil {
+		return nil, fmt.Errorf("list the identities of %q on the target: %w", node, err)
+	}
+	return roles.Items, nil
+}
+
+// removeIdentities removes the identities of every epoch up to newest, and reads
+// nothing else.
+func (w *Walk) removeIdentities(ctx context.Context, node string, newest int64) error {
+	roles, err := w.identities(ctx, node)
+	if err != nil {
+		return err
+	}
+	return w.remove(ctx, remains.Identities(node, newest, roles))
+}
+
+// remove deletes things from the target. What is gone, or is not what was seen any
+// more, is done.
+func (w *Walk) remove(ctx context.Context, things []remains.Thing) error {
+	for _, t := range things {
+		err := w.deleter(t)(ctx, t.GetName(), t.Options)
 		if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
-			return fmt.Errorf("delete pod %s/%s: %w", pod.Namespace, pod.Name, err)
+			return fmt.Errorf("delete %s %q on the target: %w", t.Kind, t.GetName(), err)
 		}
 	}
 	return nil
 }
 
-// removeRequests deletes the node's certificate requests.
-func (w *Walk) removeRequests(ctx context.Context, node string) error {
-	requests, err := w.Target.Core.CertificatesV1().CertificateSigningRequests().List(ctx, metav1.ListOptions{
-		FieldSelector: fields.OneTermEqualSelector("spec.signerName", certificatesv1.KubeletServingSignerName).String(),
-	})
-	if err != nil {
-		return fmt.Errorf("list certificate requests: %w", err)
+func (w *Walk) deleter(t remains.Thing) func(context.Context, string, metav1.DeleteOptions) error {
+	core, rbac := w.Target.Core.CoreV1(), w.Target.Core.RbacV1()
+	switch t.Object.(type) {
+	case *corev1.ServiceAccount:
+		return core.ServiceAccounts(t.GetNamespace()).Delete
+	case *rbacv1.ClusterRoleBinding:
+		return rbac.ClusterRoleBindings().Delete
+	case *rbacv1.RoleBinding:
+		return rbac.RoleBindings(t.GetNamespace()).Delete
+	case *rbacv1.Role:
+		return rbac.Roles(t.GetNamespace()).Delete
+	case *rbacv1.ClusterRole:
+		return rbac.ClusterRoles().Delete
+	case *certificatesv1.CertificateSigningRequest:
+		return w.Target.Core.CertificatesV1().CertificateSigningRequests().Delete
+	case *corev1.Node:
+		return core.Nodes().Delete
+	case *coordinationv1.Lease:
+		return w.Target.Core.CoordinationV1().Leases(t.GetNamespace()).Delete
+	case *corev1.Pod:
+		return core.Pods(t.GetNamespace()).Delete
 	}
-	for _, r := range requests.Items {
-		if r.Spec.Username != identity.NodeUser(node) || r.Spec.SignerName != certificatesv1.KubeletServingSignerName {
-			continue
-		}
-		err := w.Target.Core.CertificatesV1().CertificateSigningRequests().Delete(ctx, r.Name, metav1.DeleteOptions{})
-		if err != nil && !apierrors.IsNotFound(err) {
-			return fmt.Errorf("delete certificate request %q: %w", r.Name, err)
-		}
+	return func(context.Context, string, metav1.DeleteOptions) error {
+		return fmt.Errorf("nobody here knows a %T", t.Object)
 	}
-	return nil
 }

@@ -15,7 +15,6 @@ import (
 
 	"github.com/ainode/ainode/api/v1alpha1"
 	"github.com/ainode/ainode/plugin/internal/kube"
-	"github.com/ainode/ainode/plugin/internal/nodes"
 	"github.com/ainode/ainode/plugin/internal/remedy"
 )
 
@@ -91,7 +90,7 @@ func (w *Walk) waitReleased(ctx context.Context, l *Leaving) error {
 		case r.Spec.ClusterConfigName != "" || r.Spec.BindEpoch != l.epoch:
 			return false, fmt.Errorf("AI node %q was bound again meanwhile", l.Node)
 		}
-		return nodes.Released(r), nil
+		return r.Released(), nil
 	})
 	if errors.Is(err, context.DeadlineExceeded) {
 		fresh, cancel := context.WithTimeout(context.Background(), 10*time.Second)

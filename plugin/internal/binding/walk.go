@@ -4,10 +4,8 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/util/retry"
@@ -146,13 +144,6 @@ func configsOf(configs []v1alpha1.ClusterConfig, node string) []string {
 		}
 	}
 	return names
-}
-
-// ours reports whether a Node of the target is an AI node of epoch at most newest,
-// and of which epoch it is.
-func ours(node *corev1.Node, newest int64) (epoch int64, ok bool) {
-	epoch, err := strconv.ParseInt(node.Annotations[contract.BindEpochAnnotation], 10, 64)
-	return epoch, err == nil && epoch <= newest
 }
 
 // patience limits ctx to the walk's timeout.

@@ -13,7 +13,6 @@ import (
 	"github.com/ainode/ainode/api/identity"
 	"github.com/ainode/ainode/api/v1alpha1"
 	"github.com/ainode/ainode/plugin/internal/kube"
-	"github.com/ainode/ainode/plugin/internal/nodes"
 	"github.com/ainode/ainode/plugin/internal/preflight"
 	"github.com/ainode/ainode/plugin/internal/remedy"
 )
@@ -44,7 +43,7 @@ func Removable(ctx context.Context, hub *kube.Cluster, node string) (*v1alpha1.A
 	switch {
 	case bound != "":
 		return record, remedy.New("Unbind it first", "kubectl ainode unbind "+node, "AI node %q is bound to %q", node, bound)
-	case record != nil && !nodes.Released(record):
+	case record != nil && !record.Released():
 		return record, remedy.New("Finish the unbinding first", "kubectl ainode unbind "+node,
 			"the machine of AI node %q has not given back its last binding yet (%s)", node, record.Status.BindStatus)
 	}

@@ -163,7 +163,7 @@ func bindStatus(_ context.Context, s *sight) (string, []flaw, error) {
 	}
 	again := fix("Wait for its end", "kubectl ainode bind %s --to %s", name, spec.ClusterConfigName)
 	switch {
-	case spec.ClusterConfigName == "" && !nodes.Released(s.node):
+	case spec.ClusterConfigName == "" && !s.node.Released():
 		return one(Warning, fmt.Sprintf("it is unbound, and its agent reports %s of epoch %d", status.BindStatus, status.ObservedEpoch),
 			"the machine has not stopped everything of that binding yet", fix("Finish it", "kubectl ainode unbind %s", name))
 	case spec.ClusterConfigName == "":

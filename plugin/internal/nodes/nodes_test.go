@@ -65,15 +65,6 @@ func TestSignIsDatedByTheHub(t *testing.T) {
 	require.True(t, SignOf(nil).Written.IsZero())
 }
 
-func TestReleased(t *testing.T) {
-	t.Parallel()
-	record := &v1alpha1.AINode{Spec: v1alpha1.AINodeSpec{BindEpoch: 2}, Status: v1alpha1.AINodeStatus{BindStatus: v1alpha1.Unbound, ObservedEpoch: 2}}
-	require.True(t, Released(record))
-	record.Status.ObservedEpoch = 1
-	require.False(t, Released(record), "it speaks of an earlier epoch")
-	require.True(t, Released(&v1alpha1.AINode{}), "never bound")
-}
-
 func TestTheCardMap(t *testing.T) {
 	t.Parallel()
 	pod := func(name string, phase corev1.PodPhase, health corev1.ResourceHealthStatus, cards ...string) corev1.Pod {

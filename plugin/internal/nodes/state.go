@@ -109,11 +109,3 @@ func Status(record *v1alpha1.AINode, sign Sign, now time.Time) string {
 		return string(record.Status.BindStatus)
 	}
 }
-
-// Released reports whether the agent has given back its last binding: nothing of it
-// runs or is stored on the machine.
-func Released(record *v1alpha1.AINode) bool {
-	s := record.Status
-	return record.Spec.ClusterConfigName == "" && s.ObservedEpoch == record.Spec.BindEpoch &&
-		(s.BindStatus == v1alpha1.Unbound || s.BindStatus == "")
-}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
@@ -112,8 +111,7 @@ func (a *Approver) boundAt(ctx context.Context, node string) (string, error) {
 	}
 	newest, address := int64(-1), ""
 	for _, role := range roles.Items {
-		epoch, err := strconv.ParseInt(role.Annotations[contract.BindEpochAnnotation], 10, 64)
-		if err == nil && epoch > newest && role.Name == identity.Target(node, epoch) {
+		if epoch, ok := identity.TargetEpoch(&role, node); ok && epoch > newest {
 			newest, address = epoch, role.Annotations[contract.AddressAnnotation]
 		}
 	}
