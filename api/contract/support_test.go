@@ -28,6 +28,8 @@ func chartFile(t *testing.T) string {
 		"nodeLabel":           contract.NodeLabel,
 		"nodeLabelValue":      contract.NodeLabelValue,
 		"nodeNamePrefix":      contract.NodeNamePrefix,
+		"nodeNameLabel":       contract.NodeNameLabel,
+		"bindEpochAnnotation": contract.BindEpochAnnotation,
 		"scheduleLabel":       contract.ScheduleLabel,
 		"guardedNodeLabels":   contract.GuardedNodeLabels(),
 		"ungate":              contract.UngateCondition(),

@@ -23,6 +23,8 @@ type options struct {
 
 	policy           contract.Policy
 	assumeRestricted bool
+
+	housekeeper, hub bool
 }
 
 func parse(args []string, stderr io.Writer) (options, error) {
@@ -67,6 +69,8 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		return o.policy.Validate()
 	})
 	f.BoolVar(&o.assumeRestricted, "assume-restricted", false, "treat every namespace as one that enforces Pod Security restricted (clusters whose default level that is)")
+	f.BoolVar(&o.housekeeper, "housekeeper", true, "clear up after AI nodes that have been given back, where the plugin did not")
+	f.BoolVar(&o.hub, "hub", false, "this cluster holds the pool's records (AINode, ClusterConfig) as well")
 	show := f.Bool("version", false, "print the version")
 	if err := f.Parse(args); err != nil {
 		return o, fmt.Errorf("read the flags: %w", err)

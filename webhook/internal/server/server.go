@@ -16,6 +16,7 @@ import (
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
@@ -28,9 +29,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
+	"github.com/ainode/ainode/api/contract"
+	"github.com/ainode/ainode/api/v1alpha1"
 	"github.com/ainode/ainode/webhook/internal/admission"
 	"github.com/ainode/ainode/webhook/internal/approver"
 	"github.com/ainode/ainode/webhook/internal/certs"
+	"github.com/ainode/ainode/webhook/internal/housekeeper"
 )
 
 const (
@@ -85,6 +89,15 @@ func Run(ctx context.Context, args []string, stderr io.Writer) error {
 	}
 	mux := http.NewServeMux()
 	handler.Register(mux)
+	if o.housekeeper {
+		housekeeper, err := housekeeper.New(housekeeper.Options{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Hub: o.hub})
+		if err != nil {
+			return err
+		}
+		if err := housekeeper.Register(mgr); err != nil {
+			return fmt.Errorf("wire the housekeeper: %w", err)
+		}
+	}
 	if err := errors.Join(
 		keeper.Register(mgr),
 		approve.Register(mgr),
@@ -104,6 +117,7 @@ func Run(ctx context.Context, args []string, stderr io.Writer) error {
 func managerOptions(o options) ctrl.Options {
 	scheme := runtime.NewScheme()
 	_ = clientgoscheme.AddToScheme(scheme) // the generated scheme can't fail
+	_ = v1alpha1.AddToScheme(scheme)       // nor can ours
 	named := func(name string) fields.Selector { return fields.OneTermEqualSelector("metadata.name", name) }
 	return ctrl.Options{
 		Scheme:                        scheme,
@@ -122,6 +136,7 @@ func managerOptions(o options) ctrl.Options {
 			&certificatesv1.CertificateSigningRequest{}: {
 				Field: fields.OneTermEqualSelector("spec.signerName", certificatesv1.KubeletServingSignerName),
 			},
+			&corev1.Node{}: {Label: labels.SelectorFromSet(labels.Set{contract.NodeLabel: contract.NodeLabelValue})},
 		}},
 	}
 }
