@@ -53,6 +53,7 @@ func TestAdmission(t *testing.T) {
 	t.Run("metrics and audit", c.testMetrics)
 	t.Run("guards of the records", c.testRecords)
 	t.Run("guards of the target", c.testIdentity)
+	t.Run("housekeeper", c.testHousekeeper)
 	t.Run("rotation", c.testRotation)
 	t.Run("no webhook runs", c.testOutage)
 	t.Run("every row in other settings", o.testPolicies)
