@@ -34,6 +34,10 @@ const (
 	// once the target has answered one of them, and false while it has not: the range
 	// is not routed to the machine, or a firewall lies between.
 	ConditionPodsAnswered = "PodsAnswered"
+	// ConditionClockAgrees is there where the binding has an end (spec.until). While it
+	// is false the machine's clock and the hub's differ by more than two minutes, and
+	// the binding is not ended by either.
+	ConditionClockAgrees = "ClockAgrees"
 )
 
 // AINode is one GPU machine of the pool. Its spec is what people want (written by
@@ -99,6 +103,21 @@ type AINodeSpec struct {
 	// +kubebuilder:validation:MaxLength=18
 	// +kubebuilder:validation:XValidation:rule="isCIDR(self) && cidr(self) == cidr(self).masked() && cidr(self).ip().family() == 4 && cidr(self).prefixLength() >= 8 && cidr(self).prefixLength() <= 29",message="a range of IPv4 addresses such as 10.64.3.0/24, between /8 and /29"
 	PodCIDR string `json:"podCIDR,omitempty"`
+
+	// Until is when the machine is free again: nothing of the binding runs from then
+	// on, and the agent lets go by itself. Empty: when it is unbound. May be changed
+	// while the node is bound.
+	//
+	// +optional
+	Until *metav1.Time `json:"until,omitempty"`
+
+	// DrainGrace is how long before Until no new pods come and those there are evicted.
+	// What disruption budgets do not let go is ended by the node, in its own grace, so
+	// that it is over at Until.
+	//
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s')",message="not negative"
+	DrainGrace *metav1.Duration `json:"drainGrace,omitempty"`
 }
 
 // AINodeStatus is what the agent reports.

@@ -48,11 +48,14 @@ func (t *tenant) keepers(ctx context.Context, node *nodestatus.Registrar, p *pre
 		return nil, err
 	}
 	collector := t.newImageCollector(ctx, node.Node, rooms, recorder)
-	node.Images, node.Changed = collector.Images, p.down.Changed()
+	changed := make(chan struct{}, 1)
+	node.Images, node.Changed = collector.Images, changed
 	evictions := t.newEvictions(p.gauge, rooms, meter, collector, node.Node, recorder)
 	return []func(context.Context) error{
 		logs.Run, collector.Run, evictions.Run,
 		func(ctx context.Context) error { return p.down.Run(ctx, rooms, recorder) },
+		func(ctx context.Context) error { return p.end.Run(ctx, rooms, recorder) },
+		func(ctx context.Context) error { return either(ctx, changed, p.down.Changed(), p.end.Changed()) },
 	}, nil
 }
 

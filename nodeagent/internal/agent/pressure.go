@@ -16,6 +16,7 @@ import (
 	"github.com/ainode/ainode/nodeagent/internal/machine"
 	"github.com/ainode/ainode/nodeagent/internal/nodestatus"
 	"github.com/ainode/ainode/nodeagent/internal/shutdown"
+	"github.com/ainode/ainode/nodeagent/internal/term"
 	"github.com/ainode/ainode/nodeagent/internal/usage"
 )
 
@@ -23,21 +24,25 @@ import (
 type pressure struct {
 	gauge *eviction.Gauge
 	down  *shutdown.Manager
+	end   *term.Manager
 }
 
-func (t *tenant) newPressure(node func() *corev1.Node) (*pressure, error) {
+func (t *tenant) newPressure(node func() *corev1.Node, end *term.Manager) (*pressure, error) {
 	thresholds, err := eviction.Parse(t.cfg.EvictionHard)
 	if err != nil {
 		return nil, fmt.Errorf("read --eviction-hard: %w", err)
 	}
 	readings := eviction.Machine{Root: "/", NodeFs: string(t.cfg.StateDir), ImageFs: t.imageDisk}
-	return &pressure{gauge: eviction.NewGauge(readings.Read, thresholds, t.clock), down: t.newShutdown(node)}, nil
+	return &pressure{gauge: eviction.NewGauge(readings.Read, thresholds, t.clock), down: t.newShutdown(node), end: end}, nil
 }
 
 // admit refuses a new pod with a reason, or lets it in with none.
 func (p *pressure) admit(pod *corev1.Pod) (reason, message string) {
 	if reason, message = p.gauge.Admit(pod); reason == "" {
 		reason, message = p.down.Admit(pod)
+	}
+	if reason == "" {
+		reason, message = p.end.Admit(pod)
 	}
 	return reason, message
 }
@@ -47,7 +52,7 @@ func (t *tenant) health(ctx context.Context, p *pressure, pods podNetwork) nodes
 	h := pods.health(nodestatus.Probe(ctx, t.runtime, pods.own()))
 	h.Pressures = p.gauge.Conditions(ctx)
 	h.GPUs = t.cardHealth()
-	h.NotReady = cmp.Or(p.down.NotReady(), h.NotReady)
+	h.NotReady, h.Full = cmp.Or(p.down.NotReady(), p.end.NotReady(), h.NotReady), p.end.Full()
 	return h
 }
 

@@ -80,7 +80,7 @@ func (t *tenant) Serve(ctx context.Context, target binding.Target, registered fu
 		return err
 	}
 	node := &nodestatus.Registrar{Client: client, Heartbeat: clients.heartbeat, Facts: facts, Clock: t.clock, GPUsChanged: t.cardNews}
-	pressure, err := t.newPressure(node.Node)
+	pressure, err := t.newPressure(node.Node, t.newTerm(target, client, node.Node))
 	if err != nil {
 		return err
 	}

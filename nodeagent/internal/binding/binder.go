@@ -25,6 +25,7 @@ import (
 	"github.com/ainode/ainode/api/handover"
 	"github.com/ainode/ainode/api/identity"
 	"github.com/ainode/ainode/api/v1alpha1"
+	"github.com/ainode/ainode/nodeagent/internal/term"
 )
 
 // silence is how long a start waits for the hub before it goes on with a stored
@@ -45,6 +46,10 @@ type Target struct {
 	PodCIDR string
 	// Refused reports whether the target answers 401.
 	Refused func() bool
+	// End is when the binding ends; it may be changed at any time.
+	End *term.Known
+	// HubDate asks the hub what time it is.
+	HubDate func(ctx context.Context) (time.Time, error)
 }
 
 // Tenant is what runs on a bound machine.
@@ -89,6 +94,7 @@ type Binder struct {
 	records  *rest.RESTClient
 	lease    *claimer
 	obtain   *obtainer
+	end      *term.Known
 	wake     chan struct{}
 	retry    *flowcontrol.Backoff
 
@@ -125,10 +131,15 @@ func New(o Options) (*Binder, error) {
 	if err != nil {
 		return nil, err
 	}
+	end, err := o.Store.End()
+	if err != nil {
+		return nil, err
+	}
 	b := &Binder{
-		o: o, credential: credential, wake: make(chan struct{}, 1),
+		o: o, credential: credential, end: &term.Known{}, wake: make(chan struct{}, 1),
 		retry: flowcontrol.NewBackOff(time.Second, 30*time.Second),
 	}
+	b.end.Set(end)
 	b.hubToken = &Keeper{Save: o.Store.SaveHubToken, Clock: o.Clock}
 	b.hubToken.Set(token)
 	cfg := hubConfig(o.Joined, b.hubToken.Wrap)
@@ -195,10 +206,12 @@ func (b *Binder) Run(ctx context.Context) error {
 // step does one step and returns after how long to look again at the latest.
 func (b *Binder) step(ctx context.Context) time.Duration {
 	s, record := b.situation()
+	b.keepEnd(ctx, record)
+	s.Expired = b.expired(ctx, s, record)
 	step := next(s)
 	log := klog.FromContext(ctx).WithValues("node", b.o.Joined.Node, "step", step)
 	// What is about to happen is told before it takes its time.
-	again := b.report(ctx, step, s)
+	again := min(b.report(ctx, step, s), b.untilEnd(record))
 	err := b.do(ctx, step, record)
 	b.mu.Lock()
 	b.problem = ""
@@ -266,7 +279,10 @@ func (b *Binder) do(ctx context.Context, step Step, record *v1alpha1.AINode) err
 		if err := b.o.Store.Wipe(); err != nil {
 			return err
 		}
+		b.end.Set(term.End{})
 		b.credential, b.clean = nil, true
+	case GiveBack:
+		return b.giveBack(ctx, record)
 	case Yield:
 		b.stopServing()
 	case Wait, Rest:
@@ -322,6 +338,7 @@ func (b *Binder) serve(ctx context.Context) {
 	target := Target{
 		Node: c.Node, Epoch: c.Epoch, Config: nodeConfig(c.Credential, keeper.Wrap),
 		ClientCA: c.ClientCAData, Labels: c.NodeLabels, PodCIDR: c.PodCIDR, Refused: keeper.Refused,
+		End: b.end, HubDate: b.hubDate,
 	}
 	ctx, stop := context.WithCancel(ctx)
 	b.serving = &serving{stop: stop, done: make(chan struct{}), token: keeper}
@@ -420,7 +437,7 @@ func (b *Binder) situation() (Situation, *v1alpha1.AINode) {
 		HubSilent: b.o.Clock.Since(b.began) >= silence,
 		Refused:   b.serving != nil && b.serving.token.Refused(),
 	}
-	s.Credential = b.servedEpoch()
+	s.Credential, s.Leaving = b.servedEpoch(), b.end.Leaving()
 	if b.record != nil {
 		s.Record = &Record{
 			ClusterConfigName: b.record.Spec.ClusterConfigName, Epoch: b.record.Spec.BindEpoch, Draining: b.record.Spec.Draining,

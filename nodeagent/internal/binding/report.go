@@ -84,6 +84,15 @@ func (b *Binder) wanted(step Step, s Situation, have v1alpha1.AINodeStatus, now 
 	default:
 		condition(&want.Conditions, now, v1alpha1.ConditionPodsAnswered, true, reasonAnswered, "")
 	}
+	end, _ := b.end.Get()
+	switch doubt := b.end.Doubt(); {
+	case end.IsZero():
+		meta.RemoveStatusCondition(&want.Conditions, v1alpha1.ConditionClockAgrees)
+	case doubt != "":
+		condition(&want.Conditions, now, v1alpha1.ConditionClockAgrees, false, reasonClockOff, doubt)
+	default:
+		condition(&want.Conditions, now, v1alpha1.ConditionClockAgrees, true, reasonClockRight, "")
+	}
 	switch {
 	case s.Refused:
 		condition(&want.Conditions, now, v1alpha1.ConditionCredentialValid, false, reasonRefused,

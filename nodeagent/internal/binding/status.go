@@ -33,6 +33,9 @@ const (
 	reasonAlone    = "OneMachine"
 	reasonAnswered = "Answered"
 	reasonSilent   = "NoAnswer"
+
+	reasonClockOff   = "ClockSkew"
+	reasonClockRight = "ClockRight"
 )
 
 // Facts are what the agent reports of its machine.

@@ -38,6 +38,11 @@ type Situation struct {
 	Clean bool
 	// Refused is true while the target answers 401.
 	Refused bool
+	// Leaving is true while pods are sent away because the binding is about to end.
+	Leaving bool
+	// Expired is true when the end of the record's binding has come, by a clock that
+	// the hub agrees with, and no pod runs any more.
+	Expired bool
 }
 
 // Step is what to do next.
@@ -57,6 +62,8 @@ const (
 	Refresh Step = "Refresh"
 	// Release: end every pod, wipe the binding. Only positive proof leads here.
 	Release Step = "Release"
+	// GiveBack: the binding's end has come: tell the hub, which leads to Release.
+	GiveBack Step = "GiveBack"
 	// Yield: another machine has this node's name; leave everything as it is.
 	Yield Step = "Yield"
 )
@@ -79,6 +86,8 @@ func next(s Situation) Step {
 		return Release
 	case s.Credential != s.Record.Epoch && !s.Clean:
 		return Release
+	case s.Expired && s.Claim == Ours:
+		return GiveBack
 	case s.Claim != Ours && !s.Serving:
 		return Wait
 	case s.Credential != s.Record.Epoch:
@@ -111,7 +120,7 @@ func bindStatus(step Step, s Situation, registered bool, before v1alpha1.BindSta
 		switch {
 		case !registered && !was:
 			return v1alpha1.Binding, epoch
-		case s.Record.Draining:
+		case s.Record.Draining || s.Leaving:
 			return v1alpha1.Draining, epoch
 		default:
 			return v1alpha1.Bound, epoch

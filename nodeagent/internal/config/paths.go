@@ -28,6 +28,9 @@ func (s State) Target() string { return filepath.Join(string(s), "target") }
 // and for which epoch.
 func (s State) Credential() string { return filepath.Join(s.Target(), "credential.json") }
 
+// End is DIR/target/end.json: when the binding ends; not there if it has no end.
+func (s State) End() string { return filepath.Join(s.Target(), "end.json") }
+
 // ServingCertificates is DIR/target/serving: the certificate of :10250.
 func (s State) ServingCertificates() string { return filepath.Join(s.Target(), "serving") }
 

@@ -1,11 +1,13 @@
 package nodestatus
 
 import (
+	"maps"
 	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/ainode/ainode/api/contract"
@@ -15,6 +17,10 @@ import (
 type Health struct {
 	// NotReady says why no pod can run on it; empty if some can.
 	NotReady string
+	// Full says that no more pods are taken, while those there run on: the scheduler
+	// sees no room for any. Ready stays true, or they would leave their Services and be
+	// deleted without a question to their disruption budgets.
+	Full bool
 	// Pressures are what it is short of.
 	Pressures []corev1.NodeConditionType
 	// GPUs is nil where nobody looks after any.
@@ -26,6 +32,10 @@ func status(f Facts, h Health, have corev1.NodeStatus, now time.Time) corev1.Nod
 	capacity, allocatable := f.Capacity, f.Allocatable
 	if h.GPUs != nil {
 		capacity, allocatable = h.GPUs.counted(capacity, h.GPUs.Total), h.GPUs.counted(allocatable, h.GPUs.Usable)
+	}
+	if h.Full {
+		allocatable = maps.Clone(allocatable)
+		allocatable[corev1.ResourcePods] = resource.Quantity{Format: resource.DecimalSI}
 	}
 	return corev1.NodeStatus{
 		Capacity:    capacity,

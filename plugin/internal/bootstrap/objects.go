@@ -37,6 +37,8 @@ func hubAccount(node string, owner metav1.OwnerReference) account {
 		ObjectMeta: clusterMeta(node, identity.HubRole(node), owner),
 		Rules: []rbacv1.PolicyRule{
 			{APIGroups: []string{contract.Group}, Resources: []string{"ainodes"}, ResourceNames: []string{node}, Verbs: []string{"get", "list", "watch"}},
+			// At the end of a binding that has one it lets go; a policy of the hub keeps it to that.
+			{APIGroups: []string{contract.Group}, Resources: []string{"ainodes"}, ResourceNames: []string{node}, Verbs: []string{"patch"}},
 			{APIGroups: []string{contract.Group}, Resources: []string{"ainodes/status"}, ResourceNames: []string{node}, Verbs: []string{"get", "patch", "update"}},
 		},
 	}

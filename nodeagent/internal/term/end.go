@@ -1,0 +1,108 @@
+// Package term ends a binding that has an end: pods are told in time, evicted, and
+// ended by the node itself at last, so that the machine is free when it should be.
+package term
+
+import (
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// End is when a binding ends; the zero End is none.
+type End struct {
+	// Until is when the machine is free.
+	Until time.Time `json:"until"`
+	// DrainGrace is how long before that nothing new comes and pods are evicted.
+	DrainGrace time.Duration `json:"drainGrace"`
+}
+
+// Equal reports whether two ends are the same, whatever zone they are written in.
+func (e End) Equal(o End) bool { return e.Until.Equal(o.Until) && e.DrainGrace == o.DrainGrace }
+
+// IsZero reports whether there is no end.
+func (e End) IsZero() bool { return e.Until.IsZero() }
+
+// Stage is how far a binding is towards its end.
+type Stage int
+
+// The stages, in order.
+const (
+	// Open: it has no end, or one that is far away.
+	Open Stage = iota
+	// Announced: pods are told.
+	Announced
+	// Draining: nothing new comes, pods are evicted, and ended when it is time.
+	Draining
+	// Over: whatever runs is ended at once.
+	Over
+)
+
+// notice is how long before the end pods are told of it.
+const notice = time.Hour
+
+// drain is when draining begins.
+func (e End) drain() time.Time { return e.Until.Add(-e.DrainGrace) }
+
+// Stage is the stage at a time.
+func (e End) Stage(now time.Time) Stage {
+	switch {
+	case e.IsZero():
+		return Open
+	case !now.Before(e.Until):
+		return Over
+	case !now.Before(e.drain()):
+		return Draining
+	case !now.Before(e.Until.Add(-notice)):
+		return Announced
+	}
+	return Open
+}
+
+// next is how long the stage of now lasts.
+func (e End) next(now time.Time) time.Duration {
+	switch e.Stage(now) {
+	case Open:
+		return min(e.Until.Add(-notice).Sub(now), e.drain().Sub(now))
+	case Announced:
+		return e.drain().Sub(now)
+	}
+	return max(e.Until.Sub(now), 0)
+}
+
+// graceDefault is the API's default for terminationGracePeriodSeconds.
+const graceDefault = 30 * time.Second
+
+// endOf is when a pod must be told to end, so that it has its grace and is over at
+// Until; not before draining begins, however long its grace. A pod that is being
+// deleted is left alone if it is over by then.
+func (e End) endOf(pod *corev1.Pod) time.Time {
+	if pod.DeletionTimestamp != nil {
+		if pod.DeletionTimestamp.After(e.Until) {
+			return e.drain()
+		}
+		return e.Until
+	}
+	grace := graceDefault
+	if s := pod.Spec.TerminationGracePeriodSeconds; s != nil {
+		grace = time.Duration(*s) * time.Second
+	}
+	return e.Until.Add(-min(grace, e.DrainGrace))
+}
+
+// left is the grace that a pod is told to end with, so that it is over at Until. That
+// of a pod that is being deleted counts from its deletion.
+func (e End) left(pod *corev1.Pod, now time.Time) time.Duration {
+	left := max(e.Until.Sub(now), 0)
+	if pod.DeletionTimestamp != nil && pod.DeletionGracePeriodSeconds != nil {
+		began := pod.DeletionTimestamp.Add(-time.Duration(*pod.DeletionGracePeriodSeconds) * time.Second)
+		left += max(now.Sub(began), 0)
+	}
+	return left
+}
+
+// maxSkew is how far a machine's clock may be from the hub's. A clock further off has
+// jumped, and no binding is ended by it.
+const maxSkew = 2 * time.Minute
+
+// Agree reports whether a machine's clock is near enough to the hub's.
+func Agree(local, hub time.Time) bool { return local.Sub(hub).Abs() <= maxSkew }

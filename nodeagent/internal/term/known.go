@@ -1,0 +1,76 @@
+package term
+
+import "sync"
+
+// Known is the end of this machine's binding as it is known here: set by who reads the
+// record, followed by who acts. The zero value knows of none.
+type Known struct {
+	mu       sync.Mutex
+	end      End
+	changed  chan struct{}
+	stage    Stage
+	doubt    string
+	finished bool
+}
+
+// Set takes an end over.
+func (k *Known) Set(end End) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.end.Equal(end) {
+		return
+	}
+	k.end, k.stage, k.doubt, k.finished = end, Open, "", false
+	if k.changed != nil {
+		close(k.changed)
+		k.changed = nil
+	}
+}
+
+// Get is the end, and what is closed when it is another.
+func (k *Known) Get() (End, <-chan struct{}) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.changed == nil {
+		k.changed = make(chan struct{})
+	}
+	return k.end, k.changed
+}
+
+// Leaving reports whether pods are being sent away.
+func (k *Known) Leaving() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.stage >= Draining
+}
+
+// Finished reports whether the end has come and no pod has any process left.
+func (k *Known) Finished() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.finished
+}
+
+// Doubt says why the binding is not ended although the machine's clock says it is
+// time; empty if it is not so.
+func (k *Known) Doubt() string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.doubt
+}
+
+// SetDoubt takes over why the clock is not believed.
+func (k *Known) SetDoubt(why string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.doubt = why
+}
+
+// reached notes how far end has come; one that was replaced meanwhile is of no matter.
+func (k *Known) reached(end End, stage Stage, finished bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.end.Equal(end) {
+		k.stage, k.finished = stage, finished
+	}
+}
