@@ -139,6 +139,7 @@ func New(o Options) (*Binder, error) {
 		o: o, credential: credential, end: &term.Known{}, wake: make(chan struct{}, 1),
 		retry: flowcontrol.NewBackOff(time.Second, 30*time.Second),
 	}
+	b.end.News = b.poke
 	b.end.Set(end)
 	b.hubToken = &Keeper{Save: o.Store.SaveHubToken, Clock: o.Clock}
 	b.hubToken.Set(token)

@@ -36,6 +36,10 @@ func TestNext(t *testing.T) {
 		"released, then 401":         {Situation{Record: unbound, Claim: Ours, Credential: 3, Serving: true, Refused: true}, Release},
 		"another epoch":              {Situation{Record: later, Claim: Ours, Credential: 3, Serving: true}, Release},
 		"another epoch, cleaned":     {Situation{Record: later, Claim: Ours, Clean: true}, Obtain},
+		"its end has come":           {Situation{Record: bound, Claim: Ours, Credential: 3, Serving: true, Expired: true}, GiveBack},
+		"its end came unserved":      {Situation{Record: bound, Claim: Ours, Clean: true, Expired: true}, GiveBack},
+		"its end, another machine's": {Situation{Record: bound, Claim: Elsewhere, Credential: 3, Expired: true}, Yield},
+		"its end, and let go":        {Situation{Record: unbound, Claim: Ours, Credential: 3, Serving: true, Expired: true}, Release},
 		"another machine":            {Situation{Record: bound, Claim: Elsewhere, Credential: 3, Serving: true}, Yield},
 		"another machine, unbound":   {Situation{Record: unbound, Claim: Elsewhere}, Yield},
 	} {

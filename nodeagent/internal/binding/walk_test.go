@@ -43,6 +43,7 @@ type miniHub struct {
 	closed   bool
 	statuses []v1alpha1.BindStatus
 	marks    []string // what the node wrote on its Node
+	gaveBack []string // what the agent wrote into its record's spec
 }
 
 func newMiniHub(t *testing.T) (*miniHub, *httptest.Server) {
@@ -139,6 +140,11 @@ func (h *miniHub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.bump()
 		answer = h.record
 	case strings.HasSuffix(r.URL.Path, "/ainodes/ai-1"):
+		if r.Method == http.MethodPatch {
+			h.gaveBack = append(h.gaveBack, string(body))
+			h.record.Spec = v1alpha1.AINodeSpec{BindEpoch: h.record.Spec.BindEpoch}
+			h.bump()
+		}
 		answer = h.record
 	case strings.HasSuffix(r.URL.Path, "/"+h.secret.Name):
 		if r.Method == http.MethodPatch {

@@ -5,6 +5,9 @@ import "sync"
 // Known is the end of this machine's binding as it is known here: set by who reads the
 // record, followed by who acts. The zero value knows of none.
 type Known struct {
+	// News is called when the end comes nearer or is called off. May be nil.
+	News func()
+
 	mu       sync.Mutex
 	end      End
 	changed  chan struct{}
@@ -69,8 +72,12 @@ func (k *Known) SetDoubt(why string) {
 // reached notes how far end has come; one that was replaced meanwhile is of no matter.
 func (k *Known) reached(end End, stage Stage, finished bool) {
 	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.end.Equal(end) {
+	news := k.end.Equal(end) && (k.stage != stage || k.finished != finished)
+	if news {
 		k.stage, k.finished = stage, finished
+	}
+	k.mu.Unlock()
+	if news && k.News != nil {
+		k.News()
 	}
 }
