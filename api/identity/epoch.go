@@ -22,12 +22,12 @@ func TargetEpoch(role metav1.Object, node string) (epoch int64, ok bool) {
 	return epoch, ok && role.GetName() == Target(node, epoch)
 }
 
-// ReleasedEpoch is the epoch of a Node that its agent says it has given back. ok is
-// false while a later one is bound there: the mark is then of an earlier life.
+// ReleasedEpoch is the newest epoch of a Node that its agent says it has given back. ok
+// is false while a later one is bound there: the mark is then of an earlier life.
 func ReleasedEpoch(node metav1.Object) (epoch int64, ok bool) {
 	bound, isOurs := Epoch(node)
 	released, marked := number(node, contract.ReleasedEpochAnnotation)
-	return bound, isOurs && marked && released >= bound
+	return released, isOurs && marked && released >= bound
 }
 
 func number(o metav1.Object, annotation string) (int64, bool) {

@@ -73,18 +73,25 @@ func (w *Walk) want(ctx context.Context, p *Plan) (*v1alpha1.AINode, error) {
 		switch r.Spec.ClusterConfigName {
 		case p.Config:
 			calledOff = r.Spec.Draining
+			change := calledOff || !p.Term.stands(r.Spec)
 			r.Spec.Draining = false
-			return calledOff, nil
+			p.Term.put(&r.Spec)
+			return change, nil
 		case "":
 			r.Spec.ClusterConfigName, r.Spec.Draining = p.Config, false
 			r.Spec.BindEpoch++
 			r.Spec.NodeLabels, r.Spec.PodCIDR = maps.Clone(p.Labels), p.Pods.String()
+			r.Spec.Until, r.Spec.DrainGrace = nil, nil
+			p.Term.put(&r.Spec)
 			return true, nil
 		default:
 			return false, remedy.New("Unbind it first", "kubectl ainode unbind "+p.Node,
 				"AI node %q was bound to %q meanwhile", p.Node, r.Spec.ClusterConfigName)
 		}
 	})
+	if err == nil && !w.DryRun {
+		err = p.Term.kept(record)
+	}
 	if err != nil || !calledOff {
 		return record, err
 	}
@@ -181,7 +188,7 @@ func (w *Walk) undo(ctx context.Context, p *Plan, epoch int64) error {
 			// that has its credential keeps it.
 			mine = r.Spec.ClusterConfigName == p.Config && r.Spec.BindEpoch == epoch && !taken(r)
 			if mine {
-				r.Spec.ClusterConfigName, r.Spec.Draining, r.Spec.NodeLabels, r.Spec.PodCIDR = "", false, nil, ""
+				empty(&r.Spec)
 			}
 			return mine, nil
 		}); err != nil || !mine {

@@ -32,6 +32,8 @@ type Request struct {
 	Labels map[string]string
 	// Pods is the range of the pods' addresses; none has them share the machine's.
 	Pods podrange.Range
+	// Term is when the binding ends; nil leaves that as it is, or without an end.
+	Term *Term
 	// Fingerprint pins the machine's key; empty takes the one that joined.
 	Fingerprint string
 }
@@ -39,8 +41,10 @@ type Request struct {
 // Plan is a request that may be done.
 type Plan struct {
 	Request
-	// Done is true if there is nothing to do.
+	// Done is true if there is nothing to do, but for the end, if Retimed.
 	Done bool
+	// Retimed is true of a bound node that is to have another end.
+	Retimed bool
 	// Key is the machine's key, which the credential is sealed to.
 	Key handover.PublicKey
 
@@ -132,6 +136,7 @@ func (w *Walk) checkRecord(ctx context.Context, p *Plan, record *v1alpha1.AINode
 		return remedy.New("Look at it there", "systemctl status ainode-agent",
 			"AI node %q is lost: its agent was seen last %s ago", node, nodes.Age(sign.Seen, now))
 	}
+	p.Retimed = record.Spec.ClusterConfigName == p.Config && !p.Term.stands(record.Spec)
 	if record.Spec.ClusterConfigName == p.Config {
 		if err := p.keepRange(record); err != nil {
 			return err

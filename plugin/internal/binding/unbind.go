@@ -76,11 +76,14 @@ func serves(record *v1alpha1.AINode, epoch int64) bool {
 func (w *Walk) letGo(ctx context.Context, node string) error {
 	_, err := w.edit(ctx, node, func(r *v1alpha1.AINode) (bool, error) {
 		change := r.Spec.ClusterConfigName != "" || r.Spec.Draining
-		r.Spec.ClusterConfigName, r.Spec.Draining, r.Spec.NodeLabels, r.Spec.PodCIDR = "", false, nil, ""
+		empty(&r.Spec)
 		return change, nil
 	})
 	return err
 }
+
+// empty takes a binding out of a record. The epoch stays: it only grows.
+func empty(spec *v1alpha1.AINodeSpec) { *spec = v1alpha1.AINodeSpec{BindEpoch: spec.BindEpoch} }
 
 func (w *Walk) waitReleased(ctx context.Context, l *Leaving) error {
 	record, err := kube.Until(ctx, w.Hub.WatchedAINode(l.Node), func(r *v1alpha1.AINode) (bool, error) {

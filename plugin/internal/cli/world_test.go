@@ -234,6 +234,9 @@ func (w *fakeWorld) printRecords(out io.Writer) error {
 		if r.Spec.PodCIDR != "" {
 			draining += " pods=" + r.Spec.PodCIDR
 		}
+		if r.Spec.Until != nil {
+			draining += " until=" + r.Spec.Until.UTC().Format(time.RFC3339) + " grace=" + r.Spec.DrainGrace.Duration.String()
+		}
 		fmt.Fprintf(out, "%s to=%q epoch=%d%s status=%s observed=%d\n", r.Name, r.Spec.ClusterConfigName, r.Spec.BindEpoch, draining, r.Status.BindStatus, r.Status.ObservedEpoch)
 	}
 	var configs v1alpha1.ClusterConfigList

@@ -9,13 +9,14 @@ import (
 
 	"github.com/ainode/ainode/api/v1alpha1"
 	"github.com/ainode/ainode/plugin/internal/output"
+	"github.com/ainode/ainode/plugin/internal/term"
 )
 
 // columns are those of list; README and tests show them. What stands in 80
 // columns also where cards are simulated comes without -o wide.
 var columns = []output.Column{
 	{Name: "Name"}, {Name: "Status"}, {Name: "Cluster"}, {Name: "GPUs"}, {Name: "Used"}, {Name: "IP"}, {Name: "Age"},
-	{Name: "Version", Wide: true}, {Name: "Epoch", Wide: true}, {Name: "Seen", Wide: true}, {Name: "Machine", Wide: true},
+	{Name: "Ends", Wide: true}, {Name: "Version", Wide: true}, {Name: "Epoch", Wide: true}, {Name: "Seen", Wide: true}, {Name: "Machine", Wide: true},
 }
 
 // Table is what list shows of records. signs may lack nodes, or be nil where the
@@ -40,10 +41,27 @@ func sign(signs map[string]Sign, node string) Sign {
 
 func row(r *v1alpha1.AINode, s Sign, now time.Time) []string {
 	return []string{
-		r.Name, Status(r, s, now), or(r.Spec.ClusterConfigName), GPUs(r.Status), Used(r.Status),
-		or(r.Status.Address), Age(r.CreationTimestamp.Time, now), or(r.Status.AgentVersion),
+		r.Name, since(r, s, now), or(r.Spec.ClusterConfigName), GPUs(r.Status), Used(r.Status),
+		or(r.Status.Address), Age(r.CreationTimestamp.Time, now), or(ends(r, now)), or(r.Status.AgentVersion),
 		strconv.FormatInt(r.Spec.BindEpoch, 10), Age(s.Seen, now), or(r.Status.Machine.ID),
 	}
+}
+
+// since is how the node stands; of a lost one, with how long it has been.
+func since(r *v1alpha1.AINode, s Sign, now time.Time) string {
+	status := Status(r, s, now)
+	if status == Lost && !s.Seen.IsZero() {
+		status += " " + Age(s.Seen, now)
+	}
+	return status
+}
+
+// ends is when the machine is free, for a person; empty if its binding has no end.
+func ends(r *v1alpha1.AINode, now time.Time) string {
+	if r.Spec.Until == nil || r.Spec.ClusterConfigName == "" {
+		return ""
+	}
+	return term.Words(r.Spec.Until.Time, now) + " (" + term.In(r.Spec.Until.Time, now) + ")"
 }
 
 // Age is how long ago t was, as kubectl writes it.

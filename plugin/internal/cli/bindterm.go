@@ -1,0 +1,64 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/ainode/ainode/plugin/internal/binding"
+	"github.com/ainode/ainode/plugin/internal/term"
+)
+
+// completeTerm reads --until and --drain-grace. An end that was not given asks for
+// nothing: a bound node keeps its own.
+func (o *bindOptions) completeTerm(until, grace bool) error {
+	if !until {
+		if grace {
+			return usageError("bind", "--drain-grace goes with --until")
+		}
+		return nil
+	}
+	now := o.env.Clock.Now()
+	at, err := term.Parse(o.until, now)
+	if err != nil {
+		return usageError("bind", "--until: %v", err)
+	}
+	o.term = &binding.Term{Until: at}
+	if at.IsZero() {
+		return nil
+	}
+	o.term.DrainGrace = o.drainGrace
+	if err := term.Check(at, o.drainGrace, now); err != nil {
+		return usageError("bind", "--until: %v", err)
+	}
+	return nil
+}
+
+// tellTerm says in the person's own zone what was understood.
+func (o *bindOptions) tellTerm(walk *binding.Walk, node string) {
+	if o.term == nil || o.term.Until.IsZero() {
+		return
+	}
+	now := o.env.Clock.Now()
+	walk.Progress.Line(node, "ends at %s (%s); pods are evicted from %s on", term.Words(o.term.Until, now), term.In(o.term.Until, now),
+		term.Words(o.term.Until.Add(-o.term.DrainGrace), now))
+}
+
+// retime gives a bound node another end.
+func (o *bindOptions) retime(ctx context.Context, walk *binding.Walk, p *binding.Plan) error {
+	o.tellTerm(walk, p.Node)
+	ends := "without an end"
+	if !o.term.Until.IsZero() {
+		ends = "until " + term.Words(o.term.Until, o.env.Clock.Now())
+	}
+	if !o.dryRun.client() {
+		if err := walk.Retime(ctx, p); err != nil {
+			return err
+		}
+	}
+	if o.dryRun != dryRunNone {
+		o.dryRun.announce(o.env, "node/%s bound %s", p.Node, ends)
+		return nil
+	}
+	fmt.Fprintf(o.env.Out, "node/%s bound %s\n", p.Node, ends)
+	return nil
+}
