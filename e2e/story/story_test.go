@@ -93,6 +93,7 @@ func TestStory(t *testing.T) {
 	part("nothing of the bucket stays on the machine", func(t *testing.T) { s.testBucketGone(t) })
 	part("pods with addresses of their own", func(t *testing.T) { s.testPodAddresses(t) })
 	part("a plugin that dies after the release", func(t *testing.T) { s.testDeadPlugin(t) })
+	part("a binding with an end", func(t *testing.T) { s.testTerm(t) })
 	part("delete the config, remove the node", func(t *testing.T) { s.testRemove(t) })
 	part("down leaves nothing", func(t *testing.T) {
 		// dcID-machine-1: links, cgroups and the rest carry the id too.

@@ -1,0 +1,60 @@
+package story
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// budget keeps pod "kept" from being evicted.
+const budget = `{"apiVersion":"policy/v1","kind":"PodDisruptionBudget","metadata":{"name":"kept"},"spec":{"minAvailable":1,"selector":{"matchLabels":{"app":"kept"}}}}`
+
+// testTerm binds with an end, which nobody has to be there for: pods are evicted, what
+// a budget keeps is ended by the node in time, the machine lets go, and the target is
+// cleared up.
+func (s *Story) testTerm(t *testing.T) {
+	require.Contains(t, s.refused(t, "ainode", "bind", Node, "--to", Config, "--until", "2020-01-01 08:00"), "is in the past")
+	require.NoError(t, s.bind(t.Context(), "--until", "8h"))
+	require.Contains(t, s.must(t, "ainode", "describe", Node), "free at ")
+	s.apply(t, budget)
+	s.apply(t, aiPod("goes", "", ""))
+	s.apply(t, strings.Replace(aiPod("kept", "", ""), `"metadata":{`, `"metadata":{"labels":{"app":"kept"},`, 1))
+	s.must(t, "wait", "--for=condition=Ready", "pod/goes", "pod/kept", "--timeout=2m")
+
+	end := time.Now().Add(90 * time.Second).Truncate(time.Second)
+	out := s.must(t, "ainode", "bind", Node, "--to", Config, "--until", end.Format(time.RFC3339), "--drain-grace", "1m")
+	require.Contains(t, out, "bound until ")
+	// What an agent's own account may write into its record is to let go, and nothing else.
+	agent := []string{"--as=system:serviceaccount:ainode-system:" + Node, "--as-group=system:serviceaccounts"}
+	require.Contains(t, s.refused(t, append(agent, "patch", "ainode", Node, "--type=merge", "-p", `{"spec":{"until":"2100-01-01T00:00:00Z"}}`)...), "changes nothing else of its record")
+	require.Contains(t, s.refused(t, append(agent, "patch", "ainode", Node, "--type=merge", "-p", `{"metadata":{"labels":{"a":"b"}},"spec":null}`)...), "ainode")
+
+	eventually(t, 3*time.Minute, "no more pods come, and what may be evicted is", func() (bool, string) {
+		out := s.must(t, "get", "node", Node, "-o", `jsonpath={.status.allocatable.pods} {.status.conditions[?(@.type=="Ready")].status}`) + " " +
+			s.must(t, "get", "pods", "-l", "app!=none", "-o", "jsonpath={.items[*].metadata.name}")
+		return out == "0 True kept", out
+	})
+	require.Equal(t, "Draining", s.must(t, "get", "ainode", Node, "-o", "jsonpath={.status.bindStatus}"))
+	eventually(t, 3*time.Minute, "what may not is ended by the node", func() (bool, string) {
+		out := s.must(t, "get", "pod", "kept", "-o", `jsonpath={.status.phase} {.status.reason} {.status.conditions[?(@.type=="DisruptionTarget")].status}`)
+		return out == "Failed BindingEnded True" || out == "Succeeded BindingEnded True", out
+	})
+	events := s.must(t, "get", "events", "-o", `jsonpath={range .items[?(@.reason=="BindingEnds")]}{.involvedObject.kind}/{.involvedObject.name} {.message}{"\n"}{end}`)
+	for _, told := range []string{"Pod/goes The node's binding ends at", "Pod/kept Pod is evicted", "Node/" + Node} {
+		require.Contains(t, events, told)
+	}
+	eventually(t, 2*time.Minute, "the machine is free", func() (bool, string) {
+		out := s.must(t, "get", "ainode", Node, "-o", "jsonpath={.status.bindStatus}{.spec.clusterConfigName}{.spec.until}")
+		return out == "Unbound", out
+	})
+	require.WithinRange(t, time.Now(), end, end.Add(2*time.Minute))
+	s.clearedUp(t)
+	s.must(t, "delete", "poddisruptionbudget", "kept")
+	require.Contains(t, s.must(t, "ainode", "unbind", Node), "unchanged")
+	ctr, err := s.quiet(t.Context(), s.bin("ctr"), "--address", s.cluster.Machines[0].ContainerdSocket, "--namespace", "k8s.io", "tasks", "ls", "-q")
+	require.NoError(t, err)
+	require.Empty(t, strings.TrimSpace(ctr), fmt.Sprintf("a process outlived the binding that ended at %s", end))
+}
