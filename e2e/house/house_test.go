@@ -123,7 +123,7 @@ var forbidden = []arrow{
 		"nodeagent/internal/fuse", "nodeagent/internal/ossfs"},
 		[]string{module + "nodeagent/internal/pods", module + "nodeagent/internal/agent", module + "nodeagent/internal/binding"},
 		"devices are used by behaviour, not the other way round"},
-	{[]string{"nodeagent/internal/pods", "nodeagent/internal/binding", "nodeagent/internal/nodestatus", "nodeagent/internal/kubeletapi", "nodeagent/internal/eviction", "nodeagent/internal/shutdown"},
+	{[]string{"nodeagent/internal/pods", "nodeagent/internal/binding", "nodeagent/internal/nodestatus", "nodeagent/internal/kubeletapi", "nodeagent/internal/eviction", "nodeagent/internal/shutdown", "nodeagent/internal/term"},
 		[]string{module + "nodeagent/internal/agent"}, "the wiring room imports behaviour, not the other way round"},
 }
 

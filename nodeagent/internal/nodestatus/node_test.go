@@ -104,6 +104,22 @@ func TestConditionsKeepTheirTransition(t *testing.T) {
 	require.False(t, sameBut(a, corev1.NodeStatus{Conditions: later}))
 }
 
+// A node that takes no more pods has no room for any, which the scheduler reads, and
+// stays Ready for those that are there.
+func TestAFullNodeHasNoRoom(t *testing.T) {
+	t.Parallel()
+	f := testFacts()
+	s := status(f, Health{Full: true}, corev1.NodeStatus{}, start)
+	room, size := s.Allocatable[corev1.ResourcePods], s.Capacity[corev1.ResourcePods]
+	require.Equal(t, "0", room.String())
+	require.Equal(t, "110", size.String())
+	require.Equal(t, "8", s.Allocatable.Name(contract.GPUResource, resource.DecimalSI).String(), "what those there have is theirs")
+	require.Equal(t, corev1.ConditionTrue, s.Conditions[4].Status)
+	s = status(f, Health{}, s, start)
+	room = s.Allocatable[corev1.ResourcePods]
+	require.Equal(t, "110", room.String(), "and it is open again")
+}
+
 func TestPressuresAreToldInTheKubeletsWords(t *testing.T) {
 	t.Parallel()
 	told := map[corev1.NodeConditionType]string{}
