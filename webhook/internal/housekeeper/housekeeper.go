@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -27,6 +28,10 @@ import (
 // time without harm; but the plugin needs a second, and what it removes stands in the
 // audit log under the name of the person who unbound the node.
 const headStart = 20 * time.Second
+
+// year is how long the housekeeper waits to see what it watches. Where records or a
+// right are missing it does nothing; the program that admits pods does not end for it.
+const year = 365 * 24 * time.Hour
 
 // Housekeeper clears up.
 type Housekeeper struct {
@@ -58,6 +63,7 @@ func New(o Options) (*Housekeeper, error) {
 // Register runs the housekeeper with the manager, on the leader.
 func (h *Housekeeper) Register(mgr ctrl.Manager) error {
 	b := ctrl.NewControllerManagedBy(mgr).Named("housekeeper").
+		WithOptions(controller.Options{CacheSyncTimeout: year}).
 		WatchesMetadata(&corev1.Node{}, after(headStart, func(o client.Object) bool {
 			_, ok := identity.ReleasedEpoch(o)
 			return ok
