@@ -111,7 +111,7 @@ func (t *tenant) Serve(ctx context.Context, target binding.Target, registered fu
 	recorder := events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "kubelet", Host: t.node})
 	t.tellNode(recorder)
 	defer t.tellNode(nil)
-	manager, err := t.newPods(client, node.Node, target.Epoch, podNetwork.mode(), recorder, pressure.admit)
+	manager, err := t.newPods(client, node.Node, target.Since, podNetwork.mode(), recorder, pressure.admit)
 	if err != nil {
 		return err
 	}

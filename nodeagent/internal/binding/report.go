@@ -87,7 +87,7 @@ func (b *Binder) wanted(step Step, s Situation, have v1alpha1.AINodeStatus, now 
 	switch {
 	case s.Refused:
 		condition(&want.Conditions, now, v1alpha1.ConditionCredentialValid, false, reasonRefused,
-			"the target answers 401; pods are kept (hand over a new credential with: kubectl ainode bind "+b.o.Joined.Node+" --to CONFIG)")
+			"the target answers 401; pods are kept (have a new one made: kubectl ainode renew "+b.o.Joined.Node+")")
 	case s.Serving && s.Credential != 0:
 		condition(&want.Conditions, now, v1alpha1.ConditionCredentialValid, true, reasonAccepted, "")
 	case s.Credential == 0:
