@@ -34,6 +34,10 @@ const (
 	// once the target has answered one of them, and false while it has not: the range
 	// is not routed to the machine, or a firewall lies between.
 	ConditionPodsAnswered = "PodsAnswered"
+	// ConditionServingCertificate is true once the target has signed a certificate for the
+	// node's own API (logs, exec), and false when nobody did and it serves with one of its
+	// own. An API server that checks nodes' certificates refuses that.
+	ConditionServingCertificate = "ServingCertificateSigned"
 )
 
 // AINode is one GPU machine of the pool. Its spec is what people want (written by

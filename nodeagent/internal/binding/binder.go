@@ -63,7 +63,23 @@ type Tenant interface {
 	// why; nil where pods have no addresses of their own or it has not been tried.
 	// Cheap, safe at any time.
 	PodsAnswered() *Answer
+	// ServingCertificate is where the certificate of the kubelet API stands. Cheap, safe
+	// at any time.
+	ServingCertificate() Certificate
 }
+
+// Certificate is where the kubelet API's certificate stands.
+type Certificate int
+
+// The certificates.
+const (
+	// NoCertificate: there is none, or one may still come.
+	NoCertificate Certificate = iota
+	// Signed: by the target.
+	Signed
+	// SelfSigned: nobody signed one.
+	SelfSigned
+)
 
 // Answer is what came of asking the target from a pod's address: trouble is empty
 // where it answered.

@@ -31,6 +31,12 @@ func (r *recorder) serves(t *testing.T, epoch int64) {
 	}, time.Minute, 5*time.Millisecond)
 }
 
+func (r *recorder) serveWith(c Certificate) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.certificate = c
+}
+
 func (m *machine) stored() *Credential {
 	m.Helper()
 	c, err := m.store.Credential()
@@ -62,6 +68,13 @@ func TestARenewalStopsNothing(t *testing.T) {
 	tenant.serves(t, 2)
 	require.Equal(t, identity.Target("ai-1", 2), m.stored().ServiceAccount)
 	require.True(t, meta.IsStatusConditionTrue(m.hub.status().Conditions, v1alpha1.ConditionCredentialValid))
+	// That nobody signs a serving certificate is told at the next look.
+	require.Nil(t, meta.FindStatusCondition(m.hub.status().Conditions, v1alpha1.ConditionServingCertificate))
+	tenant.serveWith(SelfSigned)
+	m.hub.change(func() {})
+	require.Eventually(t, func() bool {
+		return meta.IsStatusConditionFalse(m.hub.status().Conditions, v1alpha1.ConditionServingCertificate)
+	}, time.Minute, 5*time.Millisecond)
 	end()
 	_, stopped := tenant.now()
 	require.Equal(t, leftovers, stopped, "no pod was stopped")

@@ -84,6 +84,15 @@ func (b *Binder) wanted(step Step, s Situation, have v1alpha1.AINodeStatus, now 
 	default:
 		condition(&want.Conditions, now, v1alpha1.ConditionPodsAnswered, true, reasonAnswered, "")
 	}
+	switch certificate := b.o.Tenant.ServingCertificate(); {
+	case !s.Serving:
+		meta.RemoveStatusCondition(&want.Conditions, v1alpha1.ConditionServingCertificate)
+	case certificate == SelfSigned:
+		condition(&want.Conditions, now, v1alpha1.ConditionServingCertificate, false, reasonSelfSigned,
+			"nobody signed one for this node: its API serves with one of its own (see: kubectl ainode doctor "+b.o.Joined.Node+")")
+	case certificate == Signed:
+		condition(&want.Conditions, now, v1alpha1.ConditionServingCertificate, true, reasonSigned, "")
+	}
 	switch {
 	case s.Refused:
 		condition(&want.Conditions, now, v1alpha1.ConditionCredentialValid, false, reasonRefused,

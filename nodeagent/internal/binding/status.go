@@ -33,6 +33,9 @@ const (
 	reasonAlone    = "OneMachine"
 	reasonAnswered = "Answered"
 	reasonSilent   = "NoAnswer"
+
+	reasonSigned     = "Signed"
+	reasonSelfSigned = "SelfSigned"
 )
 
 // Facts are what the agent reports of its machine.

@@ -199,6 +199,8 @@ type recorder struct {
 	stopped int
 	pods    string // the range of the binding that is served
 	answer  *Answer
+	// certificate is what :10250 is served with.
+	certificate Certificate
 }
 
 func (r *recorder) Serve(ctx context.Context, target Target, registered func()) error {
@@ -241,6 +243,12 @@ func (r *recorder) answered(pods string, a *Answer) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.pods, r.answer = pods, a
+}
+
+func (r *recorder) ServingCertificate() Certificate {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.certificate
 }
 
 func (r *recorder) podRange() string {

@@ -113,7 +113,7 @@ func (a *Approver) boundAt(ctx context.Context, node string) (string, error) {
 	newest, address := int64(-1), ""
 	for _, role := range roles.Items {
 		epoch, err := strconv.ParseInt(role.Annotations[contract.BindEpochAnnotation], 10, 64)
-		if err == nil && epoch > newest && role.Name == identity.Target(node, epoch) {
+		if err == nil && epoch > newest && role.DeletionTimestamp == nil && role.Name == identity.Target(node, epoch) {
 			newest, address = epoch, role.Annotations[contract.AddressAnnotation]
 		}
 	}
