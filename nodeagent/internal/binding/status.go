@@ -36,6 +36,8 @@ const (
 
 	reasonClockOff   = "ClockSkew"
 	reasonClockRight = "ClockRight"
+	reasonSigned     = "Signed"
+	reasonSelfSigned = "SelfSigned"
 )
 
 // Facts are what the agent reports of its machine.
