@@ -50,22 +50,28 @@ type Cluster struct {
 	Kubeconfig string `json:"kubeconfig"`
 	Server     string `json:"server"`
 	Running    bool   `json:"running"`
-	Machines   []struct {
-		Name             string `json:"name"`
-		Netns            string `json:"netns"`
-		Address          string `json:"address"`
-		ContainerdSocket string `json:"containerdSocket"`
-		CDIDir           string `json:"cdiDir"`
-		CNIBinDir        string `json:"cniBinDir"`
-		CNIConfDir       string `json:"cniConfDir"`
-		PodCIDR          string `json:"podCIDR"`
-		Dir              string `json:"dir"`
-	} `json:"machines"`
+	Node       struct {
+		Address string `json:"address"`
+	} `json:"node"`
+	Machines []Machine `json:"machines"`
 	Registry struct {
 		Host         string `json:"host"`
 		Username     string `json:"username"`
 		PasswordFile string `json:"passwordFile"`
 	} `json:"registry"`
+}
+
+// Machine is a place for an agent: a network namespace with a containerd of its own.
+type Machine struct {
+	Name             string `json:"name"`
+	Netns            string `json:"netns"`
+	Address          string `json:"address"`
+	ContainerdSocket string `json:"containerdSocket"`
+	CDIDir           string `json:"cdiDir"`
+	CNIBinDir        string `json:"cniBinDir"`
+	CNIConfDir       string `json:"cniConfDir"`
+	PodCIDR          string `json:"podCIDR"`
+	Dir              string `json:"dir"`
 }
 
 // Step is one line of the story.
@@ -101,9 +107,6 @@ func (s *Story) readCluster(ctx context.Context) error {
 	}
 	if err := json.Unmarshal([]byte(out), &s.cluster); err != nil {
 		return fmt.Errorf("read devcluster status: %w", err)
-	}
-	if len(s.cluster.Machines) == 0 {
-		return fmt.Errorf("the cluster in %s has no machine for an AI node", s.Dir)
 	}
 	return nil
 }
