@@ -36,11 +36,16 @@ func (w *Walk) bind(ctx context.Context, p *Plan) (int64, error) {
 	if _, err := w.list(ctx, p.Config, p.Node, true); err != nil {
 		return 0, err
 	}
-	record, err := w.want(ctx, p)
+	record, claimed, err := w.want(ctx, p)
 	if err != nil {
 		return 0, w.takeBack(ctx, p, 0, err)
 	}
 	epoch := record.Spec.BindEpoch
+	if claimed {
+		if err := w.checkFirst(ctx, p, record.ResourceVersion); err != nil {
+			return epoch, w.takeBack(ctx, p, epoch, err)
+		}
+	}
 	if taken(record) && !refused(record) {
 		return epoch, nil // the agent has its credential: only the waiting is left
 	}
@@ -61,10 +66,12 @@ func (w *Walk) bind(ctx context.Context, p *Plan) (int64, error) {
 }
 
 // want writes the wish into the record: a new epoch, or the one of a walk that
-// broke off. An unbinding that has not let go yet is called off.
-func (w *Walk) want(ctx context.Context, p *Plan) (*v1alpha1.AINode, error) {
+// broke off. An unbinding that has not let go yet is called off. claimed reports
+// whether the epoch is new.
+func (w *Walk) want(ctx context.Context, p *Plan) (record *v1alpha1.AINode, claimed bool, err error) {
 	calledOff := false
-	record, err := w.edit(ctx, p.Node, func(r *v1alpha1.AINode) (bool, error) {
+	record, err = w.edit(ctx, p.Node, func(r *v1alpha1.AINode) (bool, error) {
+		claimed = r.Spec.ClusterConfigName == ""
 		switch r.Spec.ClusterConfigName {
 		case p.Config:
 			calledOff = r.Spec.Draining
@@ -81,10 +88,10 @@ func (w *Walk) want(ctx context.Context, p *Plan) (*v1alpha1.AINode, error) {
 		}
 	})
 	if err != nil || !calledOff {
-		return record, err
+		return record, claimed, err
 	}
 	w.Progress.Line(p.Node, "its unbinding is called off")
-	return record, w.cordon(ctx, p.Node, false)
+	return record, false, w.cordon(ctx, p.Node, false)
 }
 
 // admit makes the identity of the epoch on the target, proves what it may and may
