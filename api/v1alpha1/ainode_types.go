@@ -49,7 +49,8 @@ const (
 // +kubebuilder:printcolumn:name="Version",type=string,JSONPath=`.status.agentVersion`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.startsWith('ai-')",message="an AI node's name begins with ai-"
-// +kubebuilder:validation:XValidation:rule="(has(oldSelf.spec) && has(oldSelf.spec.clusterConfigName) && oldSelf.spec.clusterConfigName.size() > 0) || !has(self.spec) || !has(self.spec.clusterConfigName) || self.spec.clusterConfigName.size() == 0 || !has(oldSelf.status) || !has(oldSelf.status.bindStatus) || oldSelf.status.bindStatus.size() == 0 || oldSelf.status.bindStatus == 'Unbound'",message="the AI node is still letting go of its last binding: finish that with kubectl ainode unbind"
+// +kubebuilder:validation:XValidation:rule="(has(oldSelf.spec) && has(oldSelf.spec.clusterConfigName) && oldSelf.spec.clusterConfigName.size() > 0) || !has(self.spec) || !has(self.spec.clusterConfigName) || self.spec.clusterConfigName.size() == 0 || !has(oldSelf.status) || !has(oldSelf.status.bindStatus) || oldSelf.status.bindStatus.size() == 0 || oldSelf.status.bindStatus == 'Unbound' || (has(oldSelf.spec) && has(oldSelf.status.observedEpoch) && oldSelf.spec.bindEpoch < oldSelf.status.observedEpoch && self.spec.bindEpoch == oldSelf.status.observedEpoch)",message="the AI node is still letting go of its last binding: finish that with kubectl ainode unbind"
+// +kubebuilder:validation:XValidation:rule="!has(self.spec) || !has(oldSelf.spec) || self.spec.bindEpoch == oldSelf.spec.bindEpoch || ((!has(oldSelf.spec.clusterConfigName) || oldSelf.spec.clusterConfigName.size() == 0) && has(self.spec.clusterConfigName) && self.spec.clusterConfigName.size() > 0) || (has(oldSelf.status) && has(oldSelf.status.observedEpoch) && self.spec.bindEpoch == oldSelf.status.observedEpoch)",message="bindEpoch grows with a new binding alone, or to the epoch that the machine serves: kubectl ainode bind"
 type AINode struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -63,7 +64,6 @@ type AINode struct {
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.clusterConfigName) || oldSelf.clusterConfigName.size() == 0 || !has(self.clusterConfigName) || self.clusterConfigName.size() == 0 || self.clusterConfigName == oldSelf.clusterConfigName",message="a bound AI node is bound elsewhere only after unbinding: kubectl ainode unbind"
 // +kubebuilder:validation:XValidation:rule="self.bindEpoch >= oldSelf.bindEpoch",message="bindEpoch only grows"
 // +kubebuilder:validation:XValidation:rule="(has(self.podCIDR) == has(oldSelf.podCIDR) && (!has(self.podCIDR) || self.podCIDR == oldSelf.podCIDR)) || self.bindEpoch != oldSelf.bindEpoch || !has(self.clusterConfigName) || self.clusterConfigName.size() == 0",message="a bound AI node keeps its pods' range: unbind it to change it"
-// +kubebuilder:validation:XValidation:rule="self.bindEpoch == oldSelf.bindEpoch || ((!has(oldSelf.clusterConfigName) || oldSelf.clusterConfigName.size() == 0) && has(self.clusterConfigName) && self.clusterConfigName.size() > 0)",message="bindEpoch grows with a new binding alone: kubectl ainode bind"
 type AINodeSpec struct {
 	// ClusterConfigName names the ClusterConfig the node is to be bound under;
 	// empty means unbound. Emptying it is the release: the agent stops every pod

@@ -61,8 +61,14 @@ const (
 	Yield Step = "Yield"
 )
 
+// outdated reports whether the record is older than what this machine serves. Epochs
+// only grow, so that such a hub has been restored from a backup: what it says of the
+// binding was true once, and is proof of nothing.
+func (s Situation) outdated() bool { return s.Record != nil && s.Record.Epoch < s.Credential }
+
 // next decides the step. Silence, of the hub or the target, and a 401 never lead to
-// Release: only a record that shows another epoch or no cluster does.
+// Release, nor does a record of an earlier epoch: only one that shows a later epoch, or
+// no cluster, does.
 func next(s Situation) Step {
 	switch {
 	case s.Claim == Elsewhere:
@@ -72,6 +78,10 @@ func next(s Situation) Step {
 	case s.Record == nil && (s.Serving || s.HubSilent):
 		return Serve
 	case s.Record == nil:
+		return Wait
+	case s.outdated() && (s.Claim == Ours || s.Serving):
+		return Serve
+	case s.outdated():
 		return Wait
 	case s.Record.ClusterConfigName == "" && s.Clean:
 		return Rest
@@ -97,6 +107,9 @@ func bindStatus(step Step, s Situation, registered bool, before v1alpha1.BindSta
 		return before, observed
 	}
 	epoch := s.Record.Epoch
+	if s.outdated() {
+		epoch = s.Credential
+	}
 	switch step {
 	case Rest:
 		return v1alpha1.Unbound, epoch

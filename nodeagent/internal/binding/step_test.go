@@ -13,6 +13,7 @@ func TestNext(t *testing.T) {
 	unbound := &Record{Epoch: 3}
 	bound := &Record{ClusterConfigName: "prod", Epoch: 3}
 	later := &Record{ClusterConfigName: "prod", Epoch: 4}
+	restored, before := &Record{ClusterConfigName: "dev", Epoch: 2}, &Record{Epoch: 2}
 	for name, c := range map[string]struct {
 		s    Situation
 		want Step
@@ -36,6 +37,10 @@ func TestNext(t *testing.T) {
 		"released, then 401":         {Situation{Record: unbound, Claim: Ours, Credential: 3, Serving: true, Refused: true}, Release},
 		"another epoch":              {Situation{Record: later, Claim: Ours, Credential: 3, Serving: true}, Release},
 		"another epoch, cleaned":     {Situation{Record: later, Claim: Ours, Clean: true}, Obtain},
+		"a restored hub, serving":    {Situation{Record: restored, Claim: Ours, Credential: 3, Serving: true}, Serve},
+		"a restored hub, unbound":    {Situation{Record: before, Claim: Ours, Credential: 3, Serving: true}, Serve},
+		"a restored hub at start":    {Situation{Record: before, Claim: Ours, Credential: 3}, Serve},
+		"a restored hub, no lease":   {Situation{Record: before, Credential: 3}, Wait},
 		"another machine":            {Situation{Record: bound, Claim: Elsewhere, Credential: 3, Serving: true}, Yield},
 		"another machine, unbound":   {Situation{Record: unbound, Claim: Elsewhere}, Yield},
 	} {
@@ -47,10 +52,13 @@ func TestNext(t *testing.T) {
 }
 
 // Whatever else is the case: without a record, or with one that shows this very
-// epoch, no pod is stopped.
+// epoch or an earlier one, no pod is stopped.
 func TestOnlyProofReleases(t *testing.T) {
 	t.Parallel()
-	for _, record := range []*Record{nil, {ClusterConfigName: "prod", Epoch: 3}, {ClusterConfigName: "prod", Epoch: 3, Draining: true}} {
+	for _, record := range []*Record{
+		nil, {ClusterConfigName: "prod", Epoch: 3}, {ClusterConfigName: "prod", Epoch: 3, Draining: true},
+		{ClusterConfigName: "prod", Epoch: 2}, {Epoch: 2},
+	} {
 		for bits := range 1 << 4 {
 			for _, claim := range []Claim{Unclaimed, Ours, Elsewhere} {
 				s := Situation{
@@ -87,6 +95,7 @@ func TestBindStatus(t *testing.T) {
 		"releasing":                   {step: Release, s: Situation{Record: &Record{Epoch: 3}, Credential: 3}, before: v1alpha1.Draining, observed: 3, want: v1alpha1.Unbinding, epoch: 3},
 		"looking for leftovers":       {step: Release, s: Situation{Record: &Record{Epoch: 3}}, before: v1alpha1.Unbound, observed: 3, want: v1alpha1.Unbound, epoch: 3},
 		"released":                    {step: Rest, s: Situation{Record: &Record{Epoch: 3}}, before: v1alpha1.Unbinding, observed: 3, want: v1alpha1.Unbound, epoch: 3},
+		"a restored hub":              {step: Serve, s: Situation{Record: &Record{Epoch: 1}, Credential: 3}, registered: true, before: v1alpha1.Unbound, observed: 1, want: v1alpha1.Bound, epoch: 3},
 		"nothing known of the record": {step: Serve, s: Situation{}, before: v1alpha1.Bound, observed: 3, want: v1alpha1.Bound, epoch: 3},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/api/identity"
 	"github.com/ainode/ainode/api/v1alpha1"
+	"github.com/ainode/ainode/plugin/internal/nodes"
 	"github.com/ainode/ainode/plugin/internal/remedy"
 )
 
@@ -72,6 +73,12 @@ func (w *Walk) want(ctx context.Context, p *Plan) (record *v1alpha1.AINode, clai
 	calledOff := false
 	record, err = w.edit(ctx, p.Node, func(r *v1alpha1.AINode) (bool, error) {
 		claimed = r.Spec.ClusterConfigName == ""
+		if nodes.Outdated(r) && (claimed || r.Spec.ClusterConfigName == p.Config) {
+			// What the machine serves stands on this target: the hub learns it again.
+			w.Progress.Line(p.Node, "the record is brought from epoch %d to %d, which the machine serves", r.Spec.BindEpoch, r.Status.ObservedEpoch)
+			r.Spec.ClusterConfigName, r.Spec.BindEpoch, r.Spec.Draining = p.Config, r.Status.ObservedEpoch, false
+			return true, nil
+		}
 		switch r.Spec.ClusterConfigName {
 		case p.Config:
 			calledOff = r.Spec.Draining

@@ -110,6 +110,12 @@ func Status(record *v1alpha1.AINode, sign Sign, now time.Time) string {
 	}
 }
 
+// Outdated reports whether the machine serves a later binding than the record knows:
+// the hub has been restored from a backup.
+func Outdated(record *v1alpha1.AINode) bool {
+	return record.Status.ObservedEpoch > record.Spec.BindEpoch
+}
+
 // Released reports whether the agent has given back its last binding: nothing of it
 // runs or is stored on the machine.
 func Released(record *v1alpha1.AINode) bool {
