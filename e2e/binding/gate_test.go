@@ -20,6 +20,9 @@ import (
 // gate stands before both API servers and counts what one command writes. The n-th
 // write is let through; its answer never comes back, for the command is killed then.
 type gate struct {
+	// hold, if there is one, is called with each request before it is let through.
+	hold func(*http.Request)
+
 	n       int
 	reached chan struct{}
 	killed  chan struct{}
@@ -73,15 +76,27 @@ func (g *gate) open(t *testing.T, p *plane) string {
 	require.NoError(t, err)
 	server, err := url.Parse(p.rest.Host)
 	require.NoError(t, err)
-	proxy := httptest.NewServer(&httputil.ReverseProxy{
+	through := &httputil.ReverseProxy{
 		Rewrite:        func(r *httputil.ProxyRequest) { r.SetURL(server) },
 		Transport:      credentials{admin, none},
 		FlushInterval:  -1, // watches
 		ModifyResponse: g.answered,
 		ErrorHandler:   func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
-	})
+	}
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if g.hold != nil {
+			g.hold(r)
+		}
+		through.ServeHTTP(w, r)
+	}))
 	t.Cleanup(proxy.Close)
 	return proxy.URL
+}
+
+// behind is a kubeconfig of both clusters that leads through a gate.
+func (s *stage) behind(t *testing.T, g *gate) string {
+	t.Helper()
+	return s.writeKubeconfig(t, filepath.Join(t.TempDir(), "gate"), map[*plane]string{s.a: g.open(t, s.a), s.b: g.open(t, s.b)})
 }
 
 // kill runs kubectl ainode and kills it with its n-th write. It reports whether there
@@ -89,8 +104,7 @@ func (g *gate) open(t *testing.T, p *plane) string {
 func (s *stage) kill(t *testing.T, n int, target *plane, args ...string) (reached bool, writes []string) {
 	t.Helper()
 	g := &gate{n: n, reached: make(chan struct{}), killed: make(chan struct{})}
-	servers := map[*plane]string{s.a: g.open(t, s.a), s.b: g.open(t, s.b)}
-	kubeconfig := s.writeKubeconfig(t, filepath.Join(t.TempDir(), "gate"), servers)
+	kubeconfig := s.behind(t, g)
 	cmd := exec.CommandContext(t.Context(), s.program("kubectl-ainode"), append(args, s.clusters(kubeconfig, target)...)...)
 	var said strings.Builder
 	cmd.Stdout, cmd.Stderr = &said, &said

@@ -65,10 +65,10 @@ func (p *plane) identities(t *testing.T, node string) map[string][]string {
 // requireBound demands that a node serves one binding and nothing stands of another.
 func (s *stage) requireBound(t *testing.T, m machine, to *plane, epoch int64) {
 	t.Helper()
+	s.awaitListed(t, m, string(v1alpha1.Bound))
 	record := s.record(t, m)
 	require.Equal(t, to.name, record.Spec.ClusterConfigName)
 	require.Equal(t, epoch, record.Spec.BindEpoch, "one epoch, however often it was interrupted")
-	require.Equal(t, v1alpha1.Bound, record.Status.BindStatus)
 	require.Equal(t, epoch, record.Status.ObservedEpoch)
 	require.Contains(t, s.boundNodes(t, to), m.node)
 	ids := to.identities(t, m.node)
@@ -225,4 +225,25 @@ func (s *stage) awaitListed(t *testing.T, m machine, status string) {
 		}
 		return errors.Join(err, errors.New(out))
 	})
+}
+
+// released is how often a machine's agent has said that it gives everything back.
+func (s *stage) released(t *testing.T, m machine) int {
+	t.Helper()
+	return strings.Count(s.log(t, m), `"Releasing: every pod is stopped and the credential wiped"`)
+}
+
+// awaitCondition waits until a node's record has a condition.
+func (s *stage) awaitCondition(t *testing.T, m machine, kind string, status metav1.ConditionStatus, reason string) (message string) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("%s=%s (%s) of %s", kind, status, reason, m.node), func() error {
+		conditions := s.record(t, m).Status.Conditions
+		c := meta.FindStatusCondition(conditions, kind)
+		if c == nil || c.Status != status || c.Reason != reason {
+			return fmt.Errorf("it has %+v", conditions)
+		}
+		message = c.Message
+		return nil
+	})
+	return message
 }
