@@ -5,6 +5,7 @@ import (
 	"context"
 	"embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -59,6 +60,19 @@ type Cluster struct {
 		Username     string `json:"username"`
 		PasswordFile string `json:"passwordFile"`
 	} `json:"registry"`
+}
+
+// Place is the checkout that a command runs in, and where dir is; for whom it runs must
+// be root, for network namespaces and containerd.
+func Place(dir string) (root, absolute string, err error) {
+	if os.Geteuid() != 0 {
+		return "", "", errors.New("it needs root, for network namespaces and containerd: sudo make demo (or make conformance)")
+	}
+	if root, err = os.Getwd(); err != nil {
+		return "", "", err
+	}
+	absolute, err = filepath.Abs(dir)
+	return root, absolute, err
 }
 
 // Machine is a place for an agent: a network namespace with a containerd of its own.
