@@ -24,7 +24,7 @@ func (s *stage) testMoves(t *testing.T) {
 	list := s.ainode(t, s.a, "list")
 	require.Regexp(t, `(?m)^ai-one +Bound +a `, list)
 	require.Regexp(t, `(?m)^ai-two +Bound +b `, list)
-	configs := s.ainode(t, s.a, "configs")
+	configs := s.ainode(t, s.a, "configs", "-o", "wide")
 	require.Regexp(t, `(?m)^a .*ai-one`, configs)
 	require.Regexp(t, `(?m)^b .*ai-two`, configs)
 	require.Contains(t, s.refused(t, s.a, "delete-config", s.a.name), "kubectl ainode unbind ai-one")

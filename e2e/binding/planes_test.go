@@ -179,7 +179,7 @@ func (s *stage) startAgent(t *testing.T, m machine) {
 
 func (s *stage) killAgent(t *testing.T, m machine) {
 	t.Helper()
-	_, err := s.a.devcluster(t.Context(), "stop", "--name", m.agent(), "--signal", "KILL")
+	_, err := s.a.devcluster(context.WithoutCancel(t.Context()), "stop", "--name", m.agent(), "--signal", "KILL")
 	require.NoError(t, err)
 }
 

@@ -180,6 +180,11 @@ func (p *plane) requireSame(t *testing.T, before corev1.Pod) {
 	require.Zero(t, after.Status.ContainerStatuses[0].RestartCount)
 }
 
+// container is the id, in its runtime, of a pod's one container.
+func container(pod corev1.Pod) string {
+	return strings.TrimPrefix(pod.Status.ContainerStatuses[0].ContainerID, "containerd://")
+}
+
 // awaitGone waits until the API has no such pod any more.
 func (p *plane) awaitGone(t *testing.T, name string) {
 	t.Helper()
