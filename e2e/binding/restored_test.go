@@ -28,8 +28,10 @@ import (
 func (p *plane) stopped(t *testing.T, change func() error) {
 	t.Helper()
 	ctx := t.Context()
-	for _, name := range []string{"kube-controller-manager", "kube-apiserver", "etcd"} {
-		_, err := p.devcluster(ctx, "stop", "--name", name)
+	for _, stop := range [][]string{ // etcd in order: it is copied
+		{"--name", "kube-controller-manager", "--signal", "KILL"}, {"--name", "kube-apiserver", "--signal", "KILL"}, {"--name", "etcd"},
+	} {
+		_, err := p.devcluster(ctx, "stop", stop...)
 		require.NoError(t, err)
 	}
 	require.NoError(t, change())
