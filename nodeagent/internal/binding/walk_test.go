@@ -325,6 +325,24 @@ func TestTheWalk(t *testing.T) {
 	}
 	says(metav1.ConditionFalse, "no answer")
 	require.Equal(t, "10.64.3.0/24", tenant.podRange())
+
+	// The hub is restored from a backup and knows the binding before alone: no proof.
+	_, stopped = tenant.now()
+	ready := func(reason string) {
+		t.Helper()
+		require.Eventually(t, func() bool {
+			c := meta.FindStatusCondition(h.status().Conditions, v1alpha1.ConditionReady)
+			return c != nil && c.Reason == reason
+		}, time.Minute, 5*time.Millisecond)
+	}
+	h.change(func() { h.record.Spec.BindEpoch, h.record.Spec.ClusterConfigName, h.record.Status.ObservedEpoch = 1, "", 1 })
+	reports(v1alpha1.Bound, 2)
+	ready(reasonOutdated)
+	serving, after := tenant.now()
+	require.EqualValues(t, 2, serving)
+	require.Equal(t, stopped, after)
+	h.change(func() { h.record.Spec.BindEpoch, h.record.Spec.ClusterConfigName = 2, "prod" })
+	ready(reasonRunning)
 	end()
 
 	h.mu.Lock()
