@@ -69,19 +69,20 @@ $(BUILD)/golangci-lint-$(GOLANGCI_LINT_VERSION):
 	@GOBIN=$(abspath $(BUILD)) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
 	@mv $(BUILD)/golangci-lint $@
 
-# The story and admission bring up clusters: they need root and take minutes;
+# The story, admission and binding bring up clusters: they need root and take minutes;
 # everything else runs before them, so that a small mistake is told soon. A test's
 # time includes the first build of containerd, on whatever the machine has free.
 .PHONY: test
-test: needs ## every test: units, the rules of the house, the story and admission on real parts (needs root)
-	$(GO) test -timeout 30m $$($(GO) list ./... | grep -vE '/e2e/(story|admission)$$')
+test: needs ## every test: units, the rules of the house; story, admission and binding on real parts (needs root)
+	$(GO) test -timeout 30m $$($(GO) list ./... | grep -vE '/e2e/(story|admission|binding)$$')
 	cd e2e/devcluster && $(GO) test ./internal/...
 	$(GO) test -v -count=1 -timeout 35m ./e2e/story
 	$(GO) test -v -count=1 -timeout 35m ./e2e/admission
+	$(GO) test -v -count=1 -timeout 35m ./e2e/binding
 
 .PHONY: unit
 unit: ## the tests that need no cluster
-	$(GO) test -timeout 30m $$($(GO) list ./... | grep -vE '/e2e/(story|admission)$$')
+	$(GO) test -timeout 30m $$($(GO) list ./... | grep -vE '/e2e/(story|admission|binding)$$')
 
 # Not part of test and verify: three runs of the suite take the better part of an hour,
 # and its first build a quarter of one.

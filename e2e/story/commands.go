@@ -66,6 +66,11 @@ func (s *Story) quiet(ctx context.Context, name string, args ...string) (string,
 	return s.run(ctx, "", false, name, args...)
 }
 
+// Run runs one of the story's own programs and shows nothing of it.
+func (s *Story) Run(ctx context.Context, program string, args ...string) (string, error) {
+	return s.quiet(ctx, s.bin(program), args...)
+}
+
 // typed shows a command as a person would type it, then runs it and shows what it
 // prints.
 func (s *Story) typed(ctx context.Context, name string, args ...string) (string, error) {

@@ -71,7 +71,7 @@ func (s *Story) testDoctor(t *testing.T) {
 
 	// On the machine, while the agent runs. That nobody keeps the clock is this
 	// test's machine's matter.
-	out, err = s.devcluster(ctx, false, "exec", append([]string{machine, "--", s.bin("ainode-agent"), "doctor", "-o", "json"}, s.agentOptions()...)...)
+	out, err = s.devcluster(ctx, false, "exec", append([]string{machine, "--", s.bin("ainode-agent"), "doctor", "-o", "json"}, AgentOptions(s.cluster.Machines[0])...)...)
 	all := diagnoses(t, out, err)
 	for _, d := range all {
 		require.True(t, d.Severity == "ok" || d.ID == "time" || d.ID == "pressure", "%+v", d)

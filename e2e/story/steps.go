@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -30,15 +31,24 @@ func (s *Story) Build(ctx context.Context) error {
 // Kubernetes and containerd are taken from another story's directory, where one
 // has built them already.
 func (s *Story) BuildWebhook(ctx context.Context, other string) error {
-	if from := filepath.Join(other, "bin"); !exists(s.bin("kube")) && exists(filepath.Join(from, "kube")) {
-		if _, err := s.quiet(ctx, "mkdir", "-p", s.Dir); err != nil {
-			return err
-		}
-		if _, err := s.quiet(ctx, "cp", "-a", from, s.Dir+"/"); err != nil {
-			return err
-		}
+	if err := s.TakePrograms(ctx, other); err != nil {
+		return err
 	}
 	return s.build(ctx, programs{".", "0", []string{"./webhook/cmd/ainode-webhook", "./plugin/cmd/kubectl-ainode"}}, devclusterPrograms)
+}
+
+// TakePrograms takes another story's programs, if it has built Kubernetes and this
+// one has not.
+func (s *Story) TakePrograms(ctx context.Context, other string) error {
+	from := filepath.Join(other, "bin")
+	if exists(s.bin("kube")) || !exists(filepath.Join(from, "kube")) {
+		return nil
+	}
+	if err := os.MkdirAll(s.Dir, 0o755); err != nil {
+		return err
+	}
+	_, err := s.quiet(ctx, "cp", "-a", from, s.Dir+"/")
+	return err
 }
 
 func (s *Story) build(ctx context.Context, all ...programs) error {
@@ -57,8 +67,12 @@ func (s *Story) build(ctx context.Context, all ...programs) error {
 }
 
 // ClusterUp brings up the cluster, its ordinary node and the GPU machine.
-func (s *Story) ClusterUp(ctx context.Context) error {
-	if _, err := s.devcluster(ctx, true, "up"); err != nil {
+func (s *Story) ClusterUp(ctx context.Context) error { return s.ClusterUpWith(ctx, 1) }
+
+// ClusterUpWith brings up the cluster with so many machines, or what has been stopped
+// of it.
+func (s *Story) ClusterUpWith(ctx context.Context, machines int) error {
+	if _, err := s.devcluster(ctx, true, "up", "--machines", strconv.Itoa(machines)); err != nil {
 		return err
 	}
 	return s.readCluster(ctx)
@@ -69,6 +83,9 @@ func (s *Story) ClusterDown(ctx context.Context) error {
 	_, err := s.devcluster(ctx, true, "down")
 	return err
 }
+
+// Cluster is what devcluster says of the cluster, once it is up.
+func (s *Story) Cluster() Cluster { return s.cluster }
 
 // Kubeconfig is the path of the cluster's kubeconfig, once it is up.
 func (s *Story) Kubeconfig() string { return s.cluster.Kubeconfig }
@@ -147,13 +164,12 @@ func (s *Story) StartAgent(ctx context.Context) error {
 	if !exists("/dev/nvidiactl") {
 		fmt.Fprintln(s.Out, "   no NVIDIA driver here: the cards of a DGX H200 are SIMULATED")
 	}
-	_, err := s.devcluster(ctx, true, "start", append([]string{"--name", agentName, machine, "--", s.bin("ainode-agent"), "run"}, s.agentOptions()...)...)
+	_, err := s.devcluster(ctx, true, "start", append([]string{"--name", agentName, machine, "--", s.bin("ainode-agent"), "run"}, AgentOptions(s.cluster.Machines[0])...)...)
 	return err
 }
 
-// agentOptions are how the agent is run, and looked at, on the machine.
-func (s *Story) agentOptions() []string {
-	m := s.cluster.Machines[0]
+// AgentOptions are how the agent is run, and looked at, on a machine.
+func AgentOptions(m Machine) []string {
 	options := []string{
 		"--node-ip", m.Address,
 		"--container-runtime-endpoint", "unix://" + m.ContainerdSocket, "--cdi-dir", m.CDIDir,

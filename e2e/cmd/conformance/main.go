@@ -8,9 +8,9 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 
+	"github.com/ainode/ainode/e2e/story"
 	"github.com/ainode/ainode/e2e/yardstick"
 )
 
@@ -25,14 +25,7 @@ func run() error {
 	dir := flag.String("dir", ".build/conformance", "where the cluster, the programs and the suite's reports live")
 	columns := flag.String("columns", "abc", "a for the kubelet, b for the AI node, c for the AI node behind the webhook; all of them are needed for the table")
 	flag.Parse()
-	if os.Geteuid() != 0 {
-		return fmt.Errorf("it needs root, for network namespaces and containerd: sudo make conformance")
-	}
-	root, err := os.Getwd()
-	if err != nil {
-		return err
-	}
-	absolute, err := filepath.Abs(*dir)
+	root, absolute, err := story.Place(*dir)
 	if err != nil {
 		return err
 	}

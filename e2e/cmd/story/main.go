@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 
 	"github.com/ainode/ainode/e2e/story"
@@ -30,14 +29,7 @@ func run(args []string) error {
 	if err := flags.Parse(args[1:]); err != nil {
 		return err
 	}
-	if os.Geteuid() != 0 {
-		return fmt.Errorf("the story needs root, for network namespaces and containerd: sudo make demo")
-	}
-	root, err := os.Getwd()
-	if err != nil {
-		return err
-	}
-	absolute, err := filepath.Abs(*dir)
+	root, absolute, err := story.Place(*dir)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"sync"
 	"time"
 
@@ -170,7 +171,13 @@ func New(o Options) (*Binder, error) {
 	b.hubToken.Renew = func(ctx context.Context) (Token, error) {
 		return requestToken(ctx, b.hub, identity.HubAccount(o.Joined.Node), o.Clock.Now())
 	}
-	b.lease = &claimer{hub: b.hub, node: o.Joined.Node, holder: o.Holder, clock: o.Clock}
+	answers := &dated{}
+	// A client of its own: the time is that of the answer about the Lease.
+	leases, err := clientFor(hubConfig(o.Joined, func(rt http.RoundTripper) http.RoundTripper { return b.hubToken.Wrap(answers.wrap(rt)) }))
+	if err != nil {
+		return nil, err
+	}
+	b.lease = &claimer{hub: leases, node: o.Joined.Node, holder: o.Holder, clock: o.Clock, hubTime: answers.last}
 	b.obtain = &obtainer{hub: b.hub, node: o.Joined.Node, key: o.Key, clock: o.Clock}
 	return b, nil
 }

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
@@ -85,35 +84,6 @@ func TestObtain(t *testing.T) {
 			require.Empty(t, secret.Data[handover.SealedKey], "the sealed credential is blanked")
 		})
 	}
-}
-
-func TestOneMachineHoldsTheLease(t *testing.T) {
-	t.Parallel()
-	ctx := context.Background()
-	// add makes the Lease, so that the agent's account need not be able to.
-	hub := fake.NewClientset(&coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: contract.SystemNamespace, Name: identity.HubLease("ai-1")}})
-	clock := testclock.NewFakeClock(start)
-	first := &claimer{hub: hub, node: "ai-1", holder: "one", clock: clock}
-	second := &claimer{hub: hub, node: "ai-1", holder: "two", clock: clock}
-	claim := func(c *claimer) Claim {
-		state, _, err := c.claim(ctx)
-		require.NoError(t, err)
-		return state
-	}
-	require.Equal(t, Ours, claim(first))
-	require.Equal(t, Elsewhere, claim(second))
-	clock.Step(30 * time.Second)
-	require.Equal(t, Ours, claim(first))
-	clock.Step(30 * time.Second)
-	require.Equal(t, Elsewhere, claim(second), "renewed since: its time begins anew")
-	clock.Step(39 * time.Second)
-	require.Equal(t, Elsewhere, claim(second))
-	clock.Step(time.Second)
-	require.Equal(t, Ours, claim(second), "it stood still for the whole duration")
-	require.Equal(t, Elsewhere, claim(first))
-	_, other, err := first.claim(ctx)
-	require.NoError(t, err)
-	require.Equal(t, "two", other)
 }
 
 func TestATokenIsRenewedAtFourFifthsOfItsLife(t *testing.T) {

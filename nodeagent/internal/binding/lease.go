@@ -1,12 +1,16 @@
 package binding
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"net/http"
+	"sync"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
@@ -27,8 +31,12 @@ type claimer struct {
 	holder string
 	clock  clock.Clock
 
+	// hubTime is when the hub answered last, by its own clock; zero where it did not
+	// say.
+	hubTime func() time.Time
+
 	// seen and since are the last renewal of another machine and when we saw it:
-	// its clock may be off, so that only its standing still counts.
+	// its clock may be off, or ours, so that only its standing still counts.
 	seen  metav1.MicroTime
 	since time.Time
 }
@@ -62,20 +70,75 @@ func (c *claimer) take(lease *coordinationv1.Lease) {
 	lease.Spec.RenewTime = &now
 }
 
-// expired reports whether another's lease has run out: by its own time if that
-// lies far enough back, and else once it has stood still before our eyes for the
-// lease's duration.
+// expired reports whether another's lease has run out: once it has stood still before
+// our eyes for its duration. Neither machine's clock is asked for that, for a copy
+// whose clock runs ahead would take the lease from the machine that renews it.
+//
+// A machine that has just started need not look that long if the hub itself took the
+// last renewal in long ago. Both times are the hub's: the one that it dated the
+// lease's fields with, and the one that it answers with. Where it has several API
+// servers these are two clocks, hence the wide margin.
 func (c *claimer) expired(lease *coordinationv1.Lease) bool {
-	now := c.clock.Now()
 	if lease.Spec.RenewTime == nil {
 		return true
 	}
-	if now.Sub(lease.Spec.RenewTime.Time) > 3*leaseDuration {
+	written, now := renewed(lease), c.hubTime()
+	if !written.IsZero() && !now.IsZero() && now.Sub(written) > 3*leaseDuration {
 		return true
 	}
 	if !lease.Spec.RenewTime.Time.Equal(c.seen.Time) {
-		c.seen, c.since = *lease.Spec.RenewTime, now
+		c.seen, c.since = *lease.Spec.RenewTime, c.clock.Now()
 		return false
 	}
-	return now.Sub(c.since) >= leaseDuration
+	return c.clock.Since(c.since) >= leaseDuration
+}
+
+// renewed is when the hub took the last renewal in; zero where it does not say.
+func renewed(lease *coordinationv1.Lease) (at time.Time) {
+	for _, m := range lease.ManagedFields {
+		// An API server dates the entry anew with every change of its fields.
+		if m.Time != nil && m.Time.After(at) && m.FieldsV1 != nil && bytes.Contains(m.FieldsV1.GetRawBytes(), []byte(`"f:renewTime"`)) {
+			at = m.Time.Time
+		}
+	}
+	return at
+}
+
+// dated notes the time that a server answers with.
+type dated struct {
+	mu sync.Mutex
+	at time.Time
+}
+
+func (d *dated) last() time.Time {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.at
+}
+
+// wrap is a rest.Config's WrapTransport.
+func (d *dated) wrap(rt http.RoundTripper) http.RoundTripper {
+	return &datedTransport{dated: d, base: rt}
+}
+
+type datedTransport struct {
+	dated *dated
+	base  http.RoundTripper
+}
+
+var _ utilnet.RoundTripperWrapper = (*datedTransport)(nil)
+
+func (d *datedTransport) WrappedRoundTripper() http.RoundTripper { return d.base }
+
+func (d *datedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	answer, err := d.base.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	if at, err := http.ParseTime(answer.Header.Get("Date")); err == nil {
+		d.dated.mu.Lock()
+		d.dated.at = at
+		d.dated.mu.Unlock()
+	}
+	return answer, nil
 }

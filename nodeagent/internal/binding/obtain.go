@@ -102,6 +102,8 @@ func (b *Binder) refresh(ctx context.Context, record *v1alpha1.AINode) error {
 	if err != nil {
 		return err
 	}
+	// What runs is labelled with it; a hub that was restored may have lost it.
+	fresh.SinceEpoch = b.credential.since()
 	if !fresh.sameWay(b.credential) {
 		// First of all, or what renews the old token could store it over the new one. The
 		// next step serves again.

@@ -69,6 +69,11 @@ func (b *Binder) wanted(step Step, s Situation, have v1alpha1.AINodeStatus, now 
 	want.BindStatus, want.ObservedEpoch = bindStatus(step, s, b.registered, have.BindStatus, have.ObservedEpoch)
 	want.Conditions = settled(want.Conditions, now)
 	switch {
+	case s.outdated():
+		condition(&want.Conditions, now, v1alpha1.ConditionReady, false, reasonOutdated, fmt.Sprintf(
+			"this machine serves epoch %d and keeps its pods; the record is of epoch %d, as of a hub that was restored from a backup "+
+				"(have it learn what is served with: kubectl ainode bind %s --to CONFIG; or end that with: kubectl ainode unbind %s)",
+			s.Credential, s.Record.Epoch, b.o.Joined.Node, b.o.Joined.Node))
 	case b.problem != "" && step != Obtain || b.problem != "" && b.problem != errNotThere.Error():
 		condition(&want.Conditions, now, v1alpha1.ConditionReady, false, reasonProblem, b.problem)
 	case b.trouble != "":

@@ -71,9 +71,15 @@ const (
 	Yield Step = "Yield"
 )
 
+// outdated reports whether the record is older than what this machine serves. Epochs
+// only grow, so that such a hub has been restored from a backup: what it says of the
+// binding was true once, and is proof of nothing.
+func (s Situation) outdated() bool { return s.Record != nil && s.Record.Epoch < s.Credential }
+
 // next decides the step. Silence, of the hub or the target, and a 401 never lead to
-// Release: only a record that shows another binding or no cluster does. A renewal is
-// no other binding: its epoch is a new one, the epoch it began in is not.
+// Release, nor does a record that is outdated: only one that shows a later binding or no
+// cluster does. A renewal is no other binding: its epoch is a new one, the epoch it
+// began in is not.
 func next(s Situation) Step {
 	switch {
 	case s.Claim == Elsewhere:
@@ -84,11 +90,15 @@ func next(s Situation) Step {
 		return Serve
 	case s.Record == nil:
 		return Wait
+	case s.outdated() && (s.Claim == Ours || s.Serving):
+		return Serve
+	case s.outdated():
+		return Wait
 	case s.Record.ClusterConfigName == "" && s.Clean:
 		return Rest
 	case s.Record.ClusterConfigName == "":
 		return Release
-	case s.Since != s.Record.Since && !s.Clean:
+	case s.Credential < s.Record.Since && !s.Clean:
 		return Release
 	case s.Expired && s.Claim == Ours:
 		return GiveBack
@@ -110,6 +120,9 @@ func bindStatus(step Step, s Situation, registered bool, before v1alpha1.BindSta
 		return before, observed
 	}
 	epoch := s.Record.Epoch
+	if s.outdated() {
+		epoch = s.Credential
+	}
 	switch step {
 	case Rest:
 		return v1alpha1.Unbound, epoch

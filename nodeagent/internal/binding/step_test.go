@@ -14,6 +14,7 @@ func TestNext(t *testing.T) {
 	bound := &Record{ClusterConfigName: "prod", Epoch: 3, Since: 3}
 	renewed := &Record{ClusterConfigName: "prod", Epoch: 5, Since: 3}
 	later := &Record{ClusterConfigName: "prod", Epoch: 4, Since: 4}
+	restored, before := &Record{ClusterConfigName: "dev", Epoch: 2, Since: 2}, &Record{Epoch: 2, Since: 2}
 	for name, c := range map[string]struct {
 		s    Situation
 		want Step
@@ -43,9 +44,9 @@ func TestNext(t *testing.T) {
 		"renewed while down, no lease yet":       {Situation{Record: renewed, Credential: 3, Since: 3}, Wait},
 		"renewed, taken over":                    {Situation{Record: renewed, Claim: Ours, Credential: 5, Since: 3, Serving: true}, Serve},
 		"renewed before it had any":              {Situation{Record: renewed, Claim: Ours, Clean: true}, Obtain},
-		"the hub restored, to before a renewal":  {Situation{Record: bound, Claim: Ours, Credential: 5, Since: 3, Serving: true}, Refresh},
+		"the hub restored, to before a renewal":  {Situation{Record: bound, Claim: Ours, Credential: 5, Since: 3, Serving: true}, Serve},
 		"an epoch of the range, another binding": {Situation{Record: &Record{ClusterConfigName: "prod", Epoch: 5, Since: 4}, Claim: Ours, Credential: 3, Since: 3, Serving: true}, Release},
-		"the same epoch, another binding":        {Situation{Record: &Record{ClusterConfigName: "prod", Epoch: 5, Since: 5}, Claim: Ours, Credential: 5, Since: 3, Serving: true}, Release},
+		"learnt again by a restored hub":         {Situation{Record: &Record{ClusterConfigName: "prod", Epoch: 5, Since: 5}, Claim: Ours, Credential: 5, Since: 3, Serving: true}, Serve},
 		"another machine":                        {Situation{Record: bound, Claim: Elsewhere, Credential: 3, Since: 3, Serving: true}, Yield},
 		"another machine, unbound":               {Situation{Record: unbound, Claim: Elsewhere}, Yield},
 		"its end has come":                       {Situation{Record: bound, Claim: Ours, Credential: 3, Since: 3, Serving: true, Expired: true}, GiveBack},
@@ -53,6 +54,10 @@ func TestNext(t *testing.T) {
 		"its end, another machine's":             {Situation{Record: bound, Claim: Elsewhere, Credential: 3, Since: 3, Expired: true}, Yield},
 		"its end, and let go":                    {Situation{Record: unbound, Claim: Ours, Credential: 3, Since: 3, Serving: true, Expired: true}, Release},
 		"its end in the middle of a renewal":     {Situation{Record: renewed, Claim: Ours, Credential: 3, Since: 3, Serving: true, Expired: true}, GiveBack},
+		"a restored hub, serving":                {Situation{Record: restored, Claim: Ours, Credential: 3, Since: 3, Serving: true}, Serve},
+		"a restored hub, unbound":                {Situation{Record: before, Claim: Ours, Credential: 3, Since: 3, Serving: true}, Serve},
+		"a restored hub at start":                {Situation{Record: before, Claim: Ours, Credential: 3, Since: 3}, Serve},
+		"a restored hub, no lease":               {Situation{Record: before, Credential: 3, Since: 3}, Wait},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -62,10 +67,13 @@ func TestNext(t *testing.T) {
 }
 
 // Whatever else is the case: without a record, or with one that shows this very
-// binding, renewed or not, no pod is stopped.
+// binding, renewed or not, or an earlier epoch, no pod is stopped.
 func TestOnlyProofReleases(t *testing.T) {
 	t.Parallel()
-	for _, record := range []*Record{nil, {ClusterConfigName: "prod", Epoch: 4, Since: 3}, {ClusterConfigName: "prod", Epoch: 3, Since: 3}, {ClusterConfigName: "prod", Epoch: 3, Since: 3, Draining: true}} {
+	for _, record := range []*Record{
+		nil, {ClusterConfigName: "prod", Epoch: 4, Since: 3}, {ClusterConfigName: "prod", Epoch: 3, Since: 3},
+		{ClusterConfigName: "prod", Epoch: 3, Since: 3, Draining: true}, {ClusterConfigName: "prod", Epoch: 2, Since: 2}, {Epoch: 2, Since: 2},
+	} {
 		for bits := range 1 << 4 {
 			for _, claim := range []Claim{Unclaimed, Ours, Elsewhere} {
 				s := Situation{
@@ -106,6 +114,7 @@ func TestBindStatus(t *testing.T) {
 		"releasing":                   {step: Release, s: Situation{Record: &Record{Epoch: 3, Since: 3}, Credential: 3, Since: 3}, before: v1alpha1.Draining, observed: 3, want: v1alpha1.Unbinding, epoch: 3},
 		"looking for leftovers":       {step: Release, s: Situation{Record: &Record{Epoch: 3, Since: 3}}, before: v1alpha1.Unbound, observed: 3, want: v1alpha1.Unbound, epoch: 3},
 		"released":                    {step: Rest, s: Situation{Record: &Record{Epoch: 3, Since: 3}}, before: v1alpha1.Unbinding, observed: 3, want: v1alpha1.Unbound, epoch: 3},
+		"a restored hub":              {step: Serve, s: Situation{Record: &Record{Epoch: 1, Since: 1}, Credential: 3, Since: 3}, registered: true, before: v1alpha1.Unbound, observed: 1, want: v1alpha1.Bound, epoch: 3},
 		"nothing known of the record": {step: Serve, s: Situation{}, before: v1alpha1.Bound, observed: 3, want: v1alpha1.Bound, epoch: 3},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -377,6 +377,24 @@ func TestTheWalk(t *testing.T) {
 	}
 	says(metav1.ConditionFalse, "no answer")
 	require.Equal(t, "10.64.3.0/24", tenant.podRange())
+
+	// The hub is restored from a backup and knows the binding before alone: no proof.
+	_, stopped = tenant.now()
+	ready := func(reason string) {
+		t.Helper()
+		require.Eventually(t, func() bool {
+			c := meta.FindStatusCondition(h.status().Conditions, v1alpha1.ConditionReady)
+			return c != nil && c.Reason == reason
+		}, time.Minute, 5*time.Millisecond)
+	}
+	h.change(func() { h.record.Spec, h.record.Status.ObservedEpoch = v1alpha1.AINodeSpec{BindEpoch: 1}, 1 })
+	m.reports(v1alpha1.Bound, 2)
+	ready(reasonOutdated)
+	serving, after := tenant.now()
+	require.EqualValues(t, 2, serving)
+	require.Equal(t, stopped, after)
+	h.change(func() { h.record.Spec = v1alpha1.AINodeSpec{BindEpoch: 2, SinceEpoch: 2, ClusterConfigName: "prod"} })
+	ready(reasonRunning)
 	end()
 
 	h.mu.Lock()

@@ -49,6 +49,7 @@ func (m *Manager) watchAPI(ctx context.Context) error {
 	if cache.WaitForCacheSync(ctx.Done(), informer.HasSynced) {
 		m.reconcile(ctx, informer.GetStore().List())
 		close(first)
+		running.Go(func() { m.compare(ctx, informer.GetStore()) })
 	}
 	<-ctx.Done()
 	return nil
@@ -75,10 +76,15 @@ func (m *Manager) handler(ctx context.Context, first <-chan struct{}) cache.Reso
 		UpdateFunc: func(old, new any) {
 			<-orDone(ctx, first)
 			before, after := old.(*corev1.Pod), new.(*corev1.Pod)
-			if before.UID != after.UID {
+			switch {
+			case before.UID != after.UID:
 				m.missing(ctx, before.UID)
+				m.observe(after)
+			case version(after) < version(before):
+				m.believe(after)
+			default:
+				m.observe(after)
 			}
-			m.observe(after)
 		},
 		DeleteFunc: func(o any) {
 			<-orDone(ctx, first)

@@ -65,7 +65,8 @@ type machine struct {
 	images  *countedImages
 	stop    context.CancelFunc
 	done    chan error
-	watches atomic.Int32   // that have begun
+	watches atomic.Int32 // that have begun
+	stored  *versioned
 	own     podrange.Range // of the pods' addresses; none: they share the machine's
 	admit   func(*corev1.Pod) (reason, message string)
 }
@@ -144,7 +145,8 @@ func newMachine(t testing.TB, known ...*corev1.Pod) *machine {
 	m.cgroup = "/ainode-" + strings.ReplaceAll(m.root, "/", "-")
 	t.Cleanup(func() { require.NoError(t, cgroup.Remove(cgroup.Mount, m.cgroup)) }) // when containerd has ended
 	m.c = critest.Start(t)
-	m.client.PrependReactor("*", "pods", clienttesting.ObjectReaction(&versioned{ObjectTracker: m.client.Tracker()}))
+	m.stored = &versioned{ObjectTracker: m.client.Tracker()}
+	m.client.PrependReactor("*", "pods", clienttesting.ObjectReaction(m.stored))
 	m.client.PrependWatchReactor("pods", func(action clienttesting.Action) (bool, watch.Interface, error) {
 		w, err := m.client.Tracker().Watch(action.GetResource(), action.GetNamespace(), action.(clienttesting.WatchActionImpl).ListOptions)
 		m.watches.Add(1)

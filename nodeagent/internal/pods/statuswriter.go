@@ -60,6 +60,13 @@ func (s *statusWriter) observe(pod *corev1.Pod) (first bool) {
 	return first
 }
 
+// believe takes the API's object for what stands there, whatever was known.
+func (s *statusWriter) believe(pod *corev1.Pod) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.base = pod
+}
+
 // version is the object's resource version, which is an ordered number.
 func version(pod *corev1.Pod) uint64 {
 	n, err := strconv.ParseUint(pod.ResourceVersion, 10, 64)

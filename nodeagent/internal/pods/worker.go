@@ -29,6 +29,8 @@ type worker struct {
 	// pod is the newest object known; nil for a pod found in the runtime of which
 	// nothing else is known yet.
 	pod *corev1.Pod
+	// ahead is the version known when it was seen last that the watch lags behind it.
+	ahead uint64
 	// absent says that the API has no pod of this UID (any more).
 	absent bool
 	// released says that nothing of the pod lives: it counts no more.
@@ -129,10 +131,16 @@ func (w *worker) observe(pod *corev1.Pod) {
 func (w *worker) take(pod *corev1.Pod) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	before := w.pod
-	if before != nil && before.ResourceVersion != "" && version(pod) <= version(before) {
+	if w.pod != nil && w.pod.ResourceVersion != "" && version(pod) <= version(w.pod) {
 		return false
 	}
+	w.accept(pod)
+	return true
+}
+
+// accept stores the object. Callers hold mu.
+func (w *worker) accept(pod *corev1.Pod) {
+	before := w.pod
 	w.pod, w.absent = pod, false
 	if inVolumes(before, pod) {
 		w.nudge()
@@ -140,7 +148,6 @@ func (w *worker) take(pod *corev1.Pod) bool {
 	if before != nil && (before.DeletionTimestamp == nil && pod.DeletionTimestamp != nil || shorter(before, pod)) {
 		w.poke(true)
 	}
-	return true
 }
 
 // shorter reports whether a deletion's grace was cut.

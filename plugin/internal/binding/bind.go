@@ -14,6 +14,7 @@ import (
 	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/api/identity"
 	"github.com/ainode/ainode/api/v1alpha1"
+	"github.com/ainode/ainode/plugin/internal/nodes"
 	"github.com/ainode/ainode/plugin/internal/remedy"
 )
 
@@ -36,11 +37,16 @@ func (w *Walk) bind(ctx context.Context, p *Plan) (int64, error) {
 	if _, err := w.list(ctx, p.Config, p.Node, true); err != nil {
 		return 0, err
 	}
-	record, err := w.want(ctx, p)
+	record, claimed, err := w.want(ctx, p)
 	if err != nil {
 		return 0, w.takeBack(ctx, p, 0, err)
 	}
 	epoch := record.Spec.BindEpoch
+	if claimed {
+		if err := w.checkFirst(ctx, p, record.ResourceVersion); err != nil {
+			return epoch, w.takeBack(ctx, p, epoch, err)
+		}
+	}
 	// Whoever cleared up after the last binding may have found it released until now,
 	// and taken it out of the list.
 	if _, err := w.list(ctx, p.Config, p.Node, true); err != nil {
@@ -69,10 +75,21 @@ func (w *Walk) give(ctx context.Context, p *Plan, record *v1alpha1.AINode) error
 }
 
 // want writes the wish into the record: a new epoch, or the one of a walk that
-// broke off. An unbinding that has not let go yet is called off.
-func (w *Walk) want(ctx context.Context, p *Plan) (*v1alpha1.AINode, error) {
+// broke off. An unbinding that has not let go yet is called off. claimed reports
+// whether the epoch is new.
+func (w *Walk) want(ctx context.Context, p *Plan) (record *v1alpha1.AINode, claimed bool, err error) {
 	calledOff := false
-	record, err := w.edit(ctx, p.Node, func(r *v1alpha1.AINode) (bool, error) {
+	record, err = w.edit(ctx, p.Node, func(r *v1alpha1.AINode) (bool, error) {
+		claimed = r.Spec.ClusterConfigName == ""
+		if nodes.Outdated(r) && (claimed || r.Spec.ClusterConfigName == p.Config) {
+			// What the machine serves stands on this target: the hub learns it again.
+			w.Progress.Line(p.Node, "the record is brought from epoch %d to %d, which the machine serves", r.Spec.BindEpoch, r.Status.ObservedEpoch)
+			if r.Spec.SinceEpoch = r.Spec.FirstEpoch(); claimed {
+				r.Spec.SinceEpoch = r.Status.ObservedEpoch
+			}
+			r.Spec.ClusterConfigName, r.Spec.BindEpoch, r.Spec.Draining = p.Config, r.Status.ObservedEpoch, false
+			return true, nil
+		}
 		switch r.Spec.ClusterConfigName {
 		case p.Config:
 			calledOff = r.Spec.Draining
@@ -97,10 +114,10 @@ func (w *Walk) want(ctx context.Context, p *Plan) (*v1alpha1.AINode, error) {
 		err = p.Term.kept(record)
 	}
 	if err != nil || !calledOff {
-		return record, err
+		return record, claimed, err
 	}
 	w.Progress.Line(p.Node, "its unbinding is called off")
-	return record, w.cordon(ctx, p.Node, false)
+	return record, false, w.cordon(ctx, p.Node, false)
 }
 
 // admit makes the identity of the epoch on the target, proves what it may and may

@@ -125,7 +125,7 @@ func (w *Walk) checkRecord(ctx context.Context, p *Plan, record *v1alpha1.AINode
 	case record.Status.PublicKey == "":
 		return remedy.New("Print the command to run there", "kubectl ainode add "+node,
 			"no machine has joined as AI node %q yet", node)
-	case record.Spec.ClusterConfigName == "" && !record.Released():
+	case record.Spec.ClusterConfigName == "" && !record.Released() && !nodes.Outdated(record):
 		return remedy.New("Finish it", "kubectl ainode unbind "+node,
 			"AI node %q is still being unbound: its agent reports %s of epoch %d, not yet Unbound of epoch %d",
 			node, record.Status.BindStatus, record.Status.ObservedEpoch, record.Spec.BindEpoch)
@@ -189,6 +189,9 @@ func (w *Walk) checkNode(ctx context.Context, p *Plan, record *v1alpha1.AINode) 
 	if err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("read node %q of the target: %w", p.Node, err)
 	}
+	if nodes.Outdated(record) {
+		return w.checkServed(p, record, node, there)
+	}
 	if !there {
 		return nil
 	}
@@ -206,6 +209,18 @@ func (w *Walk) checkNode(ctx context.Context, p *Plan, record *v1alpha1.AINode) 
 		taken(record) && !refused(record) && slices.Contains(p.config.Status.BoundNodes, p.Node) && ready(node) &&
 		w.Target.Healthz(ctx, p.Node) == nil
 	return nil
+}
+
+// checkServed refuses to have the hub learn again what its record has lost, unless the
+// target's node is of that very binding.
+func (w *Walk) checkServed(p *Plan, record *v1alpha1.AINode, node *corev1.Node, there bool) error {
+	served := record.Status.ObservedEpoch
+	if epoch, our := identity.Epoch(node); there && our && epoch == served {
+		return nil
+	}
+	return remedy.New("If it is bound to no other cluster, end what it serves", "kubectl ainode unbind "+p.Node,
+		"the machine of AI node %q serves a binding (epoch %d) that is not in its record (epoch %d), as after a hub was restored, and cluster %q has no node of it",
+		p.Node, served, record.Spec.BindEpoch, p.Config)
 }
 
 // ready reports whether a Node is Ready.

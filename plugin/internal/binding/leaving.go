@@ -77,7 +77,7 @@ func (w *Walk) CheckLeaving(ctx context.Context, node string, o UnbindOptions) (
 	}
 	l := &Leaving{
 		Node: node, Config: record.Spec.ClusterConfigName,
-		options: o, record: record, epoch: record.Spec.BindEpoch, released: record.Released(),
+		options: o, record: record, epoch: max(record.Spec.BindEpoch, record.Status.ObservedEpoch), released: record.Released(),
 	}
 	if listed := configsOf(configs.Items, node); l.Config == "" && len(listed) > 0 {
 		l.Config = listed[0]

@@ -9,6 +9,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ainode/ainode/api/podrange"
 	"github.com/ainode/ainode/api/v1alpha1"
@@ -49,7 +50,8 @@ func (w *Walk) checkRange(ctx context.Context, p *Plan) error {
 		return nil
 	}
 	var all []takenRange
-	for _, look := range []func(context.Context, *Plan) ([]takenRange, error){w.takenOnHub, w.takenByNodes, w.takenByServices} {
+	onHub := func(ctx context.Context, p *Plan) ([]takenRange, error) { return w.takenOnHub(ctx, p) }
+	for _, look := range []func(context.Context, *Plan) ([]takenRange, error){onHub, w.takenByNodes, w.takenByServices} {
 		found, err := look(ctx, p)
 		if err != nil {
 			return err
@@ -60,6 +62,11 @@ func (w *Walk) checkRange(ctx context.Context, p *Plan) error {
 	if server, err := url.Parse(p.config.Spec.Server); err == nil {
 		all = append(all, address(server.Hostname(), "the API server's address")...)
 	}
+	return p.free(all)
+}
+
+// free refuses the plan's range if it overlaps one that is taken.
+func (p *Plan) free(all []takenRange) error {
 	for _, taken := range all {
 		if p.Pods.Prefix().Overlaps(taken.prefix) {
 			return remedy.New("Choose a range that is nobody's, and have it routed to "+p.address,
@@ -70,10 +77,27 @@ func (w *Walk) checkRange(ctx context.Context, p *Plan) error {
 	return nil
 }
 
+// checkFirst refuses a range that another bind has written into its record while this
+// one was looking. version is that of the record with this one's own claim: what the
+// hub held at that very version was written earlier. So of two that write at the same
+// time one goes on, the one whose claim came first, and the other takes its own back.
+func (w *Walk) checkFirst(ctx context.Context, p *Plan, version string) error {
+	if p.Pods.IsZero() || w.DryRun {
+		return nil
+	}
+	earlier, err := w.takenOnHub(ctx, p, &client.ListOptions{Raw: &metav1.ListOptions{
+		ResourceVersion: version, ResourceVersionMatch: metav1.ResourceVersionMatchExact,
+	}})
+	if err != nil {
+		return err
+	}
+	return p.free(earlier)
+}
+
 // takenOnHub are the ranges of other AI nodes of the same cluster, bound or on
 // their way there. In another cluster, which has another network, one may be used
 // again.
-func (w *Walk) takenOnHub(ctx context.Context, p *Plan) ([]takenRange, error) {
+func (w *Walk) takenOnHub(ctx context.Context, p *Plan, options ...client.ListOption) ([]takenRange, error) {
 	configs, err := w.Hub.ClusterConfigs(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list configs: %w", err)
@@ -82,7 +106,7 @@ func (w *Walk) takenOnHub(ctx context.Context, p *Plan) ([]takenRange, error) {
 	for _, c := range configs.Items {
 		same[c.Name] = c.Spec.ClusterUID == p.config.Spec.ClusterUID
 	}
-	records, err := w.Hub.AINodes(ctx)
+	records, err := w.Hub.AINodes(ctx, options...)
 	if err != nil {
 		return nil, fmt.Errorf("list AI nodes: %w", err)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/ainode/ainode/api/v1alpha1"
 	"github.com/ainode/ainode/plugin/internal/kube"
+	"github.com/ainode/ainode/plugin/internal/nodes"
 	"github.com/ainode/ainode/plugin/internal/remedy"
 )
 
@@ -46,6 +47,11 @@ func (w *Walk) unbind(ctx context.Context, l *Leaving, reached func(string)) err
 			// Nobody there would notice an eviction: the release ends the pods, in their grace.
 			w.Progress.Warn(l.Node, "its agent does not serve this binding; its pods are not evicted, they end with the release")
 		}
+	} else if nodes.Outdated(l.record) && l.config == nil {
+		w.Progress.Warn(l.Node, "its record does not know which cluster it serves, and what stands for it there stays. "+
+			"To have it removed too, stop this and let the record learn it:  kubectl ainode bind %s --to CONFIG", l.Node)
+	}
+	if l.record.Spec.ClusterConfigName != "" || nodes.Outdated(l.record) {
 		if err := w.letGo(ctx, l.Node); err != nil {
 			return err
 		}
@@ -71,10 +77,12 @@ func serves(record *v1alpha1.AINode) bool {
 	return holds(record) && record.Status.BindStatus != v1alpha1.Binding && !refused(record)
 }
 
-// letGo is the release: with it the agent stops every pod and wipes the credential.
+// letGo is the release: with it the agent stops every pod and wipes the credential. It
+// is of the epoch that the machine serves, also where a restored hub has lost it.
 func (w *Walk) letGo(ctx context.Context, node string) error {
 	_, err := w.edit(ctx, node, func(r *v1alpha1.AINode) (bool, error) {
-		change := r.Spec.ClusterConfigName != "" || r.Spec.Draining
+		change := r.Spec.ClusterConfigName != "" || r.Spec.Draining || nodes.Outdated(r)
+		r.Spec.BindEpoch = max(r.Spec.BindEpoch, r.Status.ObservedEpoch)
 		release(&r.Spec)
 		return change, nil
 	})

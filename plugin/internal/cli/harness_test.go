@@ -58,6 +58,7 @@ import (
 //	version TEXT            what both API servers call their version
 //	webhook STATE           how the target's webhook does: "fits" pods, is "silent" or "down"
 //	dark NODE               through the API server this node does not answer
+//	rival NODE              is bound with the same range in the moment before the next record with a range is written
 //	records                 prints each record's name, spec and status in short
 //	target                  prints what is on the target, in short
 //
@@ -101,6 +102,7 @@ func TestScripts(t *testing.T) {
 			"version": func(ts *testscript.TestScript, _ bool, args []string) { world(ts).setVersion(args[0]) },
 			"webhook": func(ts *testscript.TestScript, _ bool, args []string) { world(ts).webhook = args[0] },
 			"dark":    func(ts *testscript.TestScript, _ bool, args []string) { world(ts).dark = args[0] },
+			"rival":   func(ts *testscript.TestScript, _ bool, args []string) { world(ts).rival = args[0] },
 			"unheld":  func(ts *testscript.TestScript, _ bool, args []string) { world(ts).unheld = args[0] },
 			"records": func(ts *testscript.TestScript, _ bool, _ []string) { ts.Check(world(ts).printRecords(ts.Stdout())) },
 			"target":  func(ts *testscript.TestScript, _ bool, _ []string) { ts.Check(world(ts).printTarget(ts.Stdout())) },
@@ -175,6 +177,8 @@ type fakeWorld struct {
 	silent  string
 	// webhook is how the target's does, dark the node that does not answer.
 	webhook, dark string
+	// rival is a node that somebody else binds meanwhile.
+	rival string
 	// skew is how far the machines' clocks are ahead of the hub's.
 	skew time.Duration
 	// unreachable: the target answers nothing.

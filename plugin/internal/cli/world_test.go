@@ -82,6 +82,8 @@ func (w *fakeWorld) obey(node string) error {
 	}
 	before, epoch := record.Status.DeepCopy(), record.Spec.BindEpoch
 	switch {
+	case before.ObservedEpoch > epoch:
+		return nil // a restored hub is no proof
 	case record.Spec.ClusterConfigName == "":
 		record.Status.BindStatus, record.Status.ObservedEpoch = v1alpha1.Unbound, epoch
 		record.Status.Conditions = nil
@@ -162,7 +164,27 @@ func (w *fakeWorld) guard() interceptor.Funcs {
 			}
 			return c.List(ctx, list, options...)
 		},
+		Update: func(ctx context.Context, c client.WithWatch, o client.Object, options ...client.UpdateOption) error {
+			if record, ok := o.(*v1alpha1.AINode); ok && record.Spec.PodCIDR != "" && w.rival != "" && w.rival != record.Name {
+				if err := w.claimFirst(ctx, c, record.Spec); err != nil {
+					return err
+				}
+			}
+			return c.Update(ctx, o, options...)
+		},
 	}
+}
+
+// claimFirst has the rival bound like another, in the last moment.
+func (w *fakeWorld) claimFirst(ctx context.Context, c client.Client, spec v1alpha1.AINodeSpec) error {
+	var rival v1alpha1.AINode
+	if err := c.Get(ctx, client.ObjectKey{Name: w.rival}, &rival); err != nil {
+		return err
+	}
+	w.rival = ""
+	rival.Spec.ClusterConfigName, rival.Spec.PodCIDR = spec.ClusterConfigName, spec.PodCIDR
+	rival.Spec.BindEpoch++
+	return c.Update(ctx, &rival)
 }
 
 func isA[T any](v any) bool {

@@ -123,6 +123,10 @@ func condition(r *v1alpha1.AINode, kind string, bad metav1.ConditionStatus) (tex
 }
 
 func agentReady(_ context.Context, s *sight) (string, []flaw, error) {
+	if nodes.Outdated(s.node) {
+		return one(Warning, fmt.Sprintf("its machine serves epoch %d, its record knows %d: the hub was restored from a backup", s.node.Status.ObservedEpoch, s.node.Spec.BindEpoch),
+			"its pods run on; unbind does not know their cluster", fix("Have the hub learn it", "kubectl ainode bind %s --to CONFIG", s.node.Name))
+	}
 	if text, bad := condition(s.node, v1alpha1.ConditionReady, metav1.ConditionFalse); bad {
 		return one(Error, "its agent is not ready: "+text, "no pod starts there", fix("On the machine", "ainode-agent doctor; journalctl -u ainode-agent -n 50"))
 	}

@@ -116,6 +116,12 @@ func Status(record *v1alpha1.AINode, sign Sign, now time.Time) string {
 	}
 }
 
+// Outdated reports whether the machine serves a later binding than the record knows:
+// the hub has been restored from a backup.
+func Outdated(record *v1alpha1.AINode) bool {
+	return record.Status.ObservedEpoch > record.Spec.BindEpoch
+}
+
 // Renewing reports whether the record wants a newer credential of its binding than the
 // agent acts with.
 func Renewing(record *v1alpha1.AINode) bool {

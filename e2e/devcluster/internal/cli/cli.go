@@ -62,7 +62,7 @@ It needs root. 'down' leaves nothing behind.`,
 		SilenceUsage: true, SilenceErrors: true,
 	}
 	root.PersistentFlags().StringVar(&a.dir, "dir", os.Getenv("DEVCLUSTER_DIR"), "the cluster's directory (or set DEVCLUSTER_DIR)")
-	root.AddCommand(a.up(), a.build(), a.down(), a.status(), a.loadImage(), a.exec(), a.start(), a.stop(), a.enter(), a.registry())
+	root.AddCommand(a.up(), a.build(), a.down(), a.connect(), a.status(), a.loadImage(), a.exec(), a.start(), a.stop(), a.enter(), a.registry())
 	return root
 }
 
@@ -116,6 +116,23 @@ func (a *app) down() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "remove the built programs too")
 	return cmd
+}
+
+func (a *app) connect() *cobra.Command {
+	return &cobra.Command{
+		Use: "connect OTHERDIR", Short: "Cable this cluster to another one: each routes the other's addresses", Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			l, err := a.layout()
+			if err != nil {
+				return err
+			}
+			other, err := layout.New(args[0])
+			if err != nil {
+				return err
+			}
+			return cluster.Connect(l, other)
+		},
+	}
 }
 
 func (a *app) status() *cobra.Command {

@@ -112,6 +112,29 @@ func ConnectMachine(l layout.Layout, plan subnet.Plan, index, nodeHolder, holder
 	return nil
 }
 
+// Connect cables two clusters' nodes, each of which routes the other's addresses
+// from then on: nodes, pods and machines of both see each other's real addresses, as
+// in two clusters of one company. The cable goes with either node's room.
+func Connect(a, b layout.Layout, planA, planB subnet.Plan, holderA, holderB int) error {
+	link := func(to layout.Layout) string { return "to" + to.ID }
+	if err := host("ip", "link", "add", link(b), "netns", strconv.Itoa(holderA), "type", "veth", "peer", "name", link(a), "netns", strconv.Itoa(holderB)); err != nil {
+		return fmt.Errorf("cabling the nodes of %s and %s: %w", a.Dir, b.Dir, err)
+	}
+	for _, end := range []struct {
+		at, to       layout.Layout
+		plan, beyond subnet.Plan
+	}{{a, b, planA, planB}, {b, a, planB, planA}} {
+		if err := batch(end.at, layout.NodeName,
+			"addr add "+end.plan.Node()+" peer "+end.beyond.Node()+" dev "+link(end.to),
+			"link set "+link(end.to)+" up",
+			"route add "+end.beyond.All()+" via "+end.beyond.Node()+" dev "+link(end.to),
+		); err != nil {
+			return fmt.Errorf("routing from %s to %s: %w", end.at.Dir, end.to.Dir, err)
+		}
+	}
+	return nil
+}
+
 // NetnsDirMounted tells whether named network namespaces were in use before.
 func NetnsDirMounted() bool {
 	data, err := os.ReadFile("/proc/self/mountinfo")

@@ -1,0 +1,101 @@
+package binding
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// iptables changes a machine's rules so that it and these clusters are silent to each
+// other (-I), or are not any more (-D).
+func (s *stage) iptables(t *testing.T, how string, m machine, from ...*plane) {
+	t.Helper()
+	for _, p := range from {
+		address := p.Cluster().Node.Address
+		s.on(t, m, "iptables", "-w", how, "INPUT", "-s", address, "-j", "DROP")
+		s.on(t, m, "iptables", "-w", how, "OUTPUT", "-d", address, "-j", "DROP")
+	}
+}
+
+func (s *stage) cut(t *testing.T, m machine, from ...*plane) {
+	t.Helper()
+	s.iptables(t, "-I", m, from...)
+}
+
+func (s *stage) heal(t *testing.T, m machine, from ...*plane) {
+	t.Helper()
+	s.iptables(t, "-D", m, from...)
+}
+
+func unseen(n *corev1.Node) bool {
+	return slices.ContainsFunc(n.Status.Conditions, func(c corev1.NodeCondition) bool {
+		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionUnknown
+	})
+}
+
+// testCutOff cuts a machine off from its target, from both, from the hub: always for
+// longer than a Lease lives. Its pods run on, and all is told right when it is back.
+func (s *stage) testCutOff(t *testing.T) {
+	m, at := s.two, s.b
+	stays := at.awaitRunning(t, "stays")
+	running := s.running(t, m)
+	released := s.released(t, m)
+
+	s.cut(t, m, s.b)
+	at.awaitNode(t, m, "is not seen by its cluster", unseen)
+	require.Equal(t, running, s.running(t, m), "cut off from the target")
+	s.awaitListed(t, m, "Bound")
+	s.cut(t, m, s.a)
+	s.awaitListed(t, m, "Lost")
+	require.Equal(t, running, s.running(t, m), "cut off from both")
+
+	s.heal(t, m, s.b)
+	at.awaitNode(t, m, "is Ready again", ready)
+	at.requireSame(t, stays)
+	late := at.run(t, "late", m)
+	s.awaitListed(t, m, "Lost")
+	require.Len(t, s.running(t, m), len(running)+2, "cut off from the hub a machine serves its cluster")
+	s.heal(t, m, s.a)
+	s.awaitListed(t, m, "Bound")
+	s.requireBound(t, m, at, 1)
+	at.requireSame(t, stays)
+	at.requireSame(t, late)
+	require.Equal(t, released, s.released(t, m), "nothing was given back")
+}
+
+// testForced ends the binding of a machine that is cut off. It keeps its pods until it
+// reads the hub again; then it stops them and says why.
+func (s *stage) testForced(t *testing.T) {
+	m, at := s.two, s.b
+	running := s.running(t, m)
+	require.NotEmpty(t, running)
+	released := s.released(t, m)
+	require.Contains(t, s.refused(t, at, "unbind", m.node, "--force"), "is alive: --force is for machines that are gone")
+	s.cut(t, m, s.a, s.b)
+	s.awaitListed(t, m, "Lost")
+	require.Contains(t, s.refused(t, at, "unbind", m.node), "is lost")
+	require.Contains(t, s.ainode(t, at, "unbind", m.node, "--force"), "unbound")
+	require.True(t, apierrors.IsNotFound(at.Get(t.Context(), client.ObjectKey{Name: m.node}, &corev1.Node{})))
+	require.Empty(t, at.podsOf(t, m.node))
+	require.Equal(t, running, s.running(t, m), "nobody has told the machine")
+
+	s.heal(t, m, s.b) // 401 there: that alone stops nothing
+	s.heal(t, m, s.a)
+	eventually(t, "the machine gives everything back", func() error {
+		if left := s.running(t, m); len(left) > 0 {
+			return fmt.Errorf("%v run", left)
+		}
+		if _, err := s.a.devcluster(t.Context(), "exec", m.Name, "--", "test", "!", "-e", stateDir+"/target"); err != nil {
+			return errors.New("it has its credential")
+		}
+		return nil
+	})
+	require.Greater(t, s.released(t, m), released, "it says why")
+	s.requireNothing(t, m, at)
+}

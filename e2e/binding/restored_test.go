@@ -1,0 +1,171 @@
+package binding
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/ainode/ainode/api/contract"
+	"github.com/ainode/ainode/api/v1alpha1"
+)
+
+// stopped changes something of a control plane while it is down.
+func (p *plane) stopped(t *testing.T, change func() error) {
+	t.Helper()
+	ctx := t.Context()
+	for _, stop := range [][]string{ // etcd in order: it is copied
+		{"--name", "kube-controller-manager", "--signal", "KILL"}, {"--name", "kube-apiserver", "--signal", "KILL"}, {"--name", "etcd"},
+	} {
+		_, err := p.devcluster(ctx, "stop", stop...)
+		require.NoError(t, err)
+	}
+	require.NoError(t, change())
+	require.NoError(t, p.ClusterUpWith(ctx, len(p.Cluster().Machines)))
+}
+
+// backup is a cluster's whole store, taken while it is down.
+type backup struct {
+	p   *plane
+	dir string
+}
+
+func (b backup) take() error    { return replace(b.dir, filepath.Join(b.p.Dir, "etcd")) }
+func (b backup) restore() error { return replace(filepath.Join(b.p.Dir, "etcd"), b.dir) }
+
+func replace(dir, by string) error {
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	out, err := exec.CommandContext(context.Background(), "cp", "-a", by, dir).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("cp: %w: %s", err, out)
+	}
+	return nil
+}
+
+// rotate replaces the key that the tokens of service accounts are signed with, and
+// trusts the old one no more.
+func (p *plane) rotate() error {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	private, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		return err
+	}
+	public, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		return err
+	}
+	for name, block := range map[string]pem.Block{
+		"service-account.key": {Type: "EC PRIVATE KEY", Bytes: private}, "service-account.pub": {Type: "PUBLIC KEY", Bytes: public},
+	} {
+		if err := os.WriteFile(filepath.Join(p.Dir, "certs", name), pem.EncodeToMemory(&block), 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// testRestored rotates the target's keys, restores the target and then the hub from
+// backups: a 401 stops nothing, what the target shows is the truth, and what a hub
+// shows of an earlier epoch is proof of nothing.
+func (s *stage) testRestored(t *testing.T) {
+	ctx, m, at := t.Context(), s.two, s.b
+	epoch := s.record(t, m).Spec.BindEpoch
+	stays, ended := at.awaitRunning(t, "stays"), at.run(t, "ended", m)
+	hub, target := backup{s.a, filepath.Join(t.TempDir(), "hub")}, backup{s.b, filepath.Join(t.TempDir(), "target")}
+	running := s.running(t, m)
+
+	s.a.stopped(t, hub.take)
+	s.b.stopped(t, s.b.rotate)
+	message := s.awaitCondition(t, m, v1alpha1.ConditionCredentialValid, metav1.ConditionFalse, "Unauthorized")
+	require.Contains(t, message, "pods are kept")
+	require.Equal(t, running, s.running(t, m), "a 401 alone stops nothing")
+	s.b.renewWebhook(t)
+	s.bind(t, m, at)
+	s.requireBound(t, m, at, epoch)
+	at.requireSame(t, stays)
+	at.requireSame(t, ended)
+
+	// The target, from before one pod ended and another came, and hundreds of writes.
+	s.b.stopped(t, target.take)
+	at.awaitNode(t, m, "is Ready again", ready)
+	require.NoError(t, at.Delete(ctx, &ended))
+	at.awaitGone(t, "ended")
+	after := at.run(t, "after", m)
+	for i := range 300 {
+		require.NoError(t, at.note(ctx, "stays", strconv.Itoa(i)))
+	}
+	at.requireSame(t, stays)
+	s.b.stopped(t, target.restore)
+	at.requireSame(t, stays)
+	at.awaitGone(t, "after")
+	eventually(t, "what the API has lost is stopped, and what it has again runs again", func() error {
+		again := at.awaitRunning(t, "ended")
+		now := s.running(t, m)
+		if again.UID != ended.UID || len(now) != 4 || slices.Contains(now, container(after)) || !slices.Contains(now, container(again)) {
+			return fmt.Errorf("%s runs as %s; there are %v", again.UID, container(again), now)
+		}
+		return nil
+	})
+	at.requireSame(t, stays)
+	require.NoError(t, at.Delete(ctx, pod("ended", m)), "its version is one that the agent has seen before")
+	at.awaitGone(t, "ended")
+	s.requireBound(t, m, at, epoch)
+
+	// The hub, from before the node was bound anew.
+	s.unbind(t, m, at)
+	s.bind(t, m, at)
+	stays = at.run(t, "stays", m)
+	s.requireBound(t, m, at, epoch+1)
+	running, released := s.running(t, m), s.released(t, m)
+	s.a.stopped(t, hub.restore)
+	message = s.awaitCondition(t, m, v1alpha1.ConditionReady, metav1.ConditionFalse, "RecordOutdated")
+	require.Contains(t, message, fmt.Sprintf("serves epoch %d and keeps its pods", epoch+1))
+	require.Equal(t, running, s.running(t, m), "an old record is no proof")
+	at.requireSame(t, stays)
+	s.bind(t, m, at)
+	s.requireBound(t, m, at, epoch+1)
+	s.awaitCondition(t, m, v1alpha1.ConditionReady, metav1.ConditionTrue, "AgentRunning")
+	at.requireSame(t, stays)
+	require.Equal(t, released, s.released(t, m), "nothing was given back")
+	s.unbind(t, m, at)
+	s.requireNothing(t, m, at)
+}
+
+// renewWebhook has the webhook's pods made anew: they have tokens of the old key. (A
+// kubelet asks for others when these are due, not when they are refused.)
+func (p *plane) renewWebhook(t *testing.T) {
+	t.Helper()
+	for _, args := range [][]string{
+		{"delete", "pods", "-n", contract.SystemNamespace, "--all", "--wait=true", "--timeout=2m"},
+		{"rollout", "status", "deployment/ainode-webhook", "-n", contract.SystemNamespace, "--timeout=2m"},
+	} {
+		_, err := p.Kubectl(t.Context(), args...)
+		require.NoError(t, err)
+	}
+}
+
+// note writes something that nobody reads into a pod.
+func (p *plane) note(ctx context.Context, name, text string) error {
+	pod := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: metav1.NamespaceDefault}}
+	patch := client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"annotations":{"note":"`+text+`"}}}`))
+	return p.Patch(ctx, &pod, patch)
+}
