@@ -99,7 +99,7 @@ func (b *Binder) wanted(step Step, s Situation, have v1alpha1.AINodeStatus, now 
 		condition(&want.Conditions, now, v1alpha1.ConditionClockAgrees, true, reasonClockRight, "")
 	}
 	switch certificate := b.o.Tenant.ServingCertificate(); {
-	case !s.Serving:
+	case s.Credential == 0:
 		meta.RemoveStatusCondition(&want.Conditions, v1alpha1.ConditionServingCertificate)
 	case certificate == SelfSigned:
 		condition(&want.Conditions, now, v1alpha1.ConditionServingCertificate, false, reasonSelfSigned,

@@ -44,7 +44,7 @@ func (w *Walk) Wait(ctx context.Context, p *Plan, epoch int64) error {
 	}
 	if p.renewal {
 		// As soon as nobody acts with them: a renewal may be the answer to a theft.
-		phases = append(phases, phase{"accounts of earlier epochs removed, their tokens are dead", "the accounts of earlier epochs are not removed",
+		phases = append(phases, phase{"accounts of earlier epochs removed: their tokens are good for ten seconds at most", "the accounts of earlier epochs are not removed",
 			func(ctx context.Context) error { return w.removeIdentities(ctx, p.Node, epoch-1) }, nil})
 	}
 	phases = append(phases, []phase{
