@@ -68,7 +68,7 @@ func Node() Account {
 			{Right{"create", "podcertificaterequests.certificates.k8s.io", all}, unneeded + "*refused*: as good as a token of its pods' accounts"},
 			{Right{"create delete", "pods", all}, "delete: pods that have ended; NodeRestriction holds it to its own. create: *refused*"},
 			{Right{"get list watch", "pods", own}, "to run them"},
-			{Right{"create", "pods/eviction", all}, unneeded + "*refused*"},
+			{Right{"create", "pods/eviction", all}, "to send its pods away before the end of a binding that has one (`bind --until`); NodeRestriction holds it to its own"},
 			{Right{"patch update", "pods/status", all}, "to tell how they do; NodeRestriction holds it to its own"},
 			{Right{"create", "resourceslices.resource.k8s.io", all}, unneeded + "*refused*"},
 			{Right{"get list watch", "runtimeclasses.node.k8s.io", all}, unneeded + "names of runtimes"},
@@ -88,7 +88,7 @@ func Hub() Account {
 		Title: "On the hub: the agent's account",
 		Text:  "`NODE` in `ainode-system`, made by `add`. It has nothing to say on any target.",
 		Grants: []Grant{
-			{Right{"get list watch", "ainodes.ainode.dev", own}, "to learn what is wanted of its machine"},
+			{Right{"get list patch watch", "ainodes.ainode.dev", own}, "to learn what is wanted of its machine; patch: to let go at the end of a binding that has one (`bind --until`), all else is *refused* (policy `ainode-agent-record`)"},
 			{Right{"patch", "ainodes.ainode.dev/status", own}, "to report"},
 			{Right{"get update", "leases.coordination.k8s.io", own}, "to be the one machine of its name"},
 			{Right{"get list patch watch", "secrets", own}, "to take the credential that is sealed to it, and to blank it"},
