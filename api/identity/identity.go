@@ -3,7 +3,15 @@
 // uses them and the webhook program that cleans up agree without a look-up.
 package identity
 
-import "strconv"
+import (
+	"strconv"
+	"time"
+)
+
+// ServingCertificateLife is how long a serving certificate is asked for, and the most
+// that is approved. It does not end with the binding, and an address goes to another
+// machine some day; a signer left to itself gives a year.
+const ServingCertificateLife = 30 * 24 * time.Hour
 
 // HubAccount is the name of the node's ServiceAccount on the hub, in the system
 // namespace. It may read its own AINode and handover Secret and write its own

@@ -34,6 +34,10 @@ const (
 	// once the target has answered one of them, and false while it has not: the range
 	// is not routed to the machine, or a firewall lies between.
 	ConditionPodsAnswered = "PodsAnswered"
+	// ConditionServingCertificate is true once the target has signed a certificate for the
+	// node's own API (logs, exec), and false when nobody did and it serves with one of its
+	// own. An API server that checks nodes' certificates refuses that.
+	ConditionServingCertificate = "ServingCertificateSigned"
 	// ConditionClockAgrees is there where the binding has an end (spec.until). While it
 	// is false the machine's clock and the hub's differ by more than two minutes, and
 	// the binding is not ended by either.
@@ -66,8 +70,9 @@ type AINode struct {
 //
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.clusterConfigName) || oldSelf.clusterConfigName.size() == 0 || !has(self.clusterConfigName) || self.clusterConfigName.size() == 0 || self.clusterConfigName == oldSelf.clusterConfigName",message="a bound AI node is bound elsewhere only after unbinding: kubectl ainode unbind"
 // +kubebuilder:validation:XValidation:rule="self.bindEpoch >= oldSelf.bindEpoch",message="bindEpoch only grows"
-// +kubebuilder:validation:XValidation:rule="(has(self.podCIDR) == has(oldSelf.podCIDR) && (!has(self.podCIDR) || self.podCIDR == oldSelf.podCIDR)) || self.bindEpoch != oldSelf.bindEpoch || !has(self.clusterConfigName) || self.clusterConfigName.size() == 0",message="a bound AI node keeps its pods' range: unbind it to change it"
-// +kubebuilder:validation:XValidation:rule="self.bindEpoch == oldSelf.bindEpoch || ((!has(oldSelf.clusterConfigName) || oldSelf.clusterConfigName.size() == 0) && has(self.clusterConfigName) && self.clusterConfigName.size() > 0)",message="bindEpoch grows with a new binding alone: kubectl ainode bind"
+// +kubebuilder:validation:XValidation:rule="(has(self.podCIDR) == has(oldSelf.podCIDR) && (!has(self.podCIDR) || self.podCIDR == oldSelf.podCIDR)) || !has(self.clusterConfigName) || self.clusterConfigName.size() == 0 || !has(oldSelf.clusterConfigName) || oldSelf.clusterConfigName.size() == 0",message="a bound AI node keeps its pods' range: unbind it to change it"
+// +kubebuilder:validation:XValidation:rule="self.bindEpoch == oldSelf.bindEpoch || (has(self.clusterConfigName) && self.clusterConfigName.size() > 0)",message="bindEpoch grows with a binding or its renewal alone: kubectl ainode bind, kubectl ainode renew"
+// +kubebuilder:validation:XValidation:rule="!has(self.clusterConfigName) || self.clusterConfigName.size() == 0 || (has(self.sinceEpoch) ? self.sinceEpoch : self.bindEpoch) == ((!has(oldSelf.clusterConfigName) || oldSelf.clusterConfigName.size() == 0) ? self.bindEpoch : (has(oldSelf.sinceEpoch) ? oldSelf.sinceEpoch : oldSelf.bindEpoch))",message="a binding keeps the epoch that it began in (sinceEpoch): kubectl ainode renew leaves it"
 type AINodeSpec struct {
 	// ClusterConfigName names the ClusterConfig the node is to be bound under;
 	// empty means unbound. Emptying it is the release: the agent stops every pod
@@ -76,12 +81,22 @@ type AINodeSpec struct {
 	// +optional
 	ClusterConfigName string `json:"clusterConfigName,omitempty"`
 
-	// BindEpoch counts the bindings of this node; each bind adds one. A credential,
-	// a pod sandbox and everything that bind makes in the target belong to one epoch.
+	// BindEpoch counts the credentials of this node: each bind adds one, and each
+	// renewal. A credential and everything that bind makes in the target belong to one
+	// epoch.
 	//
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	BindEpoch int64 `json:"bindEpoch"`
+
+	// SinceEpoch is the epoch that this binding began in: a renewal raises bindEpoch and
+	// leaves it. It tells one binding from the next: an agent whose credential is of
+	// another one stops every pod, and a pod sandbox is labelled with it. Absent, the
+	// binding began in bindEpoch.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	SinceEpoch int64 `json:"sinceEpoch,omitempty"`
 
 	// Draining is set by unbind while pods are evicted; the agent then reports
 	// Draining instead of Bound.
@@ -120,11 +135,21 @@ type AINodeSpec struct {
 	DrainGrace *metav1.Duration `json:"drainGrace,omitempty"`
 }
 
+// FirstEpoch is the epoch that the binding began in, also where a record was made
+// before there were renewals.
+func (s *AINodeSpec) FirstEpoch() int64 {
+	if s.SinceEpoch > 0 {
+		return s.SinceEpoch
+	}
+	return s.BindEpoch
+}
+
 // AINodeStatus is what the agent reports.
 type AINodeStatus struct {
 	// +optional
 	BindStatus BindStatus `json:"bindStatus,omitempty"`
-	// ObservedEpoch is the epoch that bindStatus speaks of.
+	// ObservedEpoch is the epoch that bindStatus speaks of. While a renewal is under
+	// way it is still that of the credential which the agent acts with.
 	//
 	// +optional
 	ObservedEpoch int64 `json:"observedEpoch,omitempty"`

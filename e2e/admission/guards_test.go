@@ -84,15 +84,33 @@ func (c *cluster) testAINode(t *testing.T) {
 	status("Bound")
 	refused(t, spec("other", 2), "bound elsewhere only after unbinding")
 	refused(t, spec("prod", 0), "bindEpoch only grows")
+
+	// A renewal is a new epoch of the same binding, and says so; a record made before
+	// there were any says it from its first on.
+	renewal := func(epoch, since int) error {
+		return c.patch(t, ainodes, "", "ai-a", fmt.Sprintf(`{"spec":{"bindEpoch":%d,"sinceEpoch":%d}}`, epoch, since))
+	}
+	const keeps = "a binding keeps the epoch that it began in"
+	refused(t, spec("prod", 2), keeps)
+	refused(t, renewal(2, 2), keeps)
+	refused(t, renewal(2, 0), "spec.sinceEpoch")
+	require.NoError(t, renewal(2, 1))
+	refused(t, renewal(2, 2), keeps)
+	refused(t, renewal(3, 2), keeps)
+	refused(t, c.patch(t, ainodes, "", "ai-a", `{"spec":{"sinceEpoch":null}}`), keeps)
+	refused(t, c.patch(t, ainodes, "", "ai-a", `{"spec":{"bindEpoch":3,"podCIDR":"10.64.3.0/24"}}`), "keeps its pods' range")
+	require.NoError(t, renewal(3, 1))
 	refused(t, c.delete(t, ainodes, "", "ai-a"), "is bound or still letting go (Bound)", unbind)
-	require.NoError(t, spec("", 1))
+	refused(t, spec("", 4), "bindEpoch grows with a binding or its renewal alone")
+	require.NoError(t, c.patch(t, ainodes, "", "ai-a", `{"spec":{"clusterConfigName":"","sinceEpoch":null}}`))
 	status("Unbinding")
 	refused(t, c.delete(t, ainodes, "", "ai-a"), "still letting go (Unbinding)")
-	refused(t, spec("other", 2), "still letting go")
+	refused(t, spec("other", 4), "still letting go")
 	require.NoError(t, c.patch(t, ainodes, "", "ai-a", `{"metadata":{"labels":{"rack":"1"}}}`))
 	status("Unbound")
-	require.NoError(t, spec("other", 2))
-	require.NoError(t, spec("", 2))
+	refused(t, c.patch(t, ainodes, "", "ai-a", `{"spec":{"clusterConfigName":"other","bindEpoch":4,"sinceEpoch":1}}`), keeps)
+	require.NoError(t, spec("other", 4))
+	require.NoError(t, spec("", 4))
 	require.NoError(t, c.delete(t, ainodes, "", "ai-a"))
 }
 

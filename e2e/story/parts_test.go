@@ -305,6 +305,25 @@ func (s *Story) testRefusedToken(t *testing.T) {
 	s.must(t, "delete", "pod", "token", "--wait=true", "--timeout=2m")
 }
 
+// seen is one run of one pod's container.
+type seen struct {
+	UID, ContainerID string
+	Restarts         int32
+	Started          time.Time
+}
+
+// running is what runs of every pod, which must.
+func (s *Story) running(t *testing.T) map[string]seen {
+	t.Helper()
+	all := map[string]seen{}
+	for _, pod := range s.pods(t) {
+		c := pod.Status.ContainerStatuses[0]
+		require.NotNil(t, c.State.Running, pod.Name)
+		all[pod.Name] = seen{string(pod.UID), c.ContainerID, c.RestartCount, c.State.Running.StartedAt.Time}
+	}
+	return all
+}
+
 // testKilledAgent: kill -9 and a new start: the same containers, no restart, no
 // status lost; what crashes is restarted; what ends is told.
 func (s *Story) testKilledAgent(t *testing.T) {
@@ -316,28 +335,14 @@ func (s *Story) testKilledAgent(t *testing.T) {
 	})
 	s.must(t, "delete", "pod", "crash", "--wait=true", "--timeout=2m")
 
-	type seen struct {
-		UID, ContainerID string
-		Restarts         int32
-		Started          time.Time
-	}
-	look := func() map[string]seen {
-		all := map[string]seen{}
-		for _, pod := range s.pods(t) {
-			c := pod.Status.ContainerStatuses[0]
-			require.NotNil(t, c.State.Running, pod.Name)
-			all[pod.Name] = seen{string(pod.UID), c.ContainerID, c.RestartCount, c.State.Running.StartedAt.Time}
-		}
-		return all
-	}
-	before := look()
+	before := s.running(t)
 	require.NoError(t, s.KillAgent(ctx))
 	require.NoError(t, s.StartAgent(ctx))
 	eventually(t, 2*time.Minute, "the agent answers again", func() (bool, string) {
 		out, err := s.Kubectl(ctx, "exec", "plain", "--", "true")
 		return err == nil, fmt.Sprint(out, err)
 	})
-	require.Empty(t, cmp.Diff(before, look()))
+	require.Empty(t, cmp.Diff(before, s.running(t)))
 
 	// It still does its work: a pod starts, another goes, the cards are still theirs.
 	s.apply(t, aiPod("after", gpus(`"nvidia.com/gpu":"2"`, ""), ""))
@@ -392,7 +397,7 @@ func (s *Story) testUnbind(t *testing.T) {
 	}
 	eventually(t, 2*time.Minute, "the epoch's account is gone", func() (bool, string) {
 		out := s.must(t, "get", "serviceaccounts,roles,rolebindings", "-n", contract.SystemNamespace, "-o", "name")
-		return !strings.Contains(out, "ainode-"+Node+"-1"), out
+		return !strings.Contains(out, "/ainode-"+Node+"-"), out
 	})
 	ctr, err := s.quiet(t.Context(), s.bin("ctr"), "--address", s.cluster.Machines[0].ContainerdSocket, "--namespace", "k8s.io", "tasks", "ls", "-q")
 	require.NoError(t, err)

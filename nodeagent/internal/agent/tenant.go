@@ -57,6 +57,8 @@ type tenant struct {
 	pods     *pods.Manager
 	recorder record.EventRecorder // nil while there is no Node
 	answer   *binding.Answer
+	// certificates are nil while :10250 is not served.
+	certificates *kubeletapi.Certificates
 }
 
 var _ binding.Tenant = (*tenant)(nil)
@@ -111,7 +113,7 @@ func (t *tenant) Serve(ctx context.Context, target binding.Target, registered fu
 	recorder := events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "kubelet", Host: t.node})
 	t.tellNode(recorder)
 	defer t.tellNode(nil)
-	manager, err := t.newPods(client, node.Node, target.Epoch, podNetwork.mode(), recorder, pressure.admit)
+	manager, err := t.newPods(client, node.Node, target.Since, podNetwork.mode(), recorder, pressure.admit)
 	if err != nil {
 		return err
 	}
@@ -120,7 +122,7 @@ func (t *tenant) Serve(ctx context.Context, target binding.Target, registered fu
 	if err != nil {
 		return err
 	}
-	certificates, err := kubeletapi.NewCertificates(ctx, client, t.node, t.address, t.cfg.StateDir.ServingCertificates())
+	certificates, err := kubeletapi.NewCertificates(ctx, client, t.node, t.address, t.cfg.StateDir.ServingCertificates(), t.clock)
 	if err != nil {
 		return err
 	}
@@ -138,6 +140,8 @@ func (t *tenant) Serve(ctx context.Context, target binding.Target, registered fu
 	}
 	certificates.Start()
 	defer certificates.Stop()
+	t.serveWith(certificates)
+	defer t.serveWith(nil)
 	registered()
 	return together(ctx, append(keepers, node.Run, manager.Run, podNetwork.run, func(ctx context.Context) error {
 		return t.askUntilAnswered(ctx, podNetwork, target.Config.Host, registered)
@@ -172,6 +176,27 @@ func (t *tenant) GPUsInUse() int {
 		return manager.GPUsInUse()
 	}
 	return 0
+}
+
+// ServingCertificate is where the certificate of :10250 stands.
+func (t *tenant) ServingCertificate() binding.Certificate {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case t.certificates == nil:
+		return binding.NoCertificate
+	case t.certificates.Signed():
+		return binding.Signed
+	case t.certificates.SelfSigned():
+		return binding.SelfSigned
+	}
+	return binding.NoCertificate
+}
+
+func (t *tenant) serveWith(c *kubeletapi.Certificates) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.certificates = c
 }
 
 func (t *tenant) manager() *pods.Manager {

@@ -5,7 +5,6 @@
 package binding
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -34,8 +33,10 @@ const silence = 5 * time.Second
 
 // Target is one binding, ready to be served.
 type Target struct {
-	Node  string
-	Epoch int64
+	Node string
+	// Epoch is that of the credential, Since that which the binding began in: pods are
+	// of the binding, whatever credential it has come to.
+	Epoch, Since int64
 	// Config reaches the target as the node.
 	Config *rest.Config
 	// ClientCA is the PEM that clients of :10250 are checked with.
@@ -67,7 +68,23 @@ type Tenant interface {
 	// why; nil where pods have no addresses of their own or it has not been tried.
 	// Cheap, safe at any time.
 	PodsAnswered() *Answer
+	// ServingCertificate is where the certificate of the kubelet API stands. Cheap, safe
+	// at any time.
+	ServingCertificate() Certificate
 }
+
+// Certificate is where the kubelet API's certificate stands.
+type Certificate int
+
+// The certificates.
+const (
+	// NoCertificate: there is none, or one may still come.
+	NoCertificate Certificate = iota
+	// Signed: by the target.
+	Signed
+	// SelfSigned: nobody signed one.
+	SelfSigned
+)
 
 // Answer is what came of asking the target from a pod's address: trouble is empty
 // where it answered.
@@ -154,7 +171,7 @@ func New(o Options) (*Binder, error) {
 		return requestToken(ctx, b.hub, identity.HubAccount(o.Joined.Node), o.Clock.Now())
 	}
 	b.lease = &claimer{hub: b.hub, node: o.Joined.Node, holder: o.Holder, clock: o.Clock}
-	b.obtain = &obtainer{hub: b.hub, store: o.Store, node: o.Joined.Node, key: o.Key, clock: o.Clock}
+	b.obtain = &obtainer{hub: b.hub, node: o.Joined.Node, key: o.Key, clock: o.Clock}
 	return b, nil
 }
 
@@ -246,26 +263,13 @@ func (b *Binder) do(ctx context.Context, step Step, record *v1alpha1.AINode) err
 		b.serve(ctx)
 	case Refresh:
 		b.serve(ctx)
-		fresh, err := b.obtain.obtain(ctx, record.Spec)
-		if fresh != nil {
-			moved := fresh.Server != b.credential.Server || fresh.TLSServerName != b.credential.TLSServerName || !bytes.Equal(fresh.CertificateAuthorityData, b.credential.CertificateAuthorityData) ||
-				!bytes.Equal(fresh.ClientCAData, b.credential.ClientCAData) || fresh.ServiceAccount != b.credential.ServiceAccount
-			b.credential = fresh
-			b.serving.token.Set(fresh.Token)
-			if moved {
-				b.stopServing() // and the next step serves again; pods run on
-			}
-		}
-		if errors.Is(err, errNotThere) {
-			err = nil
-		}
-		return err
+		return b.refresh(ctx, record)
 	case Obtain:
 		credential, err := b.obtain.obtain(ctx, record.Spec)
-		if credential != nil {
-			b.credential, b.clean = credential, false
+		if err != nil {
+			return err
 		}
-		return err
+		return b.take(ctx, credential)
 	case Release:
 		if still, err := b.confirmed(ctx, record); err != nil || !still {
 			return err
@@ -337,7 +341,7 @@ func (b *Binder) serve(ctx context.Context) {
 		return requestToken(ctx, client, c.ServiceAccount, b.o.Clock.Now())
 	}
 	target := Target{
-		Node: c.Node, Epoch: c.Epoch, Config: nodeConfig(c.Credential, keeper.Wrap),
+		Node: c.Node, Epoch: c.Epoch, Since: c.since(), Config: nodeConfig(c.Credential, keeper.Wrap),
 		ClientCA: c.ClientCAData, Labels: c.NodeLabels, PodCIDR: c.PodCIDR, Refused: keeper.Refused,
 		End: b.end, HubDate: b.hubDate,
 	}
@@ -438,10 +442,14 @@ func (b *Binder) situation() (Situation, *v1alpha1.AINode) {
 		HubSilent: b.o.Clock.Since(b.began) >= silence,
 		Refused:   b.serving != nil && b.serving.token.Refused(),
 	}
-	s.Credential, s.Leaving = b.servedEpoch(), b.end.Leaving()
+	if b.credential != nil {
+		s.Credential, s.Since = b.credential.Epoch, b.credential.since()
+	}
+	s.Leaving = b.end.Leaving()
 	if b.record != nil {
 		s.Record = &Record{
-			ClusterConfigName: b.record.Spec.ClusterConfigName, Epoch: b.record.Spec.BindEpoch, Draining: b.record.Spec.Draining,
+			ClusterConfigName: b.record.Spec.ClusterConfigName, Epoch: b.record.Spec.BindEpoch, Since: b.record.Spec.FirstEpoch(),
+			Draining: b.record.Spec.Draining,
 		}
 	}
 	return s, b.record

@@ -57,7 +57,7 @@ func (s Store) SaveEnd(end term.End) error {
 
 // keepEnd takes over the end of the binding that this machine has.
 func (b *Binder) keepEnd(ctx context.Context, record *v1alpha1.AINode) {
-	if record == nil || b.credential == nil || record.Spec.ClusterConfigName == "" || record.Spec.BindEpoch != b.credential.Epoch {
+	if record == nil || b.credential == nil || record.Spec.ClusterConfigName == "" || record.Spec.FirstEpoch() != b.credential.since() {
 		return
 	}
 	end := endOf(record.Spec)
@@ -118,7 +118,7 @@ func (b *Binder) giveBack(ctx context.Context, record *v1alpha1.AINode) error {
 	patch, err := json.Marshal(map[string]any{
 		"metadata": map[string]any{"resourceVersion": record.ResourceVersion},
 		"spec": map[string]any{
-			"clusterConfigName": nil, "draining": nil, "nodeLabels": nil, "podCIDR": nil, "until": nil, "drainGrace": nil,
+			"clusterConfigName": nil, "draining": nil, "nodeLabels": nil, "podCIDR": nil, "until": nil, "drainGrace": nil, "sinceEpoch": nil,
 		},
 	})
 	if err != nil {

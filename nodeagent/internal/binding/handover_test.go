@@ -58,23 +58,26 @@ func TestObtain(t *testing.T) {
 			target := fake.NewClientset()
 			grantTokens(target, "a-day", start.Add(24*time.Hour))
 			o := &obtainer{
-				hub: hub, store: testStore(t), node: "ai-1", key: key, clock: testclock.NewFakeClock(start),
+				hub: hub, node: "ai-1", key: key, clock: testclock.NewFakeClock(start),
 				target: func(c handover.Credential) (kubernetes.Interface, error) {
 					require.Equal(t, "ten-minutes", c.Token)
 					return target, nil
 				},
 			}
-			got, err := o.obtain(context.Background(), v1alpha1.AINodeSpec{BindEpoch: 3, NodeLabels: map[string]string{"zone": "a"}, PodCIDR: "10.64.3.0/24"})
-			stored, storeErr := o.store.Credential()
-			require.NoError(t, storeErr)
+			got, err := o.obtain(context.Background(), v1alpha1.AINodeSpec{BindEpoch: 3, SinceEpoch: 2, NodeLabels: map[string]string{"zone": "a"}, PodCIDR: "10.64.3.0/24"})
 			if c.want != "" {
 				require.ErrorContains(t, err, c.want)
-				require.Nil(t, stored)
 				return
 			}
 			require.NoError(t, err)
+			b := &Binder{o: Options{Store: testStore(t)}, obtain: o}
+			require.NoError(t, b.take(context.Background(), got))
+			stored, err := b.o.Store.Credential()
+			require.NoError(t, err)
+			require.Same(t, got, b.credential)
 			require.Equal(t, "a-day", got.Token.Value)
 			require.Equal(t, "a-day", stored.Token.Value)
+			require.EqualValues(t, 2, stored.since())
 			require.Equal(t, "a", stored.NodeLabels["zone"])
 			require.Equal(t, "10.64.3.0/24", stored.PodCIDR)
 			secret, err := hub.CoreV1().Secrets(contract.SystemNamespace).Get(context.Background(), identity.HandoverSecret("ai-1"), metav1.GetOptions{})

@@ -24,7 +24,6 @@ var errNotThere = errors.New("no credential of this epoch has been handed over y
 // obtainer takes a sealed credential from the hub and makes it this machine's own.
 type obtainer struct {
 	hub   kubernetes.Interface
-	store Store
 	node  string
 	key   handover.KeyPair
 	clock clock.Clock
@@ -33,9 +32,8 @@ type obtainer struct {
 	target func(handover.Credential) (kubernetes.Interface, error)
 }
 
-// obtain opens the credential of the epoch that spec wants, exchanges its token at the target, stores
-// the result and blanks the Secret, in this order: a crash between any two leaves
-// either the Secret to be read again or the credential stored.
+// obtain opens the credential of the epoch that spec wants and exchanges its token at
+// the target. Nothing is stored yet: see take.
 func (o *obtainer) obtain(ctx context.Context, spec v1alpha1.AINodeSpec) (*Credential, error) {
 	epoch := spec.BindEpoch
 	secret, err := o.hub.CoreV1().Secrets(contract.SystemNamespace).Get(ctx, identity.HandoverSecret(o.node), metav1.GetOptions{})
@@ -51,7 +49,7 @@ func (o *obtainer) obtain(ctx context.Context, spec v1alpha1.AINodeSpec) (*Crede
 	}
 	given, err := o.key.Open(sealed)
 	if err != nil {
-		return nil, fmt.Errorf("open the handed-over credential: %w (hand over a new one with: kubectl ainode bind %s --to CONFIG)", err, o.node)
+		return nil, fmt.Errorf("open the handed-over credential: %w (hand over a new one with: kubectl ainode renew %s)", err, o.node)
 	}
 	if given.Node != o.node || given.Epoch != epoch {
 		return nil, fmt.Errorf("the handed-over credential is of %q, epoch %d, not of %q, epoch %d", given.Node, given.Epoch, o.node, epoch)
@@ -62,16 +60,14 @@ func (o *obtainer) obtain(ctx context.Context, spec v1alpha1.AINodeSpec) (*Crede
 	}
 	token, err := requestToken(ctx, client, given.ServiceAccount, o.clock.Now())
 	if apierrors.IsUnauthorized(err) {
-		return nil, fmt.Errorf("the handed-over credential has expired or was withdrawn (hand over a new one with: kubectl ainode bind %s --to CONFIG)", o.node)
+		return nil, fmt.Errorf("the handed-over credential has expired or was withdrawn (hand over a new one with: kubectl ainode renew %s)", o.node)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("exchange the credential at %s: %w", given.Server, err)
 	}
-	credential := Credential{Credential: given, Token: token, NodeLabels: spec.NodeLabels, PodCIDR: spec.PodCIDR}
-	if err := o.store.SaveCredential(credential); err != nil {
-		return nil, err
-	}
-	return &credential, o.blank(ctx)
+	return &Credential{
+		Credential: given, Token: token, SinceEpoch: spec.FirstEpoch(), NodeLabels: spec.NodeLabels, PodCIDR: spec.PodCIDR,
+	}, nil
 }
 
 // blank empties the sealed credential on the hub; it is good for nothing any more.
@@ -83,6 +79,40 @@ func (o *obtainer) blank(ctx context.Context) error {
 		return fmt.Errorf("blank the handed-over credential: %w", err)
 	}
 	return nil
+}
+
+// take makes a credential this machine's own: it is stored and the Secret blanked, in
+// this order, so that a crash leaves either the Secret to be read again or the
+// credential stored.
+func (b *Binder) take(ctx context.Context, fresh *Credential) error {
+	if err := b.o.Store.SaveCredential(*fresh); err != nil {
+		return err
+	}
+	b.credential, b.clean = fresh, false
+	return b.obtain.blank(ctx)
+}
+
+// refresh takes a new credential of the binding that is served, if there is one. Until
+// then the old one is acted with, and pods run on throughout.
+func (b *Binder) refresh(ctx context.Context, record *v1alpha1.AINode) error {
+	fresh, err := b.obtain.obtain(ctx, record.Spec)
+	if errors.Is(err, errNotThere) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if !fresh.sameWay(b.credential) {
+		// First of all, or what renews the old token could store it over the new one. The
+		// next step serves again.
+		b.stopServing()
+		return b.take(ctx, fresh)
+	}
+	err = b.take(ctx, fresh)
+	if b.credential == fresh {
+		b.serving.token.Set(fresh.Token)
+	}
+	return err
 }
 
 func (o *obtainer) targetClient(c handover.Credential) (kubernetes.Interface, error) {

@@ -84,6 +84,15 @@ func (b *Binder) wanted(step Step, s Situation, have v1alpha1.AINodeStatus, now 
 	default:
 		condition(&want.Conditions, now, v1alpha1.ConditionPodsAnswered, true, reasonAnswered, "")
 	}
+	switch certificate := b.o.Tenant.ServingCertificate(); {
+	case s.Credential == 0:
+		meta.RemoveStatusCondition(&want.Conditions, v1alpha1.ConditionServingCertificate)
+	case certificate == SelfSigned:
+		condition(&want.Conditions, now, v1alpha1.ConditionServingCertificate, false, reasonSelfSigned,
+			"nobody signed one for this node: its API serves with one of its own (see: kubectl ainode doctor "+b.o.Joined.Node+")")
+	case certificate == Signed:
+		condition(&want.Conditions, now, v1alpha1.ConditionServingCertificate, true, reasonSigned, "")
+	}
 	end, _ := b.end.Get()
 	switch doubt := b.end.Doubt(); {
 	case end.IsZero():
@@ -96,7 +105,7 @@ func (b *Binder) wanted(step Step, s Situation, have v1alpha1.AINodeStatus, now 
 	switch {
 	case s.Refused:
 		condition(&want.Conditions, now, v1alpha1.ConditionCredentialValid, false, reasonRefused,
-			"the target answers 401; pods are kept (hand over a new credential with: kubectl ainode bind "+b.o.Joined.Node+" --to CONFIG)")
+			"the target answers 401; pods are kept (have a new one made: kubectl ainode renew "+b.o.Joined.Node+")")
 	case s.Serving && s.Credential != 0:
 		condition(&want.Conditions, now, v1alpha1.ConditionCredentialValid, true, reasonAccepted, "")
 	case s.Credential == 0:

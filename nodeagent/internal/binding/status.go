@@ -34,6 +34,8 @@ const (
 	reasonAnswered = "Answered"
 	reasonSilent   = "NoAnswer"
 
+	reasonSigned     = "Signed"
+	reasonSelfSigned = "SelfSigned"
 	reasonClockOff   = "ClockSkew"
 	reasonClockRight = "ClockRight"
 )

@@ -5,8 +5,9 @@ import "github.com/ainode/ainode/api/v1alpha1"
 // Record is what the hub's AINode wants of this machine.
 type Record struct {
 	ClusterConfigName string
-	Epoch             int64
-	Draining          bool
+	// Epoch is that of the wanted credential, Since that which the binding began in.
+	Epoch, Since int64
+	Draining     bool
 }
 
 // Claim is where the Lease of this node's name stands.
@@ -29,8 +30,9 @@ type Situation struct {
 	// HubSilent is true when the hub was waited for in vain.
 	HubSilent bool
 	Claim     Claim
-	// Credential is the epoch of the stored credential, 0 without one.
-	Credential int64
+	// Credential is the epoch of the stored credential, Since that which its binding
+	// began in; both 0 without one.
+	Credential, Since int64
 	// Serving is true while node and pods are looked after.
 	Serving bool
 	// Clean is true when nothing of a binding can be left on this machine: no
@@ -58,7 +60,8 @@ const (
 	Obtain Step = "Obtain"
 	// Serve: look after node and pods with the stored credential.
 	Serve Step = "Serve"
-	// Refresh: serve, and look whether the hub has a new credential of the same epoch.
+	// Refresh: serve with the stored credential, and look whether the hub has a new one
+	// of the same binding: the target refuses the old one, or it is being renewed.
 	Refresh Step = "Refresh"
 	// Release: end every pod, wipe the binding. Only positive proof leads here.
 	Release Step = "Release"
@@ -69,7 +72,8 @@ const (
 )
 
 // next decides the step. Silence, of the hub or the target, and a 401 never lead to
-// Release: only a record that shows another epoch or no cluster does.
+// Release: only a record that shows another binding or no cluster does. A renewal is
+// no other binding: its epoch is a new one, the epoch it began in is not.
 func next(s Situation) Step {
 	switch {
 	case s.Claim == Elsewhere:
@@ -84,15 +88,15 @@ func next(s Situation) Step {
 		return Rest
 	case s.Record.ClusterConfigName == "":
 		return Release
-	case s.Credential != s.Record.Epoch && !s.Clean:
+	case s.Since != s.Record.Since && !s.Clean:
 		return Release
 	case s.Expired && s.Claim == Ours:
 		return GiveBack
 	case s.Claim != Ours && !s.Serving:
 		return Wait
-	case s.Credential != s.Record.Epoch:
+	case s.Credential == 0:
 		return Obtain
-	case s.Refused:
+	case s.Refused, s.Credential != s.Record.Epoch:
 		return Refresh
 	default:
 		return Serve
@@ -116,7 +120,10 @@ func bindStatus(step Step, s Situation, registered bool, before v1alpha1.BindSta
 			return v1alpha1.Unbinding, s.Credential
 		}
 	case Serve, Refresh:
-		was := observed == epoch && (before == v1alpha1.Bound || before == v1alpha1.Draining)
+		// It speaks of the credential that is acted with. The node of a binding that is
+		// renewed stands already.
+		epoch = s.Credential
+		was := observed >= s.Since && observed <= epoch && (before == v1alpha1.Bound || before == v1alpha1.Draining)
 		switch {
 		case !registered && !was:
 			return v1alpha1.Binding, epoch

@@ -10,38 +10,48 @@ import (
 
 func TestNext(t *testing.T) {
 	t.Parallel()
-	unbound := &Record{Epoch: 3}
-	bound := &Record{ClusterConfigName: "prod", Epoch: 3}
-	later := &Record{ClusterConfigName: "prod", Epoch: 4}
+	unbound := &Record{Epoch: 3, Since: 3}
+	bound := &Record{ClusterConfigName: "prod", Epoch: 3, Since: 3}
+	renewed := &Record{ClusterConfigName: "prod", Epoch: 5, Since: 3}
+	later := &Record{ClusterConfigName: "prod", Epoch: 4, Since: 4}
 	for name, c := range map[string]struct {
 		s    Situation
 		want Step
 	}{
 		"nothing known":                             {Situation{}, Wait},
 		"no hub, nothing stored":                    {Situation{HubSilent: true}, Wait},
-		"started, hub not asked long enough":        {Situation{Credential: 3}, Wait},
-		"started, hub silent: pods go on":           {Situation{Credential: 3, HubSilent: true}, Serve},
-		"serving, record gone: no proof":            {Situation{Credential: 3, Serving: true, Claim: Ours}, Serve},
+		"started, hub not asked long enough":        {Situation{Credential: 3, Since: 3}, Wait},
+		"started, hub silent: pods go on":           {Situation{Credential: 3, Since: 3, HubSilent: true}, Serve},
+		"serving, record gone: no proof":            {Situation{Credential: 3, Since: 3, Serving: true, Claim: Ours}, Serve},
 		"unbound at start: look for leftovers once": {Situation{Record: unbound, Claim: Ours}, Release},
-		"unbound":                    {Situation{Record: unbound, Claim: Ours, Clean: true}, Rest},
-		"bound, no lease yet":        {Situation{Record: bound, Clean: true}, Wait},
-		"bound, leftovers first":     {Situation{Record: bound, Claim: Ours}, Release},
-		"bound, no credential":       {Situation{Record: bound, Claim: Ours, Clean: true}, Obtain},
-		"bound, credential":          {Situation{Record: bound, Claim: Ours, Credential: 3}, Serve},
-		"restart, no lease yet":      {Situation{Record: bound, Credential: 3}, Wait},
-		"serving, lease not renewed": {Situation{Record: bound, Credential: 3, Serving: true}, Serve},
-		"401 keeps serving":          {Situation{Record: bound, Claim: Ours, Credential: 3, Serving: true, Refused: true}, Refresh},
-		"released":                   {Situation{Record: unbound, Claim: Ours, Credential: 3, Serving: true}, Release},
-		"released while down":        {Situation{Record: unbound, Credential: 3}, Release},
-		"released, then 401":         {Situation{Record: unbound, Claim: Ours, Credential: 3, Serving: true, Refused: true}, Release},
-		"another epoch":              {Situation{Record: later, Claim: Ours, Credential: 3, Serving: true}, Release},
-		"another epoch, cleaned":     {Situation{Record: later, Claim: Ours, Clean: true}, Obtain},
-		"its end has come":           {Situation{Record: bound, Claim: Ours, Credential: 3, Serving: true, Expired: true}, GiveBack},
-		"its end came unserved":      {Situation{Record: bound, Claim: Ours, Clean: true, Expired: true}, GiveBack},
-		"its end, another machine's": {Situation{Record: bound, Claim: Elsewhere, Credential: 3, Expired: true}, Yield},
-		"its end, and let go":        {Situation{Record: unbound, Claim: Ours, Credential: 3, Serving: true, Expired: true}, Release},
-		"another machine":            {Situation{Record: bound, Claim: Elsewhere, Credential: 3, Serving: true}, Yield},
-		"another machine, unbound":   {Situation{Record: unbound, Claim: Elsewhere}, Yield},
+		"unbound":                                {Situation{Record: unbound, Claim: Ours, Clean: true}, Rest},
+		"bound, no lease yet":                    {Situation{Record: bound, Clean: true}, Wait},
+		"bound, leftovers first":                 {Situation{Record: bound, Claim: Ours}, Release},
+		"bound, no credential":                   {Situation{Record: bound, Claim: Ours, Clean: true}, Obtain},
+		"bound, credential":                      {Situation{Record: bound, Claim: Ours, Credential: 3, Since: 3}, Serve},
+		"restart, no lease yet":                  {Situation{Record: bound, Credential: 3, Since: 3}, Wait},
+		"serving, lease not renewed":             {Situation{Record: bound, Credential: 3, Since: 3, Serving: true}, Serve},
+		"401 keeps serving":                      {Situation{Record: bound, Claim: Ours, Credential: 3, Since: 3, Serving: true, Refused: true}, Refresh},
+		"released":                               {Situation{Record: unbound, Claim: Ours, Credential: 3, Since: 3, Serving: true}, Release},
+		"released while down":                    {Situation{Record: unbound, Credential: 3, Since: 3}, Release},
+		"released, then 401":                     {Situation{Record: unbound, Claim: Ours, Credential: 3, Since: 3, Serving: true, Refused: true}, Release},
+		"another epoch":                          {Situation{Record: later, Claim: Ours, Credential: 3, Since: 3, Serving: true}, Release},
+		"another epoch, cleaned":                 {Situation{Record: later, Claim: Ours, Clean: true}, Obtain},
+		"renewed, the old one still good":        {Situation{Record: renewed, Claim: Ours, Credential: 3, Since: 3, Serving: true}, Refresh},
+		"renewed, the old one dead":              {Situation{Record: renewed, Claim: Ours, Credential: 3, Since: 3, Serving: true, Refused: true}, Refresh},
+		"renewed while down":                     {Situation{Record: renewed, Claim: Ours, Credential: 3, Since: 3}, Refresh},
+		"renewed while down, no lease yet":       {Situation{Record: renewed, Credential: 3, Since: 3}, Wait},
+		"renewed, taken over":                    {Situation{Record: renewed, Claim: Ours, Credential: 5, Since: 3, Serving: true}, Serve},
+		"renewed before it had any":              {Situation{Record: renewed, Claim: Ours, Clean: true}, Obtain},
+		"the hub restored, to before a renewal":  {Situation{Record: bound, Claim: Ours, Credential: 5, Since: 3, Serving: true}, Refresh},
+		"an epoch of the range, another binding": {Situation{Record: &Record{ClusterConfigName: "prod", Epoch: 5, Since: 4}, Claim: Ours, Credential: 3, Since: 3, Serving: true}, Release},
+		"the same epoch, another binding":        {Situation{Record: &Record{ClusterConfigName: "prod", Epoch: 5, Since: 5}, Claim: Ours, Credential: 5, Since: 3, Serving: true}, Release},
+		"its end has come":                       {Situation{Record: bound, Claim: Ours, Credential: 3, Since: 3, Serving: true, Expired: true}, GiveBack},
+		"its end came unserved":                  {Situation{Record: bound, Claim: Ours, Clean: true, Expired: true}, GiveBack},
+		"its end, another machine's":             {Situation{Record: bound, Claim: Elsewhere, Credential: 3, Since: 3, Expired: true}, Yield},
+		"its end, and let go":                    {Situation{Record: unbound, Claim: Ours, Credential: 3, Since: 3, Serving: true, Expired: true}, Release},
+		"another machine":                        {Situation{Record: bound, Claim: Elsewhere, Credential: 3, Since: 3, Serving: true}, Yield},
+		"another machine, unbound":               {Situation{Record: unbound, Claim: Elsewhere}, Yield},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -51,14 +61,14 @@ func TestNext(t *testing.T) {
 }
 
 // Whatever else is the case: without a record, or with one that shows this very
-// epoch, no pod is stopped.
+// binding, renewed or not, no pod is stopped.
 func TestOnlyProofReleases(t *testing.T) {
 	t.Parallel()
-	for _, record := range []*Record{nil, {ClusterConfigName: "prod", Epoch: 3}, {ClusterConfigName: "prod", Epoch: 3, Draining: true}} {
+	for _, record := range []*Record{nil, {ClusterConfigName: "prod", Epoch: 4, Since: 3}, {ClusterConfigName: "prod", Epoch: 3, Since: 3}, {ClusterConfigName: "prod", Epoch: 3, Since: 3, Draining: true}} {
 		for bits := range 1 << 4 {
 			for _, claim := range []Claim{Unclaimed, Ours, Elsewhere} {
 				s := Situation{
-					Record: record, Credential: 3, Claim: claim,
+					Record: record, Credential: 3, Since: 3, Claim: claim,
 					HubSilent: bits&1 != 0, Serving: bits&2 != 0, Refused: bits&4 != 0, Clean: bits&8 != 0,
 				}
 				require.NotEqual(t, Release, next(s), "%+v", s)
@@ -69,8 +79,9 @@ func TestOnlyProofReleases(t *testing.T) {
 
 func TestBindStatus(t *testing.T) {
 	t.Parallel()
-	record := &Record{ClusterConfigName: "prod", Epoch: 3}
-	draining := &Record{ClusterConfigName: "prod", Epoch: 3, Draining: true}
+	record := &Record{ClusterConfigName: "prod", Epoch: 3, Since: 3}
+	renewed := &Record{ClusterConfigName: "prod", Epoch: 5, Since: 3}
+	draining := &Record{ClusterConfigName: "prod", Epoch: 3, Since: 3, Draining: true}
 	for name, c := range map[string]struct {
 		step       Step
 		s          Situation
@@ -82,15 +93,18 @@ func TestBindStatus(t *testing.T) {
 	}{
 		"first sight":                 {step: Wait, s: Situation{Record: record}, want: v1alpha1.Unbound},
 		"obtaining":                   {step: Obtain, s: Situation{Record: record}, before: v1alpha1.Unbound, observed: 2, want: v1alpha1.Binding, epoch: 3},
-		"not registered yet":          {step: Serve, s: Situation{Record: record}, before: v1alpha1.Binding, observed: 3, want: v1alpha1.Binding, epoch: 3},
-		"registered":                  {step: Serve, s: Situation{Record: record}, registered: true, before: v1alpha1.Binding, observed: 3, want: v1alpha1.Bound, epoch: 3},
-		"restarted":                   {step: Serve, s: Situation{Record: record}, before: v1alpha1.Bound, observed: 3, want: v1alpha1.Bound, epoch: 3},
-		"bound in an earlier epoch":   {step: Serve, s: Situation{Record: record}, before: v1alpha1.Bound, observed: 2, want: v1alpha1.Binding, epoch: 3},
-		"draining":                    {step: Serve, s: Situation{Record: draining}, registered: true, before: v1alpha1.Bound, observed: 3, want: v1alpha1.Draining, epoch: 3},
-		"draining ended":              {step: Serve, s: Situation{Record: record}, registered: true, before: v1alpha1.Draining, observed: 3, want: v1alpha1.Bound, epoch: 3},
-		"releasing":                   {step: Release, s: Situation{Record: &Record{Epoch: 3}, Credential: 3}, before: v1alpha1.Draining, observed: 3, want: v1alpha1.Unbinding, epoch: 3},
-		"looking for leftovers":       {step: Release, s: Situation{Record: &Record{Epoch: 3}}, before: v1alpha1.Unbound, observed: 3, want: v1alpha1.Unbound, epoch: 3},
-		"released":                    {step: Rest, s: Situation{Record: &Record{Epoch: 3}}, before: v1alpha1.Unbinding, observed: 3, want: v1alpha1.Unbound, epoch: 3},
+		"not registered yet":          {step: Serve, s: Situation{Record: record, Credential: 3, Since: 3}, before: v1alpha1.Binding, observed: 3, want: v1alpha1.Binding, epoch: 3},
+		"registered":                  {step: Serve, s: Situation{Record: record, Credential: 3, Since: 3}, registered: true, before: v1alpha1.Binding, observed: 3, want: v1alpha1.Bound, epoch: 3},
+		"restarted":                   {step: Serve, s: Situation{Record: record, Credential: 3, Since: 3}, before: v1alpha1.Bound, observed: 3, want: v1alpha1.Bound, epoch: 3},
+		"bound in an earlier epoch":   {step: Serve, s: Situation{Record: record, Credential: 3, Since: 3}, before: v1alpha1.Bound, observed: 2, want: v1alpha1.Binding, epoch: 3},
+		"draining":                    {step: Serve, s: Situation{Record: draining, Credential: 3, Since: 3}, registered: true, before: v1alpha1.Bound, observed: 3, want: v1alpha1.Draining, epoch: 3},
+		"draining ended":              {step: Serve, s: Situation{Record: record, Credential: 3, Since: 3}, registered: true, before: v1alpha1.Draining, observed: 3, want: v1alpha1.Bound, epoch: 3},
+		"to be renewed":               {step: Refresh, s: Situation{Record: renewed, Credential: 3, Since: 3}, registered: true, before: v1alpha1.Bound, observed: 3, want: v1alpha1.Bound, epoch: 3},
+		"renewed just now":            {step: Serve, s: Situation{Record: renewed, Credential: 5, Since: 3}, before: v1alpha1.Bound, observed: 3, want: v1alpha1.Bound, epoch: 5},
+		"renewed while draining":      {step: Refresh, s: Situation{Record: &Record{ClusterConfigName: "prod", Epoch: 5, Since: 3, Draining: true}, Credential: 3, Since: 3}, registered: true, before: v1alpha1.Draining, observed: 3, want: v1alpha1.Draining, epoch: 3},
+		"releasing":                   {step: Release, s: Situation{Record: &Record{Epoch: 3, Since: 3}, Credential: 3, Since: 3}, before: v1alpha1.Draining, observed: 3, want: v1alpha1.Unbinding, epoch: 3},
+		"looking for leftovers":       {step: Release, s: Situation{Record: &Record{Epoch: 3, Since: 3}}, before: v1alpha1.Unbound, observed: 3, want: v1alpha1.Unbound, epoch: 3},
+		"released":                    {step: Rest, s: Situation{Record: &Record{Epoch: 3, Since: 3}}, before: v1alpha1.Unbinding, observed: 3, want: v1alpha1.Unbound, epoch: 3},
 		"nothing known of the record": {step: Serve, s: Situation{}, before: v1alpha1.Bound, observed: 3, want: v1alpha1.Bound, epoch: 3},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,6 +1,7 @@
 package binding
 
 import (
+	"bytes"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -29,12 +30,30 @@ var ErrNotJoined = errors.New("this machine has not joined a pool")
 type Credential struct {
 	handover.Credential
 	Token Token `json:"nodeToken"`
+	// SinceEpoch is the epoch that the binding began in; absent where it was never
+	// renewed.
+	SinceEpoch int64 `json:"sinceEpoch,omitempty"`
 	// NodeLabels are the labels chosen at bind; stored, since a restart must not
 	// need the hub.
 	NodeLabels map[string]string `json:"nodeLabels,omitempty"`
 	// PodCIDR is the range of the pods' addresses chosen at bind; empty: the pods share
 	// the machine's. Stored for the same reason.
 	PodCIDR string `json:"podCIDR,omitempty"`
+}
+
+// since is the epoch that the binding began in.
+func (c *Credential) since() int64 {
+	if c.SinceEpoch > 0 {
+		return c.SinceEpoch
+	}
+	return c.Epoch
+}
+
+// sameWay reports whether both act as the same account at the same place, so that one
+// token can take the other's place.
+func (c *Credential) sameWay(o *Credential) bool {
+	return c.ServiceAccount == o.ServiceAccount && c.Server == o.Server && c.TLSServerName == o.TLSServerName &&
+		bytes.Equal(c.CertificateAuthorityData, o.CertificateAuthorityData) && bytes.Equal(c.ClientCAData, o.ClientCAData)
 }
 
 // Store keeps what must survive a restart. Its files are readable by root alone.

@@ -205,24 +205,31 @@ func (h *miniHub) watch(w http.ResponseWriter, r *http.Request, object func() an
 type recorder struct {
 	mu      sync.Mutex
 	serving int64
+	since   int64
 	stopped int
 	pods    string // the range of the binding that is served
 	answer  *Answer
+	// certificate is what :10250 is served with.
+	certificate Certificate
 }
 
 func (r *recorder) Serve(ctx context.Context, target Target, registered func()) error {
-	r.set(target.Epoch)
+	r.set(target.Epoch, target.Since)
 	registered()
 	if target.PodCIDR != "" {
 		r.answered(target.PodCIDR, &Answer{Trouble: "no answer"})
 		registered()
 	}
 	<-ctx.Done()
-	r.set(0)
+	r.set(0, 0)
 	return nil
 }
 
-func (r *recorder) set(epoch int64) { r.mu.Lock(); r.serving = epoch; r.mu.Unlock() }
+func (r *recorder) set(epoch, since int64) {
+	r.mu.Lock()
+	r.serving, r.since = epoch, since
+	r.mu.Unlock()
+}
 
 func (r *recorder) now() (serving int64, stopped int) {
 	r.mu.Lock()
@@ -248,6 +255,12 @@ func (r *recorder) answered(pods string, a *Answer) {
 	r.pods, r.answer = pods, a
 }
 
+func (r *recorder) ServingCertificate() Certificate {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.certificate
+}
+
 func (r *recorder) podRange() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -260,69 +273,98 @@ func (r *recorder) PodsAnswered() *Answer {
 	return r.answer
 }
 
+// machine is one agent's state, and the hub that it speaks to.
+type machine struct {
+	*testing.T
+	hub    *miniHub
+	server *httptest.Server
+	ca     []byte
+	store  Store
+	key    handover.KeyPair
+}
+
+func newMachine(t *testing.T) *machine {
+	t.Helper()
+	h, server := newMiniHub(t)
+	m := &machine{T: t, hub: h, server: server, store: testStore(t)}
+	m.ca = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	require.NoError(t, m.store.SaveHubToken(Token{Value: "hub", Issued: time.Now(), Expires: time.Now().Add(time.Hour)}))
+	var err error
+	m.key, err = m.store.Key(rand.Reader)
+	require.NoError(t, err)
+	return m
+}
+
+// begin starts the agent; the function it returns ends it.
+func (m *machine) begin() (*recorder, func()) {
+	tenant := &recorder{}
+	b, err := New(Options{
+		Store: m.store, Joined: Joined{Node: "ai-1", Server: m.server.URL, CertificateAuthorityData: m.ca}, Key: m.key, Holder: "me",
+		Tenant: tenant, Clock: clock.RealClock{}, Facts: func() Facts { return Facts{Address: "10.0.0.7"} },
+	})
+	require.NoError(m, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- b.Run(ctx) }()
+	return tenant, func() { cancel(); require.NoError(m, <-done) }
+}
+
+func (m *machine) reports(status v1alpha1.BindStatus, epoch int64) {
+	m.Helper()
+	require.Eventually(m, func() bool {
+		s := m.hub.status()
+		return s.BindStatus == status && s.ObservedEpoch == epoch
+	}, time.Minute, 5*time.Millisecond, "want %s %d", status, epoch)
+}
+
+// handOver lays a credential of epoch into the hub, as bind does.
+func (m *machine) handOver(epoch int64) {
+	m.Helper()
+	sealed, err := handover.Credential{
+		Node: "ai-1", Epoch: epoch, Server: m.server.URL, CertificateAuthorityData: m.ca, Token: "short",
+		ServiceAccount: identity.Target("ai-1", epoch),
+	}.Seal(m.key.Public)
+	require.NoError(m, err)
+	m.hub.change(func() {
+		m.hub.secret.Data = map[string][]byte{handover.SealedKey: sealed, handover.EpochKey: []byte(strconv.FormatInt(epoch, 10))}
+	})
+}
+
+func (m *machine) bind(epoch int64) {
+	m.Helper()
+	m.hub.change(func() { m.hub.record.Spec.ClusterConfigName, m.hub.record.Spec.BindEpoch = "prod", epoch })
+	m.reports(v1alpha1.Binding, epoch)
+	m.handOver(epoch)
+}
+
 // The whole walk: unbound, bound, the agent starts again, released, bound anew.
 func TestTheWalk(t *testing.T) {
 	t.Parallel()
-	h, server := newMiniHub(t)
-	store := testStore(t)
-	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
-	joined := Joined{Node: "ai-1", Server: server.URL, CertificateAuthorityData: ca}
-	require.NoError(t, store.SaveHubToken(Token{Value: "hub", Issued: time.Now(), Expires: time.Now().Add(time.Hour)}))
-	key, err := store.Key(rand.Reader)
-	require.NoError(t, err)
-	begin := func() (*recorder, func()) {
-		tenant := &recorder{}
-		b, err := New(Options{
-			Store: store, Joined: joined, Key: key, Holder: "me", Tenant: tenant, Clock: clock.RealClock{}, Facts: func() Facts { return Facts{Address: "10.0.0.7"} },
-		})
-		require.NoError(t, err)
-		ctx, cancel := context.WithCancel(context.Background())
-		done := make(chan error, 1)
-		go func() { done <- b.Run(ctx) }()
-		return tenant, func() { cancel(); require.NoError(t, <-done) }
-	}
-	reports := func(status v1alpha1.BindStatus, epoch int64) {
-		t.Helper()
-		require.Eventually(t, func() bool {
-			s := h.status()
-			return s.BindStatus == status && s.ObservedEpoch == epoch
-		}, time.Minute, 5*time.Millisecond, "want %s %d", status, epoch)
-	}
-	bind := func(epoch int64) {
-		h.change(func() { h.record.Spec.ClusterConfigName, h.record.Spec.BindEpoch = "prod", epoch })
-		sealed, err := handover.Credential{
-			Node: "ai-1", Epoch: epoch, Server: server.URL, CertificateAuthorityData: ca, Token: "short",
-			ServiceAccount: identity.Target("ai-1", epoch),
-		}.Seal(key.Public)
-		require.NoError(t, err)
-		reports(v1alpha1.Binding, epoch)
-		h.change(func() {
-			h.secret.Data = map[string][]byte{handover.SealedKey: sealed, handover.EpochKey: []byte(strconv.FormatInt(epoch, 10))}
-		})
-	}
+	m := newMachine(t)
+	h := m.hub
 
-	tenant, end := begin()
-	reports(v1alpha1.Unbound, 0)
-	require.Equal(t, key.Public.String(), h.status().PublicKey)
-	bind(1)
-	reports(v1alpha1.Bound, 1)
+	tenant, end := m.begin()
+	m.reports(v1alpha1.Unbound, 0)
+	require.Equal(t, m.key.Public.String(), h.status().PublicKey)
+	m.bind(1)
+	m.reports(v1alpha1.Bound, 1)
 	end()
 	serving, stopped := tenant.now()
 	require.Zero(t, serving)
 	require.Equal(t, 1, stopped, "ending the agent stops no pod")
 
-	tenant, end = begin()
+	tenant, end = m.begin()
 	require.Eventually(t, func() bool { s, _ := tenant.now(); return s == 1 }, time.Minute, 5*time.Millisecond)
 	h.change(func() { h.record.Spec.Draining = true })
-	reports(v1alpha1.Draining, 1)
+	m.reports(v1alpha1.Draining, 1)
 	h.change(func() { h.record.Spec.Draining, h.record.Spec.ClusterConfigName = false, "" })
-	reports(v1alpha1.Unbound, 1)
+	m.reports(v1alpha1.Unbound, 1)
 	_, stopped = tenant.now()
 	require.Equal(t, 1, stopped)
-	require.NoDirExists(t, store.State.Target())
+	require.NoDirExists(t, m.store.State.Target())
 	h.change(func() { h.record.Spec.PodCIDR = "10.64.3.0/24" })
-	bind(2)
-	reports(v1alpha1.Bound, 2)
+	m.bind(2)
+	m.reports(v1alpha1.Bound, 2)
 	serving, _ = tenant.now()
 	require.EqualValues(t, 2, serving)
 	// What came of asking the target from an address of the pods is told at once.

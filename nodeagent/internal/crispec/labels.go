@@ -28,7 +28,7 @@ const (
 // Annotations of sandboxes and containers: what must be known of them when the
 // agent starts again and the API does not answer.
 const (
-	// AnnotationEpoch is the bind epoch, on sandboxes.
+	// AnnotationEpoch is the epoch that the binding began in, on sandboxes.
 	AnnotationEpoch = contract.BindEpochAnnotation
 	// AnnotationGrace is the pod's termination grace in seconds, on both.
 	AnnotationGrace = contract.Group + "/termination-grace-period-seconds"

@@ -23,7 +23,7 @@ const (
 
 // SandboxOptions are what a sandbox needs besides its pod.
 type SandboxOptions struct {
-	// Epoch of the binding, recorded on the sandbox.
+	// Epoch that the binding began in, recorded on the sandbox.
 	Epoch int64
 	// LogDirectory holds the logs of the pod's containers, see LogDirectory.
 	LogDirectory string

@@ -93,7 +93,7 @@ func bound(_ context.Context, s *sight) []Finding {
 	text := fmt.Sprintf("to %s as %s, epoch %d", c.Server, c.Node, c.Epoch)
 	if s.Clock.Now().After(c.Token.Expires) {
 		return found(Error, fmt.Sprintf("%s; its token ended %s ago", text, s.since(c.Token.Expires)), "its pods run on, and the target refuses the agent",
-			"Hand it a new one:  kubectl ainode bind "+c.Node+" --to CONFIG")
+			"Have a new one made:  kubectl ainode renew "+c.Node)
 	}
 	return saw(fmt.Sprintf("%s; its token is good for %s", text, c.Token.Expires.Sub(s.Clock.Now()).Round(time.Minute)))
 }

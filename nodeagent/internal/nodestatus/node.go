@@ -21,7 +21,7 @@ const operandsLabel = "nvidia.com/gpu.deploy.operands"
 // Facts are what a Node object is made of.
 type Facts struct {
 	Name string
-	// Epoch of the binding and Holder, the machine that holds the name's Lease.
+	// Epoch of the credential and Holder, the machine that holds the name's Lease.
 	Epoch   int64
 	Holder  string
 	Machine machine.Identity

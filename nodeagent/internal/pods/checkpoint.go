@@ -19,7 +19,7 @@ import (
 type checkpoint struct {
 	Pod   *corev1.Pod `json:"pod"`
 	Cards assignment  `json:"cards,omitempty"`
-	// Epoch of the binding that admitted it.
+	// Epoch that the binding which admitted it began in.
 	Epoch int64 `json:"epoch"`
 }
 

@@ -83,7 +83,8 @@ type Options struct {
 	// Network says whether pods share the node's addresses (the default) or have one
 	// each, which the runtime gives them.
 	Network crispec.NetworkMode
-	// Epoch of the binding, recorded on every sandbox.
+	// Epoch that the binding began in, recorded on every sandbox: a renewed credential
+	// changes nothing for pods.
 	Epoch int64
 
 	Runtime criapi.RuntimeService

@@ -46,23 +46,26 @@ func (w *Walk) bind(ctx context.Context, p *Plan) (int64, error) {
 	if _, err := w.list(ctx, p.Config, p.Node, true); err != nil {
 		return epoch, err
 	}
-	if taken(record) && !refused(record) {
-		return epoch, nil // the agent has its credential: only the waiting is left
-	}
-	token, err := w.admit(ctx, p, epoch)
-	if err != nil || w.DryRun {
-		if err != nil && !taken(record) {
-			err = w.takeBack(ctx, p, epoch, err)
-		}
-		return epoch, err
-	}
-	if err := w.handOver(ctx, p, epoch, token); err != nil {
-		if !taken(record) {
+	if err := w.give(ctx, p, record); err != nil {
+		if !holds(record) {
 			err = w.takeBack(ctx, p, epoch, err)
 		}
 		return epoch, err
 	}
 	return epoch, nil
+}
+
+// give makes the identity that the record asks for and hands its credential over.
+func (w *Walk) give(ctx context.Context, p *Plan, record *v1alpha1.AINode) error {
+	epoch := record.Spec.BindEpoch
+	if taken(record) && !refused(record) {
+		return nil // the agent has its credential: only the waiting is left
+	}
+	token, err := w.admit(ctx, p, epoch)
+	if err != nil || w.DryRun {
+		return err
+	}
+	return w.handOver(ctx, p, epoch, token)
 }
 
 // want writes the wish into the record: a new epoch, or the one of a walk that
@@ -80,6 +83,7 @@ func (w *Walk) want(ctx context.Context, p *Plan) (*v1alpha1.AINode, error) {
 		case "":
 			r.Spec.ClusterConfigName, r.Spec.Draining = p.Config, false
 			r.Spec.BindEpoch++
+			r.Spec.SinceEpoch = r.Spec.BindEpoch
 			r.Spec.NodeLabels, r.Spec.PodCIDR = maps.Clone(p.Labels), p.Pods.String()
 			r.Spec.Until, r.Spec.DrainGrace = nil, nil
 			p.Term.put(&r.Spec)
@@ -186,9 +190,9 @@ func (w *Walk) undo(ctx context.Context, p *Plan, epoch int64) error {
 		if _, err := w.edit(ctx, p.Node, func(r *v1alpha1.AINode) (bool, error) {
 			// Another bind of the same epoch may have got through meanwhile: a machine
 			// that has its credential keeps it.
-			mine = r.Spec.ClusterConfigName == p.Config && r.Spec.BindEpoch == epoch && !taken(r)
+			mine = r.Spec.ClusterConfigName == p.Config && r.Spec.BindEpoch == epoch && !holds(r)
 			if mine {
-				empty(&r.Spec)
+				release(&r.Spec)
 			}
 			return mine, nil
 		}); err != nil || !mine {

@@ -52,6 +52,20 @@ type Plan struct {
 	clientCA []byte
 	// address is the machine's, as its agent says.
 	address string
+	// renewal is true where a binding that stands gets a new credential.
+	renewal bool
+	// since and epoch are the record's when a renewal was planned; goesOn is true for one
+	// that has begun and did not end.
+	since, epoch int64
+	goesOn       bool
+}
+
+// command is what is typed to begin with the plan, and to go on with it.
+func (p *Plan) command() string {
+	if p.renewal {
+		return "kubectl ainode renew " + p.Node
+	}
+	return "kubectl ainode bind " + p.Node + " --to " + p.Config
 }
 
 // Check reads everything that speaks against a binding, and changes nothing. The
@@ -84,6 +98,12 @@ func (w *Walk) Check(ctx context.Context, r Request) (*Plan, error) {
 	if err := w.checkRange(ctx, p); err != nil {
 		return nil, err
 	}
+	p.clientCA, err = w.clientCA(ctx)
+	return p, err
+}
+
+// clientCA reads the CA that clients of the node's API are checked with.
+func (w *Walk) clientCA(ctx context.Context) ([]byte, error) {
 	authentication, err := w.Target.Core.CoreV1().ConfigMaps(metav1.NamespaceSystem).Get(ctx, clientCAConfigMap, metav1.GetOptions{})
 	if err == nil && authentication.Data["client-ca-file"] == "" {
 		err = errors.New("it has no client-ca-file: the API server checks no client certificates")
@@ -92,8 +112,7 @@ func (w *Walk) Check(ctx context.Context, r Request) (*Plan, error) {
 		return nil, fmt.Errorf("read the CA of the target's clients in ConfigMap %s/%s, without which logs and exec can't be served: %w",
 			metav1.NamespaceSystem, clientCAConfigMap, err)
 	}
-	p.clientCA = []byte(authentication.Data["client-ca-file"])
-	return p, nil
+	return []byte(authentication.Data["client-ca-file"]), nil
 }
 
 // checkRecord judges what the hub says of the node.
@@ -111,13 +130,8 @@ func (w *Walk) checkRecord(ctx context.Context, p *Plan, record *v1alpha1.AINode
 			"AI node %q is still being unbound: its agent reports %s of epoch %d, not yet Unbound of epoch %d",
 			node, record.Status.BindStatus, record.Status.ObservedEpoch, record.Spec.BindEpoch)
 	}
-	var err error
-	if p.Key, err = handover.ParsePublicKey(record.Status.PublicKey); err != nil {
-		return fmt.Errorf("the record of AI node %q has a damaged key: %w", node, err)
-	}
-	if p.Fingerprint != "" && p.Fingerprint != p.Key.Fingerprint() {
-		return remedy.New("Compare with what the machine says", "ainode-agent join prints its key's fingerprint",
-			"the machine that joined as AI node %q has key %s, not %s: it may be another machine than you think", node, p.Key.Fingerprint(), p.Fingerprint)
+	if err := p.checkKey(record); err != nil {
+		return err
 	}
 	all, err := w.Hub.ClusterConfigs(ctx)
 	if err != nil {
@@ -128,13 +142,8 @@ func (w *Walk) checkRecord(ctx context.Context, p *Plan, record *v1alpha1.AINode
 			return remedy.New("Finish it", "kubectl ainode unbind "+node, "AI node %q is still listed as bound to %q: its unbinding did not end", node, other)
 		}
 	}
-	sign, err := w.sign(ctx, node)
-	if err != nil {
+	if err := w.checkAlive(ctx, node, ""); err != nil {
 		return err
-	}
-	if now := w.Clock.Now(); !sign.Alive(now) {
-		return remedy.New("Look at it there", "systemctl status ainode-agent",
-			"AI node %q is lost: its agent was seen last %s ago", node, nodes.Age(sign.Seen, now))
 	}
 	p.Retimed = record.Spec.ClusterConfigName == p.Config && !p.Term.stands(record.Spec)
 	if record.Spec.ClusterConfigName == p.Config {
@@ -144,6 +153,31 @@ func (w *Walk) checkRecord(ctx context.Context, p *Plan, record *v1alpha1.AINode
 	}
 	if record.Spec.ClusterConfigName == p.Config && len(p.Labels) > 0 && !maps.Equal(record.Spec.NodeLabels, p.Labels) {
 		w.Progress.Warn(node, "it keeps the labels it was bound with; unbind it to change them")
+	}
+	return nil
+}
+
+// checkKey takes over the machine's key, which must be the one that was asked for.
+func (p *Plan) checkKey(record *v1alpha1.AINode) (err error) {
+	if p.Key, err = handover.ParsePublicKey(record.Status.PublicKey); err != nil {
+		return fmt.Errorf("the record of AI node %q has a damaged key: %w", p.Node, err)
+	}
+	if p.Fingerprint != "" && p.Fingerprint != p.Key.Fingerprint() {
+		return remedy.New("Compare with what the machine says", "ainode-agent join prints its key's fingerprint",
+			"the machine that joined as AI node %q has key %s, not %s: it may be another machine than you think", p.Node, p.Key.Fingerprint(), p.Fingerprint)
+	}
+	return nil
+}
+
+// checkAlive fails unless the agent is; so says what that means for what was asked.
+func (w *Walk) checkAlive(ctx context.Context, node, so string) error {
+	sign, err := w.sign(ctx, node)
+	if err != nil {
+		return err
+	}
+	if now := w.Clock.Now(); !sign.Alive(now) {
+		return remedy.New("Look at it there", "systemctl status ainode-agent",
+			"AI node %q is lost: its agent was seen last %s ago%s", node, nodes.Age(sign.Seen, now), so)
 	}
 	return nil
 }
@@ -163,7 +197,7 @@ func (w *Walk) checkNode(ctx context.Context, p *Plan, record *v1alpha1.AINode) 
 	case !ours || epoch > record.Spec.BindEpoch:
 		return remedy.New("See what it is", "kubectl describe node "+p.Node,
 			"cluster %q has a node %q already that is not this AI node: names that begin with %s are theirs", p.Config, p.Node, contract.NodeNamePrefix)
-	case record.Spec.ClusterConfigName == "" || epoch != record.Spec.BindEpoch:
+	case record.Spec.ClusterConfigName == "" || epoch < record.Spec.FirstEpoch():
 		return remedy.New("Take it away", "kubectl ainode unbind "+p.Node,
 			"cluster %q still has the node %q of an earlier binding (epoch %d)", p.Config, p.Node, epoch)
 	}

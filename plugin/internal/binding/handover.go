@@ -66,13 +66,19 @@ func (w *Walk) handOver(ctx context.Context, p *Plan, epoch int64, token string)
 
 // taken reports whether the agent has a credential of the record's epoch.
 func taken(r *v1alpha1.AINode) bool {
-	return r.Spec.ClusterConfigName != "" && r.Status.ObservedEpoch == r.Spec.BindEpoch &&
+	return holds(r) && r.Status.ObservedEpoch == r.Spec.BindEpoch
+}
+
+// holds reports whether the agent has a credential of the record's binding, be it one
+// that is being renewed.
+func holds(r *v1alpha1.AINode) bool {
+	return r.Spec.ClusterConfigName != "" && r.Status.ObservedEpoch >= r.Spec.FirstEpoch() && r.Status.ObservedEpoch <= r.Spec.BindEpoch &&
 		(r.Status.BindStatus == v1alpha1.Bound || r.Status.BindStatus == v1alpha1.Draining ||
 			r.Status.BindStatus == v1alpha1.Binding && meta.FindStatusCondition(r.Status.Conditions, v1alpha1.ConditionCredentialValid) != nil)
 }
 
-// refused reports whether the target no longer accepts it: a new one is handed over
-// then, of the same epoch.
+// refused reports whether the target no longer accepts it: bind hands over a new one
+// of the same epoch then, renew one of a new epoch.
 func refused(r *v1alpha1.AINode) bool {
 	return meta.IsStatusConditionFalse(r.Status.Conditions, v1alpha1.ConditionCredentialValid)
 }

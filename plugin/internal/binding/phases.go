@@ -41,6 +41,13 @@ func (w *Walk) Wait(ctx context.Context, p *Plan, epoch int64) error {
 	onMachine := func(string) (string, string) { return "Look at it on the machine", "journalctl -u ainode-agent -n 50" }
 	phases := []phase{
 		{"credential taken over", "its agent has not taken over the credential", func(ctx context.Context) error { return w.waitTaken(ctx, p, epoch) }, onMachine},
+	}
+	if p.renewal {
+		// As soon as nobody acts with them: a renewal may be the answer to a theft.
+		phases = append(phases, phase{"accounts of earlier epochs removed: their tokens are good for ten seconds at most", "the accounts of earlier epochs are not removed",
+			func(ctx context.Context) error { return w.removeIdentities(ctx, p.Node, epoch-1) }, nil})
+	}
+	phases = append(phases, []phase{
 		{"node registered", "the node is not registered", func(ctx context.Context) error {
 			return w.waitNode(ctx, p.Node, func(n *corev1.Node) bool {
 				return n.Annotations[contract.BindEpochAnnotation] == strconv.FormatInt(epoch, 10)
@@ -51,7 +58,7 @@ func (w *Walk) Wait(ctx context.Context, p *Plan, epoch int64) error {
 		{"logs and exec answer through the API server", "the node does not answer the API server on port 10250 (is its serving certificate approved, can the API server reach its address?)",
 			func(ctx context.Context) error { return w.waitHealthz(ctx, p.Node) },
 			func(string) (string, string) { return "See its certificate requests", "kubectl get csr" }},
-	}
+	}...)
 	if !p.Pods.IsZero() {
 		phases = append(phases, phase{"an address of its pods is answered by the API server", "the machine has not tried its pods' network",
 			func(ctx context.Context) error { return w.waitAnswered(ctx, p, epoch) }, onMachine})
@@ -73,8 +80,7 @@ func (w *Walk) Wait(ctx context.Context, p *Plan, epoch int64) error {
 func (w *Walk) late(p *Plan, ph phase, at string, err error) error {
 	switch {
 	case errors.Is(err, context.Canceled):
-		return remedy.New("The binding goes on by itself; wait for it again", "kubectl ainode bind "+p.Node+" --to "+p.Config,
-			"interrupted in phase %s: %s", at, ph.waiting)
+		return remedy.New(p.onward(), p.command(), "interrupted in phase %s: %s", at, ph.waiting)
 	case !errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("%s %s: %w", at, ph.waiting, err)
 	}
@@ -87,11 +93,20 @@ func (w *Walk) late(p *Plan, ph phase, at string, err error) error {
 	if record, err := w.Hub.AINode(ctx, p.Node); err == nil {
 		text += w.says(ctx, record)
 	}
-	say, command := ph.hint(p.Node)
-	return &remedy.Error{
-		Err: &remedy.Error{Err: errors.New(text), Say: say, Command: command},
-		Say: "The binding goes on by itself; wait for it again", Command: "kubectl ainode bind " + p.Node + " --to " + p.Config,
+	again := &remedy.Error{Err: errors.New(text), Say: p.onward(), Command: p.command()}
+	if ph.hint != nil {
+		say, command := ph.hint(p.Node)
+		again.Err = &remedy.Error{Err: again.Err, Say: say, Command: command}
 	}
+	return again
+}
+
+// onward says what becomes of a binding that nobody waits for.
+func (p *Plan) onward() string {
+	if p.renewal {
+		return "Its pods run on; go on with" // the earlier accounts are removed by nobody else
+	}
+	return "The binding goes on by itself; wait for it again"
 }
 
 // says are the agent's own words about what is wrong.
@@ -119,7 +134,7 @@ func (w *Walk) waitTaken(ctx context.Context, p *Plan, epoch int64) error {
 		case r == nil:
 			return false, fmt.Errorf("AI node %q was removed meanwhile", p.Node)
 		case r.Spec.ClusterConfigName != p.Config || r.Spec.BindEpoch != epoch:
-			return false, fmt.Errorf("AI node %q was unbound meanwhile", p.Node)
+			return false, fmt.Errorf("AI node %q was unbound or renewed meanwhile", p.Node)
 		}
 		return taken(r) && !refused(r), nil
 	})

@@ -37,7 +37,7 @@ func (w *Walk) unbind(ctx context.Context, l *Leaving, reached func(string)) err
 		}
 		w.Progress.Line(l.Node, "[1/4] cordoned")
 		reached(fmt.Sprintf("in phase [2/4]; it is still bound to %q, cordoned, and some of its pods may be evicted", l.Config))
-		if serves(l.record, l.epoch) {
+		if serves(l.record) {
 			if err := w.drain(waiting, l); err != nil {
 				return err
 			}
@@ -66,24 +66,26 @@ func (w *Walk) unbind(ctx context.Context, l *Leaving, reached func(string)) err
 	return nil
 }
 
-// serves reports whether the agent looks after the pods of this epoch.
-func serves(record *v1alpha1.AINode, epoch int64) bool {
-	at := record.Status.BindStatus == v1alpha1.Bound || record.Status.BindStatus == v1alpha1.Draining
-	return at && record.Status.ObservedEpoch == epoch && !refused(record)
+// serves reports whether the agent looks after the pods of this binding.
+func serves(record *v1alpha1.AINode) bool {
+	return holds(record) && record.Status.BindStatus != v1alpha1.Binding && !refused(record)
 }
 
 // letGo is the release: with it the agent stops every pod and wipes the credential.
 func (w *Walk) letGo(ctx context.Context, node string) error {
 	_, err := w.edit(ctx, node, func(r *v1alpha1.AINode) (bool, error) {
 		change := r.Spec.ClusterConfigName != "" || r.Spec.Draining
-		empty(&r.Spec)
+		release(&r.Spec)
 		return change, nil
 	})
 	return err
 }
 
-// empty takes a binding out of a record. The epoch stays: it only grows.
-func empty(spec *v1alpha1.AINodeSpec) { *spec = v1alpha1.AINodeSpec{BindEpoch: spec.BindEpoch} }
+// release takes out of a record all that was wanted of a binding. The epoch stays: no
+// later binding has it again.
+func release(spec *v1alpha1.AINodeSpec) {
+	*spec = v1alpha1.AINodeSpec{BindEpoch: spec.BindEpoch}
+}
 
 func (w *Walk) waitReleased(ctx context.Context, l *Leaving) error {
 	record, err := kube.Until(ctx, w.Hub.WatchedAINode(l.Node), func(r *v1alpha1.AINode) (bool, error) {

@@ -27,9 +27,9 @@ type account struct {
 // own token, and the withdrawal of its own invitation.
 func hubAccount(node string, owner metav1.OwnerReference) account {
 	rules := []rbacv1.PolicyRule{
-		{APIGroups: []string{""}, Resources: []string{"secrets"}, ResourceNames: []string{identity.HandoverSecret(node)}, Verbs: []string{"get", "list", "watch", "patch", "update"}},
+		{APIGroups: []string{""}, Resources: []string{"secrets"}, ResourceNames: []string{identity.HandoverSecret(node)}, Verbs: []string{"get", "list", "watch", "patch"}},
 		{APIGroups: []string{""}, Resources: []string{"secrets"}, ResourceNames: []string{identity.Joiner(node)}, Verbs: []string{"delete"}},
-		{APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, ResourceNames: []string{identity.HubLease(node)}, Verbs: []string{"get", "update", "patch"}},
+		{APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, ResourceNames: []string{identity.HubLease(node)}, Verbs: []string{"get", "update"}},
 		{APIGroups: []string{""}, Resources: []string{"serviceaccounts/token"}, ResourceNames: []string{identity.HubAccount(node)}, Verbs: []string{"create"}},
 	}
 	a := newAccount(node, identity.HubAccount(node), identity.HubRole(node), owner, rules)
@@ -39,7 +39,7 @@ func hubAccount(node string, owner metav1.OwnerReference) account {
 			{APIGroups: []string{contract.Group}, Resources: []string{"ainodes"}, ResourceNames: []string{node}, Verbs: []string{"get", "list", "watch"}},
 			// At the end of a binding that has one it lets go; a policy of the hub keeps it to that.
 			{APIGroups: []string{contract.Group}, Resources: []string{"ainodes"}, ResourceNames: []string{node}, Verbs: []string{"patch"}},
-			{APIGroups: []string{contract.Group}, Resources: []string{"ainodes/status"}, ResourceNames: []string{node}, Verbs: []string{"get", "patch", "update"}},
+			{APIGroups: []string{contract.Group}, Resources: []string{"ainodes/status"}, ResourceNames: []string{node}, Verbs: []string{"patch"}},
 		},
 	}
 	a.clusterBinding = &rbacv1.ClusterRoleBinding{

@@ -105,7 +105,7 @@ func NewRoot(env *Env) *cobra.Command {
 		}
 	}
 	group("nodes", "Nodes:", newList(env), newDescribe(env), newTop(env), newAdd(env), newRemove(env))
-	group("binding", "Binding:", newImport(env), newConfigs(env), newBind(env), newUnbind(env), newDeleteConfig(env))
+	group("binding", "Binding:", newImport(env), newConfigs(env), newBind(env), newUnbind(env), newRenew(env), newDeleteConfig(env))
 	group("checking", "Checking:", newCheck(env), newExplain(env), newDoctor(env))
 	group("other", "Other:", newCompletion(env), newVersion(env))
 	root.SetFlagErrorFunc(flagError)

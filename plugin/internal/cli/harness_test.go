@@ -240,6 +240,10 @@ func (w *fakeWorld) cluster(objects []runtime.Object) *fake.Clientset {
 	c.Resources = []*metav1.APIResourceList{{GroupVersion: "v1", APIResources: []metav1.APIResource{
 		{Name: "pods/eviction", Kind: "Eviction", Group: "policy", Version: "v1"},
 	}}}
+	c.PrependReactor("create", "*", func(a k8stesting.Action) (bool, runtime.Object, error) {
+		create, ok := a.(k8stesting.CreateActionImpl)
+		return ok && len(create.CreateOptions.DryRun) > 0, a.(k8stesting.CreateAction).GetObject(), nil // the fake would keep it
+	})
 	c.PrependReactor("list", "*", func(a k8stesting.Action) (bool, runtime.Object, error) {
 		r := a.GetResource()
 		if w.allowed(&authorizationv1.ResourceAttributes{Verb: "list", Group: r.Group, Resource: r.Resource, Namespace: a.GetNamespace()}) {
@@ -313,6 +317,10 @@ func (w *fakeWorld) as(token, _, _ string) (kubernetes.Interface, error) {
 	forbid := func(resource string) (bool, runtime.Object, error) {
 		return true, nil, apierrors.NewForbidden(schema.GroupResource{Resource: resource}, "", errors.New("no"))
 	}
+	c.PrependReactor("create", "*", func(a k8stesting.Action) (bool, runtime.Object, error) {
+		create, ok := a.(k8stesting.CreateActionImpl)
+		return ok && len(create.CreateOptions.DryRun) > 0, a.(k8stesting.CreateAction).GetObject(), nil // the fake would keep it
+	})
 	c.PrependReactor("list", "*", func(a k8stesting.Action) (bool, runtime.Object, error) {
 		if a.GetResource().Resource == w.unheld {
 			return false, nil, nil

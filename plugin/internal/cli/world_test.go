@@ -92,7 +92,7 @@ func (w *fakeWorld) obey(node string) error {
 		if err != nil || string(secret.Data[handover.EpochKey]) != strconv.FormatInt(epoch, 10) || len(secret.Data[handover.SealedKey]) == 0 {
 			return err
 		}
-		if _, err := w.target.CoreV1().Nodes().Create(w.ctx, aNode(node, epoch), metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
+		if err := w.register(aNode(node, epoch)); err != nil {
 			return err
 		}
 		record.Status.BindStatus, record.Status.ObservedEpoch = v1alpha1.Bound, epoch
@@ -110,6 +110,21 @@ func (w *fakeWorld) obey(node string) error {
 		return nil
 	}
 	return w.records.Status().Update(w.ctx, &record)
+}
+
+// register creates a Node, or dates one that is there anew.
+func (w *fakeWorld) register(node *corev1.Node) error {
+	_, err := w.target.CoreV1().Nodes().Create(w.ctx, node, metav1.CreateOptions{})
+	if !apierrors.IsAlreadyExists(err) {
+		return err
+	}
+	have, err := w.target.CoreV1().Nodes().Get(w.ctx, node.Name, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	have.Annotations = node.Annotations
+	_, err = w.target.CoreV1().Nodes().Update(w.ctx, have, metav1.UpdateOptions{})
+	return err
 }
 
 func aNode(name string, epoch int64) *corev1.Node {
@@ -230,6 +245,9 @@ func (w *fakeWorld) printRecords(out io.Writer) error {
 		draining := ""
 		if r.Spec.Draining {
 			draining = " draining"
+		}
+		if r.Spec.FirstEpoch() != r.Spec.BindEpoch {
+			draining += fmt.Sprintf(" since=%d", r.Spec.SinceEpoch)
 		}
 		if r.Spec.PodCIDR != "" {
 			draining += " pods=" + r.Spec.PodCIDR

@@ -14,6 +14,7 @@ import (
 
 	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/api/identity"
+	"github.com/ainode/ainode/api/v1alpha1"
 	"github.com/ainode/ainode/plugin/internal/nodes"
 )
 
@@ -84,7 +85,7 @@ func nodeThere(_ context.Context, s *sight) (string, []flaw, error) {
 		return one(Error, "the target has no node of this name", "no pod comes to it", again)
 	}
 	var flaws []flaw
-	if epoch, ours := epochOf(node); !ours || epoch != spec.BindEpoch {
+	if epoch, ours := epochOf(node); !ours || epoch < spec.FirstEpoch() || epoch > spec.BindEpoch {
 		flaws = append(flaws, flaw{Error, fmt.Sprintf("the node there is not of this binding (epoch %d)", spec.BindEpoch), "another one has the name, or an old one was left", []string{again}})
 	}
 	if node.Labels[contract.NodeLabel] != contract.NodeLabelValue || !slices.ContainsFunc(node.Spec.Taints, func(t corev1.Taint) bool { taint := contract.Taint(); return t.MatchTaint(&taint) }) {
@@ -172,7 +173,7 @@ func serving(ctx context.Context, s *sight) (string, []flaw, error) {
 	defer cancel()
 	healthz := s.Target.Healthz(asked, node.Name)
 	if healthz == nil {
-		return "logs and exec answer through the API server", nil, nil
+		return answersWith(s)
 	}
 	why := "logs, exec, cp and port-forward do not work there"
 	requests, err := s.Target.Core.CertificatesV1().CertificateSigningRequests().List(ctx, metav1.ListOptions{})
@@ -192,6 +193,17 @@ func serving(ctx context.Context, s *sight) (string, []flaw, error) {
 	}
 	return one(Error, fmt.Sprintf("it does not answer the API server on port 10250: %v", healthz), why+"; does a firewall lie between?",
 		fix("On the machine", "ainode-agent doctor"))
+}
+
+// answersWith judges the certificate of a node whose API answers.
+func answersWith(s *sight) (string, []flaw, error) {
+	if _, own := condition(s.node, v1alpha1.ConditionServingCertificate, metav1.ConditionFalse); own {
+		return one(Warning, "logs and exec answer, with a self-signed certificate: nobody signed one for it",
+			"this cluster's API server checks no node's certificate, so whoever sits between the two can read along and answer in its place",
+			fix("See its requests; those of the right address are approved by the webhook", "kubectl get csr"),
+			fix("Its log", "kubectl -n %s logs deployment/%s", contract.SystemNamespace, deployment))
+	}
+	return "logs and exec answer through the API server", nil, nil
 }
 
 // newest is the state of the newest request of a user for a serving certificate.

@@ -141,13 +141,12 @@ func conflict(_ context.Context, s *sight) (string, []flaw, error) {
 }
 
 func credential(_ context.Context, s *sight) (string, []flaw, error) {
-	config := s.node.Spec.ClusterConfigName
-	if config == "" {
+	if s.node.Spec.ClusterConfigName == "" {
 		return "", nil, nil
 	}
 	if text, bad := condition(s.node, v1alpha1.ConditionCredentialValid, metav1.ConditionFalse); bad {
 		return one(Error, "the target refuses its credential: "+text, "its pods run on, nothing new starts there and nothing is told of them",
-			fix("Hand it a new one", "kubectl ainode bind %s --to %s", s.node.Name, config))
+			fix("Have a new one made", "kubectl ainode renew %s", s.node.Name))
 	}
 	if meta.FindStatusCondition(s.node.Status.Conditions, v1alpha1.ConditionCredentialValid) == nil {
 		return "", nil, nil // nothing is said yet
@@ -171,6 +170,9 @@ func bindStatus(_ context.Context, s *sight) (string, []flaw, error) {
 	case spec.Draining:
 		return one(Warning, "it is being unbound from "+spec.ClusterConfigName, "it takes no new pods",
 			fix("Go on", "kubectl ainode unbind %s", name), fix("Or call it off", "kubectl ainode bind %s --to %s", name, spec.ClusterConfigName))
+	case nodes.Renewing(s.node):
+		return one(Warning, fmt.Sprintf("its credential is being renewed: its agent acts with that of epoch %d, wanted is %d", status.ObservedEpoch, spec.BindEpoch),
+			"its pods run on; the account before lives until that is through", fix("Go on", "kubectl ainode renew %s", name))
 	case status.BindStatus != v1alpha1.Bound || status.ObservedEpoch != spec.BindEpoch:
 		return one(Warning, fmt.Sprintf("it is being bound to %s: its agent reports %s of epoch %d, wanted is %d", spec.ClusterConfigName, status.BindStatus, status.ObservedEpoch, spec.BindEpoch),
 			"it does not serve yet", again)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/api/v1alpha1"
+	"github.com/ainode/ainode/plugin/internal/nodes"
 	"github.com/ainode/ainode/plugin/internal/remedy"
 )
 
@@ -115,7 +116,10 @@ func leftovers(ctx context.Context, s *sight) (string, []flaw, error) {
 			told[node] = true
 			flaws = append(flaws, flaw{Warning, fmt.Sprintf("%s %s is of AI node %q, which has no record on this hub", kind, name, node),
 				"it is another hub's, or was left behind", []string{fix("Only if no other hub has it", "kubectl delete %s %s", kind, name)}})
-		case records[at].Spec.ClusterConfigName != "" && records[at].Spec.BindEpoch == epoch:
+		case records[at].Spec.ClusterConfigName != "" && wanted(&records[at], kind, epoch):
+		case records[at].Spec.ClusterConfigName != "" && epoch >= records[at].Spec.FirstEpoch() && epoch < records[at].Spec.BindEpoch:
+			flaws = append(flaws, flaw{Warning, fmt.Sprintf("%s %s is of epoch %d of %s, whose credential was renewed: it is epoch %d now", kind, name, epoch, node, records[at].Spec.BindEpoch),
+				"the account before the renewal lives on; the renewal did not end", []string{fix("Finish it", "kubectl ainode renew %s", node)}})
 		case records[at].Spec.ClusterConfigName != "":
 			flaws = append(flaws, flaw{Warning, fmt.Sprintf("%s %s is of epoch %d of %s, which is bound in epoch %d", kind, name, epoch, node, records[at].Spec.BindEpoch),
 				"an account of an ended binding lives on", []string{fix("Remove it, all of that epoch goes with it", "kubectl delete %s %s", kind, name)}})
@@ -137,6 +141,16 @@ func leftovers(ctx context.Context, s *sight) (string, []flaw, error) {
 		}
 	}
 	return "nothing is left of ended bindings", flaws, nil
+}
+
+// wanted reports whether an object of epoch is one that the record's binding needs: those
+// of the newest epoch, and while its credential is being renewed what it still acts with.
+// A Node is dated anew when its agent next registers it.
+func wanted(r *v1alpha1.AINode, kind string, epoch int64) bool {
+	if epoch == r.Spec.BindEpoch {
+		return true
+	}
+	return epoch >= r.Spec.FirstEpoch() && epoch < r.Spec.BindEpoch && (kind == "node" || nodes.Renewing(r))
 }
 
 // balancersBefore tells who may send an AI node traffic that nobody there forwards:

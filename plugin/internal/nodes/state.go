@@ -9,6 +9,7 @@ import (
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
@@ -23,6 +24,9 @@ import (
 const (
 	// Lost: the agent has ceased to renew its Lease.
 	Lost = "Lost"
+	// CredentialInvalid: bound, and the target refuses the agent's credential. Its pods
+	// run on; a new one is made by renew.
+	CredentialInvalid = "CredentialInvalid"
 	// NotJoined: no machine has joined under this name yet.
 	NotJoined = "NotJoined"
 )
@@ -105,7 +109,17 @@ func Status(record *v1alpha1.AINode, sign Sign, now time.Time) string {
 		return Lost
 	case record.Status.BindStatus == "":
 		return string(v1alpha1.Unbound)
+	case record.Status.BindStatus == v1alpha1.Bound && meta.IsStatusConditionFalse(record.Status.Conditions, v1alpha1.ConditionCredentialValid):
+		return CredentialInvalid
 	default:
 		return string(record.Status.BindStatus)
 	}
+}
+
+// Renewing reports whether the record wants a newer credential of its binding than the
+// agent acts with.
+func Renewing(record *v1alpha1.AINode) bool {
+	s := record.Status
+	return record.Spec.ClusterConfigName != "" && s.ObservedEpoch >= record.Spec.FirstEpoch() && s.ObservedEpoch < record.Spec.BindEpoch &&
+		(s.BindStatus == v1alpha1.Bound || s.BindStatus == v1alpha1.Draining)
 }

@@ -111,7 +111,7 @@ func (a *Approver) boundAt(ctx context.Context, node string) (string, error) {
 	}
 	newest, address := int64(-1), ""
 	for _, role := range roles.Items {
-		if epoch, ok := identity.TargetEpoch(&role, node); ok && epoch > newest {
+		if epoch, ok := identity.TargetEpoch(&role, node); ok && epoch > newest && role.DeletionTimestamp == nil {
 			newest, address = epoch, role.Annotations[contract.AddressAnnotation]
 		}
 	}

@@ -4,15 +4,19 @@
 package approver
 
 import (
+	"bytes"
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"net"
 	"slices"
 	"strings"
+	"time"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/api/identity"
@@ -42,12 +46,15 @@ func nodeOf(csr *certificatesv1.CertificateSigningRequest) (string, error) {
 // judge says what is wrong with the request of an AI node, or nil. The certificate
 // may hold the node's name and the address it is bound with, nothing else.
 func judge(csr *certificatesv1.CertificateSigningRequest, node, address string) error {
-	if !slices.Contains(csr.Spec.Groups, identity.NodesGroup) {
-		return fmt.Errorf("the requestor is not in group %s", identity.NodesGroup)
+	if err := judgeRequestor(csr.Spec); err != nil {
+		return err
 	}
-	block, _ := pem.Decode(csr.Spec.Request)
+	block, rest := pem.Decode(csr.Spec.Request)
 	if block == nil || block.Type != "CERTIFICATE REQUEST" {
 		return errors.New("the request holds no PEM block of type CERTIFICATE REQUEST")
+	}
+	if len(bytes.TrimSpace(rest)) > 0 {
+		return errors.New("the request holds more than one PEM block")
 	}
 	request, err := x509.ParseCertificateRequest(block.Bytes)
 	if err != nil {
@@ -62,10 +69,69 @@ func judge(csr *certificatesv1.CertificateSigningRequest, node, address string) 
 	if !slices.Equal(request.Subject.Organization, []string{identity.NodesGroup}) {
 		return fmt.Errorf("the organization %q is not %s alone", request.Subject.Organization, identity.NodesGroup)
 	}
+	if len(request.Subject.Names) != 2 {
+		return fmt.Errorf("the subject %q holds more than a common name and an organization", request.Subject)
+	}
 	if err := judgeUsages(csr.Spec.Usages); err != nil {
 		return err
 	}
+	if asked := ptr.Deref(csr.Spec.ExpirationSeconds, 0); asked <= 0 || asked > int32(identity.ServingCertificateLife/time.Second) {
+		return fmt.Errorf("it asks for %s: a serving certificate is asked for by days, %s at most, or it would outlive the binding by far",
+			time.Duration(asked)*time.Second, identity.ServingCertificateLife)
+	}
+	if err := judgeExtensions(request); err != nil {
+		return err
+	}
 	return judgeNames(request, node, address)
+}
+
+// judgeRequestor wants the account that bind made, acting as the node: in the node's
+// groups and no other, and with nothing that a certificate or a token of one's own
+// brings along. Such a credential would outlive the binding.
+func judgeRequestor(spec certificatesv1.CertificateSigningRequestSpec) error {
+	if !slices.Contains(spec.Groups, identity.NodesGroup) {
+		return fmt.Errorf("the requestor is not in group %s", identity.NodesGroup)
+	}
+	for _, group := range spec.Groups {
+		if group != identity.NodesGroup && group != allAuthenticated {
+			return fmt.Errorf("the requestor is in group %q, which no node is", group)
+		}
+	}
+	if len(spec.Extra) > 0 || spec.UID != "" {
+		return errors.New("the requestor is not the node's account: it has a credential of its own as the node")
+	}
+	return nil
+}
+
+// allAuthenticated is the group that an API server puts everybody into.
+const allAuthenticated = "system:authenticated"
+
+// subjectAltName is the one extension of a request that has a place here (RFC 5280,
+// 4.2.1.6), and the tags of what it may hold.
+var subjectAltName = asn1.ObjectIdentifier{2, 5, 29, 17}
+
+const tagDNSName, tagIPAddress = 2, 7
+
+// judgeExtensions wants names and addresses and nothing beside them: what a signer makes
+// of the rest (a CA's constraints, names of a kind that Go does not read) is its matter.
+func judgeExtensions(request *x509.CertificateRequest) error {
+	seen := false
+	for _, extension := range request.Extensions {
+		if !extension.Id.Equal(subjectAltName) || seen {
+			return fmt.Errorf("extension %s has no place in it, or stands there twice", extension.Id)
+		}
+		seen = true
+		var names []asn1.RawValue
+		if rest, err := asn1.Unmarshal(extension.Value, &names); err != nil || len(rest) > 0 {
+			return errors.New("its names can't be read")
+		}
+		for _, name := range names {
+			if name.Class != asn1.ClassContextSpecific || name.Tag != tagDNSName && name.Tag != tagIPAddress {
+				return errors.New("URIs, email addresses and other kinds of names have no place in a serving certificate")
+			}
+		}
+	}
+	return nil
 }
 
 // judgeUsages wants what the signer wants: server auth and digital signature,
@@ -87,9 +153,6 @@ func judgeUsages(usages []certificatesv1.KeyUsage) error {
 }
 
 func judgeNames(request *x509.CertificateRequest, node, address string) error {
-	if len(request.URIs) > 0 || len(request.EmailAddresses) > 0 {
-		return errors.New("URIs and email addresses have no place in a serving certificate")
-	}
 	if len(request.DNSNames)+len(request.IPAddresses) == 0 {
 		return errors.New("it names no address")
 	}

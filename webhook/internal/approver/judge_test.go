@@ -1,11 +1,13 @@
 package approver
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/pem"
 	"net"
 	"net/url"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	certificatesv1 "k8s.io/api/certificates/v1"
+	"k8s.io/utils/ptr"
 )
 
 func request(t *testing.T, template x509.CertificateRequest) []byte {
@@ -57,8 +60,51 @@ func TestJudge(t *testing.T) {
 		"another's address":  {x509: func(r *x509.CertificateRequest) { r.IPAddresses = append(r.IPAddresses, net.ParseIP("10.0.0.6")) }, says: "10.0.0.6"},
 		"the API server":     {x509: func(r *x509.CertificateRequest) { r.DNSNames = append(r.DNSNames, "kubernetes.default.svc") }, says: "kubernetes.default.svc"},
 		"an address as name": {x509: func(r *x509.CertificateRequest) { r.DNSNames = []string{"10.0.0.5"} }, says: "10.0.0.5"},
-		"URI":                {x509: func(r *x509.CertificateRequest) { r.URIs = []*url.URL{{Scheme: "spiffe", Host: "x"}} }, says: "URIs"},
-		"email":              {x509: func(r *x509.CertificateRequest) { r.EmailAddresses = []string{"a@b"} }, says: "email"},
+		"not a node's group alone": {csr: func(c *certificatesv1.CertificateSigningRequest) {
+			c.Spec.Groups = append(c.Spec.Groups, "system:masters")
+		}, says: `group "system:masters"`},
+		"a certificate as the node": {csr: func(c *certificatesv1.CertificateSigningRequest) {
+			c.Spec.Extra = map[string]certificatesv1.ExtraValue{"authentication.kubernetes.io/credential-id": {"X509SHA256=00"}}
+		}, says: "a credential of its own"},
+		"a token as the node": {csr: func(c *certificatesv1.CertificateSigningRequest) { c.Spec.UID = "u" }, says: "a credential of its own"},
+		"a second request behind it": {csr: func(c *certificatesv1.CertificateSigningRequest) {
+			c.Spec.Request = append(c.Spec.Request, c.Spec.Request...)
+		}, says: "more than one PEM block"},
+		"a changed request": {csr: func(c *certificatesv1.CertificateSigningRequest) {
+			block, _ := pem.Decode(c.Spec.Request)
+			block.Bytes = bytes.Replace(block.Bytes, []byte("ai-a"), []byte("ai-b"), 1)
+			c.Spec.Request = pem.EncodeToMemory(block)
+		}, says: "signature"},
+		"another block": {csr: func(c *certificatesv1.CertificateSigningRequest) {
+			c.Spec.Request = bytes.ReplaceAll(c.Spec.Request, []byte("CERTIFICATE REQUEST"), []byte("CERTIFICATE"))
+		}, says: "no PEM block"},
+		"a year": {csr: func(c *certificatesv1.CertificateSigningRequest) {
+			c.Spec.ExpirationSeconds = ptr.To[int32](365 * 86400)
+		}, says: "outlive the binding"},
+		"however long":         {csr: func(c *certificatesv1.CertificateSigningRequest) { c.Spec.ExpirationSeconds = nil }, says: "outlive the binding"},
+		"less than nothing":    {csr: func(c *certificatesv1.CertificateSigningRequest) { c.Spec.ExpirationSeconds = ptr.To[int32](-1) }, says: "outlive the binding"},
+		"any usage":            {csr: func(c *certificatesv1.CertificateSigningRequest) { c.Spec.Usages = append(c.Spec.Usages, "any") }, says: `usage "any"`},
+		"cert sign":            {csr: func(c *certificatesv1.CertificateSigningRequest) { c.Spec.Usages = append(c.Spec.Usages, "cert sign") }, says: `usage "cert sign"`},
+		"no digital signature": {csr: func(c *certificatesv1.CertificateSigningRequest) { c.Spec.Usages = c.Spec.Usages[1:] }, says: `"digital signature" is missing`},
+		"a unit":               {x509: func(r *x509.CertificateRequest) { r.Subject.OrganizationalUnit = []string{"x"} }, says: "more than a common name"},
+		"two common names": {x509: func(r *x509.CertificateRequest) {
+			r.Subject.ExtraNames = []pkix.AttributeTypeAndValue{{Type: asn1.ObjectIdentifier{2, 5, 4, 3}, Value: "system:node:ai-b"}}
+		}, says: "common name"},
+		"a wildcard":       {x509: func(r *x509.CertificateRequest) { r.DNSNames = []string{"*"} }, says: `"*"`},
+		"a wildcard below": {x509: func(r *x509.CertificateRequest) { r.DNSNames = append(r.DNSNames, "*.ai-a") }, says: `"*.ai-a"`},
+		"a name below":     {x509: func(r *x509.CertificateRequest) { r.DNSNames = append(r.DNSNames, "ai-a.example.com") }, says: "ai-a.example.com"},
+		"no name":          {x509: func(r *x509.CertificateRequest) { r.DNSNames = append(r.DNSNames, "") }, says: `name ""`},
+		"loopback":         {x509: func(r *x509.CertificateRequest) { r.IPAddresses = append(r.IPAddresses, net.IPv6loopback) }, says: "::1"},
+		"any address":      {x509: func(r *x509.CertificateRequest) { r.IPAddresses = append(r.IPAddresses, net.IPv4zero) }, says: "0.0.0.0"},
+		"a CA": {x509: func(r *x509.CertificateRequest) {
+			r.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 19}, Critical: true, Value: []byte{0x30, 3, 1, 1, 0xff}}}
+		}, says: "extension 2.5.29.19"},
+		"a name of another kind": {x509: func(r *x509.CertificateRequest) { // registeredID
+			r.DNSNames, r.IPAddresses = nil, nil
+			r.ExtraExtensions = []pkix.Extension{{Id: subjectAltName, Value: []byte{0x30, 4, 0x88, 2, 0x2a, 3}}}
+		}, says: "other kinds of names"},
+		"URI":   {x509: func(r *x509.CertificateRequest) { r.URIs = []*url.URL{{Scheme: "spiffe", Host: "x"}} }, says: "URIs"},
+		"email": {x509: func(r *x509.CertificateRequest) { r.EmailAddresses = []string{"a@b"} }, says: "email"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -70,6 +116,7 @@ func TestJudge(t *testing.T) {
 				SignerName: certificatesv1.KubeletServingSignerName, Username: "system:node:ai-a",
 				Groups: []string{"system:nodes", "system:authenticated"},
 				Usages: []certificatesv1.KeyUsage{"digital signature", "server auth"}, Request: request(t, template),
+				ExpirationSeconds: ptr.To[int32](30 * 86400),
 			}}
 			if c.csr != nil {
 				c.csr(csr)
