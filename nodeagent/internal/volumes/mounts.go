@@ -44,16 +44,18 @@ func (m *Manager) mount(pod *corev1.Pod, container string, index int, vm *corev1
 	mount := &runtimeapi.Mount{
 		ContainerPath:  containerPath(vm.MountPath),
 		HostPath:       host,
-		Readonly:       vm.ReadOnly || isContent(v),
+		Readonly:       vm.ReadOnly || isContent(v) || isClaim(v) && v.PersistentVolumeClaim.ReadOnly,
 		SelinuxRelabel: !isClaim(v), // not one request an object of the bucket
 	}
-	if follows(pod, vm, v) {
+	// A bucket is mounted where all volumes are, and may be mounted there anew.
+	following := host == m.volume(pod.UID, v.Name) && follows(pod, vm, v)
+	if following {
 		mount.Propagation = runtimeapi.MountPropagation_PROPAGATION_HOST_TO_CONTAINER
 	}
 	if mount.ContainerPath == "/" {
 		return nil, errors.New("a volume can't be the container's root")
 	}
-	if p := vm.MountPropagation; p != nil && *p != corev1.MountPropagationNone && (*p != corev1.MountPropagationHostToContainer || !follows(pod, vm, v)) {
+	if p := vm.MountPropagation; p != nil && *p != corev1.MountPropagationNone && (*p != corev1.MountPropagationHostToContainer || !following) {
 		return nil, fmt.Errorf("mountPropagation %q is not supported on AI nodes: nothing is mounted into a running pod; leave it out, or set None", *p)
 	}
 	if rro := vm.RecursiveReadOnly; rro != nil && *rro == corev1.RecursiveReadOnlyEnabled {

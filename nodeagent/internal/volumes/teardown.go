@@ -29,6 +29,7 @@ func (m *Manager) Teardown(ctx context.Context, uid types.UID) error {
 	for _, remove := range []func() error{
 		func() error { return m.removeBelow(ctx, filepath.Join(pod, subPathsDir)) },
 		func() error { return m.removeHelpers(ctx, uid) },
+		func() error { return m.unpublish(ctx, uid) },
 		func() error { return m.removeBelow(ctx, filepath.Join(pod, volumesDir)) },
 	} {
 		if err := remove(); err != nil {
@@ -57,6 +58,14 @@ func (m *Manager) removeHelpers(ctx context.Context, uid types.UID) error {
 		}
 	}
 	return os.Remove(directory)
+}
+
+// unpublish has CSI drivers take away what they have mounted.
+func (m *Manager) unpublish(ctx context.Context, uid types.UID) error {
+	if m.o.CSI == nil {
+		return nil
+	}
+	return m.o.CSI.Unmount(ctx, uid)
 }
 
 func (m *Manager) removeBelow(ctx context.Context, directory string) error {
