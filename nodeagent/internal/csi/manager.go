@@ -104,6 +104,9 @@ func New(o Options) (*Manager, error) {
 	return &Manager{o: o, swept: make(chan struct{}, 1), changed: make(chan struct{}, 1), trials: map[string]trial{}}, nil
 }
 
+// Drivers are the registered ones.
+func (m *Manager) Drivers() *Drivers { return m.o.Drivers }
+
 // driver is the registered driver of this name.
 func (m *Manager) driver(name string) (driver, error) {
 	d, err := m.o.Drivers.get(name)

@@ -73,7 +73,7 @@ func (m *Manager) Mount(ctx context.Context, r Request) (path string, err error)
 	if mt.object != nil && ptr.Deref(mt.object.Spec.RequiresRepublish, false) {
 		mt.record.Republish = yes
 	}
-	if attachRequired(mt.object) {
+	if AttachRequired(mt.object) {
 		mt.record.AttachmentID = attachmentName(source.VolumeHandle, source.Driver, m.o.Node)
 	}
 	unlock, err := m.locks.lock(ctx, mt.record.key())

@@ -87,9 +87,9 @@ func ownedByGroup(v *corev1.PersistentVolume, object *storagev1.CSIDriver, readO
 	})
 }
 
-// attachRequired reports whether a controller has to attach the volume first: unless
-// its CSIDriver says that it has not to.
-func attachRequired(object *storagev1.CSIDriver) bool {
+// AttachRequired reports whether a controller has to attach a volume first: unless its
+// CSIDriver, which may be nil, says that it has not to.
+func AttachRequired(object *storagev1.CSIDriver) bool {
 	return object == nil || ptr.Deref(object.Spec.AttachRequired, true)
 }
 

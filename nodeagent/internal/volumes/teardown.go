@@ -29,8 +29,8 @@ func (m *Manager) Teardown(ctx context.Context, uid types.UID) error {
 	for _, remove := range []func() error{
 		func() error { return m.removeBelow(ctx, filepath.Join(pod, subPathsDir)) },
 		func() error { return m.removeHelpers(ctx, uid) },
-		func() error { return m.unpublish(ctx, uid) },
 		func() error { return m.removeBelow(ctx, filepath.Join(pod, volumesDir)) },
+		func() error { return m.unpublish(ctx, uid) }, // a driver may be gone
 	} {
 		if err := remove(); err != nil {
 			return fmt.Errorf("take away the volumes of pod %q: %w", uid, err)
