@@ -60,17 +60,19 @@ type Keeper struct {
 func (k *Keeper) Run(ctx context.Context) error {
 	began := k.Clock.Now()
 	k.seen = sets.New[string]()
-	for {
+	for retry := retryPeriod; ; {
 		err := k.sync(ctx, k.Clock.Since(began) >= settle)
 		if ctx.Err() != nil {
 			return nil
 		}
 		wait := resync
-		if k.Clock.Since(began) < settle {
-			wait = settle - k.Clock.Since(began)
+		if since := k.Clock.Since(began); since < settle {
+			wait = settle - since
 		}
-		if err != nil {
-			wait = retryPeriod
+		if err == nil {
+			retry = retryPeriod
+		} else {
+			wait, retry = retry, min(2*retry, resync)
 			klog.FromContext(ctx).Info("What is told of this node's CSI drivers is not up to date", "again", wait, "cause", err)
 		}
 		select {
@@ -89,18 +91,19 @@ func (k *Keeper) sync(ctx context.Context, settled bool) error {
 	if node.UID == "" {
 		return errors.New("the Node is not registered yet")
 	}
-	registered := k.Drivers.Registered()
-	for _, d := range registered {
+	all := k.Drivers.Registered()
+	for _, d := range all {
 		k.seen.Insert(d.Name)
 	}
+	registered, contradicts := agreeing(node, all)
 	gone := func(name string) bool {
 		return (settled || k.seen.Has(name)) && !slices.ContainsFunc(registered, func(d csi.Info) bool { return d.Name == name })
 	}
 	// The Node first, as a kubelet does: who reads the CSINode finds the labels.
 	if err := k.tellNode(ctx, node, registered, gone); err != nil {
-		return err
+		return errors.Join(contradicts, err)
 	}
-	return k.tell(ctx, node, registered, gone)
+	return errors.Join(contradicts, k.tell(ctx, node, registered, gone))
 }
 
 // tell writes the CSINode.

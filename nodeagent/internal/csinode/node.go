@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -24,17 +25,14 @@ const (
 	managedAttach = "volumes.kubernetes.io/controller-managed-attach-detach"
 )
 
-// tellNode writes annotations and labels of the Node. A label that says where the
-// machine is and is there with another value stays, as on a kubelet, and the driver is
-// told nowhere. Labels are never removed.
+// tellNode writes annotations and labels of the Node.
 func (k *Keeper) tellNode(ctx context.Context, node *corev1.Node, registered []csi.Info, gone func(string) bool) error {
 	annotations, err := k.annotations(ctx, node, registered, gone)
 	if err != nil {
 		return err
 	}
-	labels, err := labels(node, registered)
-	// One patch each: what is wrong with a label must not keep an annotation off.
-	return errors.Join(err, k.patch(ctx, node, "annotations", annotations), k.patch(ctx, node, "labels", labels))
+	// One patch each: a label that no node may write must not keep the annotations off.
+	return errors.Join(k.patch(ctx, node, "annotations", annotations), k.patch(ctx, node, "labels", labels(node, registered)))
 }
 
 // annotations are those to change; nil removes one. The controller is asked to attach
@@ -76,22 +74,36 @@ func (k *Keeper) annotations(ctx context.Context, node *corev1.Node, registered 
 	return change, nil
 }
 
-// labels are those to add.
-func labels(node *corev1.Node, registered []csi.Info) (map[string]*string, error) {
-	change := map[string]*string{}
+// agreeing are the drivers whose labels don't contradict the Node's: where they do, the
+// label stays, as on a kubelet, and the driver is told of nowhere.
+func agreeing(node *corev1.Node, registered []csi.Info) (agree []csi.Info, err error) {
 	var failed []error
 	for _, d := range registered {
+		fits := true
+		for _, key := range slices.Sorted(maps.Keys(d.Topology)) {
+			if have, there := node.Labels[key]; there && have != d.Topology[key] {
+				fits = false
+				failed = append(failed, fmt.Errorf("CSI driver %s says that this machine is at %s=%s, but its Node has the label %s=%s", d.Name, key, d.Topology[key], key, have))
+			}
+		}
+		if fits {
+			agree = append(agree, d)
+		}
+	}
+	return agree, errors.Join(failed...)
+}
+
+// labels are those to add. None is ever removed, as on a kubelet.
+func labels(node *corev1.Node, registered []csi.Info) map[string]*string {
+	change := map[string]*string{}
+	for _, d := range registered {
 		for key, value := range d.Topology {
-			have, there := node.Labels[key]
-			switch {
-			case !there:
+			if _, there := node.Labels[key]; !there {
 				change[key] = ptr.To(value)
-			case have != value:
-				failed = append(failed, fmt.Errorf("CSI driver %s says that this machine is at %s=%s, but its Node has the label %s=%s", d.Name, key, value, key, have))
 			}
 		}
 	}
-	return change, errors.Join(failed...)
+	return change
 }
 
 func (k *Keeper) patch(ctx context.Context, node *corev1.Node, field string, change map[string]*string) error {
