@@ -117,8 +117,8 @@ func TestPodsShareADisk(t *testing.T) {
 	require.True(t, d.Calls(csitest.Publish)[1].Published.Readonly)
 	require.Len(t, d.Calls(csitest.Stage), 1)
 
-	// Neither the agent's end nor the driver's harms a container that runs, and it is
-	// started again without either the driver or the API.
+	// Neither the agent's end nor the driver's harms a container that runs, and one that
+	// ends is started again without the driver.
 	m.halt()
 	d.Stop()
 	require.Equal(t, "hello", m.sh(one, "cat /data/hello.txt"))

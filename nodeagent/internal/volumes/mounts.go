@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/mount-utils"
 )
 
 // Mounts are the mounts of one container on volumes that Setup returned. A
@@ -48,7 +50,11 @@ func (m *Manager) mount(pod *corev1.Pod, container string, index int, vm *corev1
 		SelinuxRelabel: !isClaim(v), // not one request an object of the bucket
 	}
 	// A bucket is mounted where all volumes are, and may be mounted there anew.
-	following := host == m.volume(pod.UID, v.Name) && follows(pod, vm, v)
+	byDriver := host != m.volume(pod.UID, v.Name)
+	if byDriver {
+		mount.SelinuxRelabel = m.takesLabels(host)
+	}
+	following := !byDriver && follows(pod, vm, v)
 	if following {
 		mount.Propagation = runtimeapi.MountPropagation_PROPAGATION_HOST_TO_CONTAINER
 	}
@@ -76,6 +82,15 @@ func (m *Manager) mount(pod *corev1.Pod, container string, index int, vm *corev1
 	}
 	mount.HostPath = target
 	return mount, nil
+}
+
+// takesLabels reports whether what a driver has mounted can be given SELinux labels, by
+// what the kernel says of the mount (pkg/volume/util/hostutil, GetSELinuxSupport).
+func (m *Manager) takesLabels(path string) bool {
+	mounts, err := m.o.Mounter.List()
+	return err == nil && slices.ContainsFunc(mounts, func(mounted mount.MountPoint) bool {
+		return mounted.Path == path && slices.Contains(mounted.Opts, "seclabel")
+	})
 }
 
 // containerPath makes a mountPath absolute and clean: the runtime replaces its own

@@ -71,37 +71,55 @@ func New(t testing.TB, kubeletDir, name string) *Driver {
 	if testing.Short() {
 		t.Skip("-short: this test mounts")
 	}
-	d := &Driver{
-		Name: name, Data: t.TempDir(), dir: kubeletDir, fail: map[string]error{}, held: map[string]chan struct{}{},
-		Can: []csipb.NodeServiceCapability_RPC_Type{csipb.NodeServiceCapability_RPC_STAGE_UNSTAGE_VOLUME},
-	}
+	d := Make(kubeletDir, name, t.TempDir())
 	t.Cleanup(d.Stop)
 	return d
+}
+
+// Make is New for a program.
+func Make(kubeletDir, name, data string) *Driver {
+	return &Driver{
+		Name: name, Data: data, dir: kubeletDir, fail: map[string]error{}, held: map[string]chan struct{}{},
+		Can: []csipb.NodeServiceCapability_RPC_Type{csipb.NodeServiceCapability_RPC_STAGE_UNSTAGE_VOLUME},
+	}
 }
 
 // Serve begins to serve, and to ask to be registered.
 func (d *Driver) Serve(t testing.TB) {
 	t.Helper()
-	node := d.listen(t, filepath.Join(d.dir, "plugins", d.Name, "csi.sock"), func(s *grpc.Server) { csipb.RegisterNodeServer(s, d) })
-	registrar := d.listen(t, d.socket(), func(s *grpc.Server) { registration.RegisterRegistrationServer(s, d) })
+	require.NoError(t, d.Listen(t.Context()))
+}
+
+// Listen is Serve for a program.
+func (d *Driver) Listen(ctx context.Context) error {
+	node, err := listen(ctx, filepath.Join(d.dir, "plugins", d.Name, "csi.sock"), func(s *grpc.Server) { csipb.RegisterNodeServer(s, d) })
+	if err != nil {
+		return err
+	}
+	// Last: who sees this socket calls the other.
+	registrar, err := listen(ctx, filepath.Join(d.dir, "plugins_registry", d.Name+"-reg.sock"), func(s *grpc.Server) { registration.RegisterRegistrationServer(s, d) })
+	if err != nil {
+		node.Stop()
+		return err
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.servers = append(d.servers, node, registrar)
+	return nil
 }
 
-func (d *Driver) socket() string {
-	return filepath.Join(d.dir, "plugins_registry", d.Name+"-reg.sock")
-}
-
-func (d *Driver) listen(t testing.TB, path string, register func(*grpc.Server)) *grpc.Server {
-	t.Helper()
-	require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
-	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "unix", path)
-	require.NoError(t, err)
+func listen(ctx context.Context, path string, register func(*grpc.Server)) (*grpc.Server, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // as a kubelet's
+		return nil, err
+	}
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "unix", path)
+	if err != nil {
+		return nil, err
+	}
 	server := grpc.NewServer()
 	register(server)
 	go func() { _ = server.Serve(listener) }()
-	return server
+	return server, nil
 }
 
 // Stop ends the driver, and its sockets with it. What it has mounted stays.
