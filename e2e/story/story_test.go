@@ -88,6 +88,7 @@ func TestStory(t *testing.T) {
 	part("a token that the node is not given", func(t *testing.T) { s.testRefusedToken(t) })
 	part("the agent is killed", func(t *testing.T) { s.testKilledAgent(t) })
 	part("a bucket in a pod", func(t *testing.T) { s.testBucket(t) })
+	part("a disk of a CSI driver", func(t *testing.T) { s.testDisk(t) })
 	part("the plugin's bad input", func(t *testing.T) { s.testBadInput(t) })
 	part("unbind", func(t *testing.T) { s.testUnbind(t) })
 	part("nothing of the bucket stays on the machine", func(t *testing.T) { s.testBucketGone(t) })

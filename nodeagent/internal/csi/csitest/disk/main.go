@@ -20,6 +20,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
 	d := csitest.Make(os.Args[1], os.Args[2], os.Args[3])
+	d.Topology, d.MaxVolumes = map[string]string{"topology." + d.Name + "/rack": "7"}, 16
 	if err := d.Listen(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
