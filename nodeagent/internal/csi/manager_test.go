@@ -406,6 +406,16 @@ func TestAfterABoot(t *testing.T) {
 	f.clean()
 }
 
+// An agent was killed before it had written down what it wanted.
+func TestFolderWithoutARecord(t *testing.T) {
+	t.Parallel()
+	f, _ := newDriver(t)
+	require.NoError(t, os.MkdirAll(f.volumeDir("one", "pv-1"), 0o750))
+	require.NoError(t, os.WriteFile(filepath.Join(f.volumeDir("one", "pv-1"), recordFile+".new"), []byte("{"), 0o600))
+	require.NoError(t, f.Unmount(t.Context(), "one"))
+	f.clean()
+}
+
 // Another kubelet's volumes on the same machine are its own.
 func TestOthersAreLeftAlone(t *testing.T) {
 	t.Parallel()

@@ -176,11 +176,11 @@ func (mt *mounting) stage(ctx context.Context) (path string, err error) {
 	if err != nil {
 		return "", err
 	}
-	if err := os.MkdirAll(s.staging(), 0o750); err != nil {
-		return "", fmt.Errorf("make the folder that the volume is staged at: %w", err)
-	}
 	if err := s.note(tried, boot); err != nil {
 		return "", err
+	}
+	if err := os.MkdirAll(s.staging(), 0o750); err != nil {
+		return "", fmt.Errorf("make the folder that the volume is staged at: %w", err)
 	}
 	err = mt.driver.call(ctx, "NodeStageVolume", secrets, func(ctx context.Context, node csipb.NodeClient) error {
 		_, err := node.NodeStageVolume(ctx, &csipb.NodeStageVolumeRequest{

@@ -88,7 +88,7 @@ func (m *Manager) try(ctx context.Context, r *record) {
 	delete(m.trials, r.dir)
 	if err == nil {
 		_ = os.Remove(filepath.Dir(r.dir)) // the driver's, if it was its last
-		poke(m.changed)
+		m.tell(r)
 		poke(m.swept)
 		return
 	}

@@ -30,18 +30,30 @@ func (m *Manager) Unmount(ctx context.Context, uid types.UID) error {
 	all.Wait()
 	if len(records) > 0 {
 		poke(m.swept)
-		poke(m.changed)
+		m.tell(records...)
 	}
 	if err := errors.Join(failed...); err != nil {
 		return err
 	}
-	// What a kubelet made of them stays.
+	// A folder without a record is of an agent that was killed before it wrote one.
+	if left, err := filepath.Glob(filepath.Join(m.podDir(uid), "*")); err == nil {
+		for _, dir := range left {
+			_ = (&record{dir: dir}).forget(filepath.Join(dir, "mount"))
+		}
+	}
 	for dir := m.podDir(uid); dir != m.podsDir(); dir = filepath.Dir(dir) {
 		if os.Remove(dir) != nil {
 			break
 		}
 	}
 	return nil
+}
+
+// tell says that other volumes are in use, if one of these has to be attached.
+func (m *Manager) tell(records ...*record) {
+	if slices.ContainsFunc(records, func(r *record) bool { return r.AttachmentID != "" }) {
+		poke(m.changed)
+	}
 }
 
 func (m *Manager) unpublish(ctx context.Context, r *record) error {

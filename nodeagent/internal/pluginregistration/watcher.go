@@ -87,11 +87,13 @@ func (w *Watcher) Run(ctx context.Context) error {
 	if err := os.MkdirAll(w.Dir, 0o755); err != nil { //nolint:gosec // plugins that are not root's may register
 		return fmt.Errorf("make the folder that plugins register in: %w", err)
 	}
-	events, err := fsnotify.NewWatcher()
-	if err != nil {
-		return fmt.Errorf("watch the folder that plugins register in: %w", err)
+	watch, changes, lost := func(string) error { return nil }, make(<-chan fsnotify.Event), make(<-chan error)
+	if events, err := fsnotify.NewWatcher(); err == nil {
+		defer func() { _ = events.Close() }()
+		watch, changes, lost = events.Add, events.Events, events.Errors
+	} else { // the kernel gives a user some of them only
+		klog.FromContext(ctx).Error(err, "Plugins are looked for once a minute only", "folder", w.Dir)
 	}
-	defer func() { _ = events.Close() }()
 	ticker := w.Clock.NewTicker(rescan)
 	defer ticker.Stop()
 	defer func() {
@@ -100,26 +102,26 @@ func (w *Watcher) Run(ctx context.Context) error {
 		}
 	}()
 	for {
-		if err := w.look(ctx, events); err != nil {
+		if err := w.look(ctx, watch); err != nil {
 			klog.FromContext(ctx).Error(err, "The folder that plugins register in can't be read", "folder", w.Dir)
 		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C():
-		case <-events.Events:
-		case err := <-events.Errors: // more than the kernel keeps, mostly
+		case <-changes:
+		case err := <-lost: // more than the kernel keeps, mostly
 			klog.FromContext(ctx).V(1).Info("Looking for plugins anew", "cause", err)
 		}
 	}
 }
 
 // look compares the folder with what is known.
-func (w *Watcher) look(ctx context.Context, events *fsnotify.Watcher) error {
+func (w *Watcher) look(ctx context.Context, watch func(folder string) error) error {
 	// First to be told, then to look: what comes in between is seen twice.
 	folders, err := walk(w.Dir, fs.FileMode.IsDir)
 	for _, folder := range folders {
-		err = errors.Join(err, events.Add(folder)) // again is none
+		err = errors.Join(err, watch(folder)) // to be told twice is no more
 	}
 	paths, walkErr := Sockets(w.Dir)
 	err = errors.Join(err, walkErr)
