@@ -1,7 +1,6 @@
 package story
 
 import (
-	"encoding/json"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -10,17 +9,27 @@ import (
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
+
+	"github.com/ainode/ainode/api/contract"
 )
 
 // The volume of a CSI driver that has volumes attached, its claim, and a pod.
 const (
-	diskDriver  = "disk.example.com"
-	diskObjects = `
+	diskDriver = "disk.example.com"
+	// The vendor's is there as in the vendor's clusters: without it the controller would
+	// try to attach buckets too.
+	driverObjects = `
 apiVersion: storage.k8s.io/v1
 kind: CSIDriver
 metadata: {name: disk.example.com}
 spec: {attachRequired: true, podInfoOnMount: true}
 ---
+apiVersion: storage.k8s.io/v1
+kind: CSIDriver
+metadata: {name: ossplugin.csi.alibabacloud.com}
+spec: {attachRequired: false}
+`
+	diskObjects = `
 apiVersion: v1
 kind: PersistentVolume
 metadata: {name: disk}
@@ -70,7 +79,9 @@ spec:
 // driver's controllers do in the cluster, external-attacher, this test does by hand.
 func (s *Story) testDisk(t *testing.T) {
 	ctx := t.Context()
-	_, err := s.quiet(ctx, "env", "CGO_ENABLED=0", "go", "build", "-C", s.Root, "-o", s.bin("csi-disk"), "./nodeagent/internal/csi/csitest/disk")
+	_, err := s.Apply(ctx, driverObjects)
+	require.NoError(t, err)
+	_, err = s.quiet(ctx, "env", "CGO_ENABLED=0", "go", "build", "-C", s.Root, "-o", s.bin("csi-disk"), "./nodeagent/internal/csi/csitest/disk")
 	require.NoError(t, err)
 	_, err = s.devcluster(ctx, false, "exec", machine, "--", "mkdir", "-p", "/var/lib/disks/vol-1")
 	require.NoError(t, err)
@@ -89,23 +100,26 @@ func (s *Story) testDisk(t *testing.T) {
 
 	_, err = s.Apply(ctx, diskObjects)
 	require.NoError(t, err)
-	var attachment storagev1.VolumeAttachment
-	eventually(t, 5*time.Minute, "the controller wants the volume attached", func() (bool, string) {
+	// attachment is the name of the disk's VolumeAttachment, empty if there is none.
+	attachment := func() string {
 		var all storagev1.VolumeAttachmentList
-		require.NoError(t, json.Unmarshal([]byte(s.must(t, "get", "volumeattachments", "-o", "json")), &all))
+		s.get(t, &all, "volumeattachments")
 		for _, a := range all.Items {
 			if a.Spec.Attacher == diskDriver {
-				attachment = a
+				return a.Name
 			}
 		}
-		return attachment.Name != "", s.must(t, "get", "events", "--field-selector", "involvedObject.name=with-disk")
+		return ""
+	}
+	eventually(t, 5*time.Minute, "the controller wants the volume attached", func() (bool, string) {
+		return attachment() != "", s.must(t, "get", "events", "--field-selector", "involvedObject.name=with-disk")
 	})
 	eventually(t, 2*time.Minute, "the pod says what it waits for", func() (bool, string) {
 		said := s.must(t, "get", "pod", "with-disk", "-o", "jsonpath={.status.containerStatuses[0].state.waiting.message}")
 		return strings.Contains(said, "does its external-attacher run in the cluster?"), said
 	})
 	require.Equal(t, []corev1.UniqueVolumeName{"kubernetes.io/csi/disk.example.com^vol-1"}, node().Status.VolumesInUse)
-	s.must(t, "patch", "volumeattachment", attachment.Name, "--subresource=status", "--type=merge", "-p", `{"status":{"attached":true}}`)
+	s.must(t, "patch", "volumeattachment", attachment(), "--subresource=status", "--type=merge", "-p", `{"status":{"attached":true}}`)
 	s.must(t, "wait", "--for=condition=Ready", "pod/with-disk", "--timeout=2m")
 	file := filepath.Join("/var/lib/disks/vol-1", "from-pod")
 	out, err := s.devcluster(ctx, false, "exec", machine, "--", "cat", file)
@@ -119,7 +133,7 @@ func (s *Story) testDisk(t *testing.T) {
 		return !strings.Contains(mounts, "kubernetes.io/csi") && len(node().Status.VolumesInUse) == 0, mounts
 	})
 	eventually(t, 5*time.Minute, "the controller detaches the volume", func() (bool, string) {
-		left := s.must(t, "get", "volumeattachments", "-o", "name")
+		left := attachment()
 		return left == "", left
 	})
 	_, err = s.devcluster(ctx, false, "stop", "--name", "csi-disk")
@@ -129,5 +143,5 @@ func (s *Story) testDisk(t *testing.T) {
 		return drivers == "", drivers
 	})
 	require.NotContains(t, s.must(t, "get", "events,pods,nodes,csinodes", "-A", "-o", "yaml"), "disk-secret")
-	s.must(t, "delete", "pvc/disk", "pv/disk", "secret/disk-keys", "csidriver/"+diskDriver)
+	s.must(t, "delete", "pvc/disk", "pv/disk", "secret/disk-keys", "csidriver/"+diskDriver, "csidriver/"+contract.OSSDriver)
 }
