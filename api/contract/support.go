@@ -37,10 +37,11 @@ promises; ` + "`agent`" + ` allows besides what our own node agent honours. An o
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s |\n",
 			row.Feature, row.Seed, row.Default, row.Agent, strings.Join(overrides, ", "), row.Text)
 	}
-	b.WriteString("\nPromised, but not there yet in the node agent:\n\n")
+	intro := "\nPromised, but not there yet in the node agent:\n\n"
 	for _, row := range Table {
 		if row.NotYet != "" {
-			fmt.Fprintf(&b, "- `%s`: %s\n", row.Feature, row.NotYet)
+			fmt.Fprintf(&b, "%s- `%s`: %s\n", intro, row.Feature, row.NotYet)
+			intro = ""
 		}
 	}
 	return b.String()

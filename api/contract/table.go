@@ -266,8 +266,7 @@ var Table = []Row{
 	allowed("service-endpoint", "A pod can be the endpoint of a Service and is called through it."),
 	allowed("config-map", "As volume and as environment.", "Container.EnvFrom", "EphemeralContainerCommon.EnvFrom", "VolumeSource.ConfigMap", "VolumeProjection.ConfigMap"),
 	allowed("secret", "As volume and as environment; as pull secret.", "PodSpec.ImagePullSecrets", "VolumeSource.Secret", "VolumeProjection.Secret"),
-	allowed("persistent-volume-claim", "Claims bound to a volume of driver "+OSSDriver+" (object storage), by the machine's ossfs or s3fs.", "VolumeSource.PersistentVolumeClaim").
-		notYet("volumes of other drivers are not mounted; the pod waits and says so"),
+	allowed("persistent-volume-claim", "Claims bound to a volume of driver "+OSSDriver+" (object storage), by the machine's ossfs or s3fs; of another CSI driver, where that runs on the machine itself (AI nodes run no DaemonSet pods), with volumeMode Filesystem. Else the pod waits and says so.", "VolumeSource.PersistentVolumeClaim"),
 	allowed("logs-exec", "kubectl logs, exec, attach, cp and port-forward work."),
 	allowed("metrics-api", "kubectl top and the metrics API work."),
 	allowed("init-containers", "Init containers and sidecars (restartPolicy: Always) work.", "PodSpec.InitContainers"),
@@ -278,11 +277,6 @@ var Table = []Row{
 
 func allowed(feature Feature, text string, claims ...string) Row {
 	return Row{Feature: feature, Seed: "supported", Default: Allow, Agent: Allow, Text: text, Claims: claims}
-}
-
-func (r Row) notYet(what string) Row {
-	r.NotYet = what
-	return r
 }
 
 // Lookup finds the row of a feature.

@@ -120,10 +120,10 @@ var forbidden = []arrow{
 		[]string{"k8s.io/client-go", "k8s.io/klog", "os", module + "nodeagent/internal/pods", module + "nodeagent/internal/volumes", module + "nodeagent/internal/images", module + "nodeagent/internal/agent"},
 		"pure rooms see no client, disk or logger, and no room above them"},
 	{[]string{"nodeagent/internal/gpu", "nodeagent/internal/images", "nodeagent/internal/volumes", "nodeagent/internal/cri", "nodeagent/internal/network", "nodeagent/internal/logrotation", "nodeagent/internal/imagegc", "nodeagent/internal/usage", "nodeagent/internal/cgroup",
-		"nodeagent/internal/fuse", "nodeagent/internal/ossfs"},
+		"nodeagent/internal/fuse", "nodeagent/internal/ossfs", "nodeagent/internal/csi", "nodeagent/internal/pluginregistration"},
 		[]string{module + "nodeagent/internal/pods", module + "nodeagent/internal/agent", module + "nodeagent/internal/binding"},
 		"devices are used by behaviour, not the other way round"},
-	{[]string{"nodeagent/internal/pods", "nodeagent/internal/binding", "nodeagent/internal/nodestatus", "nodeagent/internal/kubeletapi", "nodeagent/internal/eviction", "nodeagent/internal/shutdown", "nodeagent/internal/term"},
+	{[]string{"nodeagent/internal/pods", "nodeagent/internal/binding", "nodeagent/internal/nodestatus", "nodeagent/internal/csinode", "nodeagent/internal/kubeletapi", "nodeagent/internal/eviction", "nodeagent/internal/shutdown", "nodeagent/internal/term"},
 		[]string{module + "nodeagent/internal/agent"}, "the wiring room imports behaviour, not the other way round"},
 }
 

@@ -90,6 +90,7 @@ func TestStory(t *testing.T) {
 	part("a dead credential", func(t *testing.T) { s.testRenew(t) })
 	part("what its accounts may do", func(t *testing.T) { s.testLeastPrivilege(t) })
 	part("a bucket in a pod", func(t *testing.T) { s.testBucket(t) })
+	part("a disk of a CSI driver", func(t *testing.T) { s.testDisk(t) })
 	part("the plugin's bad input", func(t *testing.T) { s.testBadInput(t) })
 	part("kubeconfigs as people have them", func(t *testing.T) { s.testKubeconfigs(t) })
 	part("unbind", func(t *testing.T) { s.testUnbind(t) })

@@ -61,6 +61,11 @@ func Run(ctx context.Context, cfg config.Run) error {
 	}
 	defer func() { _ = runtime.Close(context.WithoutCancel(ctx)) }()
 
+	drivers, err := openDrivers(cfg, joined.Node, identity.BootID)
+	if err != nil {
+		return err
+	}
+	tenant.csi = drivers.volumes
 	holder := identity.Holder(key.Public.Fingerprint())
 	tenant.holder, tenant.size, tenant.runtime = holder, size, runtime
 	binder, err := binding.New(binding.Options{
@@ -74,5 +79,5 @@ func Run(ctx context.Context, cfg config.Run) error {
 	klog.FromContext(ctx).Info("Agent runs", "node", joined.Node, "hub", joined.Server, "address", address,
 		"gpus", len(cards.Found().Cards), "simulated", cards.Simulated(), "version", Version())
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)
-	return together(ctx, binder.Run, func(ctx context.Context) error { tenant.tracker.Run(ctx); return nil })
+	return together(ctx, binder.Run, drivers.volumes.Run, drivers.watcher.Run, func(ctx context.Context) error { tenant.tracker.Run(ctx); return nil })
 }

@@ -33,7 +33,7 @@ func (t *tenant) newPods(client kubernetes.Interface, node func() *corev1.Node, 
 	reader := objects.Reader{Client: client}
 	v, err := volumes.New(volumes.Options{
 		Root: t.cfg.StateDir.Volumes(), Objects: reader, Followed: objects.NewFollower(client), Tokens: reader, Claims: reader,
-		Mounter: mount.New(""), Boot: t.machine.BootID, Clock: t.clock,
+		CSI: t.csi, Drivers: reader, Node: node, Mounter: mount.New(""), Boot: t.machine.BootID, Clock: t.clock,
 		Allocatable: func() corev1.ResourceList { return t.size.allocatable },
 	})
 	if err != nil {

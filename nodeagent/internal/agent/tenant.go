@@ -24,6 +24,8 @@ import (
 	"github.com/ainode/ainode/nodeagent/internal/config"
 	"github.com/ainode/ainode/nodeagent/internal/cri"
 	"github.com/ainode/ainode/nodeagent/internal/crispec"
+	"github.com/ainode/ainode/nodeagent/internal/csi"
+	"github.com/ainode/ainode/nodeagent/internal/csinode"
 	"github.com/ainode/ainode/nodeagent/internal/gpu"
 	"github.com/ainode/ainode/nodeagent/internal/gpuhealth"
 	"github.com/ainode/ainode/nodeagent/internal/gpumetrics"
@@ -51,6 +53,7 @@ type tenant struct {
 	// cardNews is that other cards may be given to pods than before.
 	cardNews chan struct{}
 	runtime  *cri.Runtime
+	csi      *csi.Manager
 	clock    clock.WithTicker
 
 	mu       sync.Mutex
@@ -86,6 +89,7 @@ func (t *tenant) Serve(ctx context.Context, target binding.Target, registered fu
 	if err != nil {
 		return err
 	}
+	node.VolumesInUse, node.VolumesChanged = t.csi.InUse, t.csi.Changed()
 	node.Probe = func(ctx context.Context) nodestatus.Health { return t.health(ctx, pressure, podNetwork) }
 	// Before the first registration of a binding nothing may be done in the node's
 	// name: it could be somebody else's. After it, pods come first: they are looked
@@ -143,7 +147,8 @@ func (t *tenant) Serve(ctx context.Context, target binding.Target, registered fu
 	t.serveWith(certificates)
 	defer t.serveWith(nil)
 	registered()
-	return together(ctx, append(keepers, node.Run, manager.Run, podNetwork.run, func(ctx context.Context) error {
+	told := &csinode.Keeper{Client: client, Node: node.Node, Drivers: t.csi.Drivers(), Clock: t.clock}
+	return together(ctx, append(keepers, node.Run, manager.Run, podNetwork.run, told.Run, func(ctx context.Context) error {
 		return t.askUntilAnswered(ctx, podNetwork, target.Config.Host, registered)
 	}, func(ctx context.Context) error { return server.Serve(ctx, listener) })...)
 }

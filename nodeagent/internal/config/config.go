@@ -52,6 +52,9 @@ type Run struct {
 	// addresses for its pods.
 	CNIBinDir  string `json:"cniBinDir,omitempty"`
 	CNIConfDir string `json:"cniConfDir,omitempty"`
+	// KubeletDir is the folder that CSI drivers take for a kubelet's: they register in
+	// KubeletDir/plugins_registry, and stage and publish their volumes below it.
+	KubeletDir string `json:"kubeletDir,omitempty"`
 	// LogDir is where containers' logs are written.
 	LogDir string `json:"logDir,omitempty"`
 	// ContainerLogMaxSize is how large a container's log may grow before it is
@@ -90,6 +93,7 @@ func Default() Run {
 		CDIDir:                   "/var/run/cdi",
 		CNIBinDir:                "/opt/cni/bin",
 		CNIConfDir:               "/etc/cni/net.d",
+		KubeletDir:               "/var/lib/kubelet",
 		LogDir:                   "/var/log/pods",
 		ContainerLogMaxSize:      "10Mi", // the kubelet's
 		ContainerLogMaxFiles:     5,
@@ -118,6 +122,7 @@ func (r *Run) Flags(flags *pflag.FlagSet) {
 	flags.StringVar(&r.CDIDir, "cdi-dir", r.CDIDir, "directory the container runtime reads CDI specs from")
 	flags.StringVar(&r.CNIBinDir, "cni-bin-dir", r.CNIBinDir, "directory the container runtime looks for CNI plugins in, where pods have addresses of their own")
 	flags.StringVar(&r.CNIConfDir, "cni-conf-dir", r.CNIConfDir, "directory the container runtime reads CNI configurations from, where pods have addresses of their own")
+	flags.StringVar(&r.KubeletDir, "kubelet-dir", r.KubeletDir, "directory that CSI drivers take for a kubelet's: they register in its plugins_registry, and their volumes are mounted below it")
 	flags.StringVar(&r.LogDir, "log-dir", r.LogDir, "directory of the containers' logs")
 	flags.StringVar(&r.ContainerLogMaxSize, "container-log-max-size", r.ContainerLogMaxSize, "how large a container's log may grow before it is rotated")
 	flags.IntVar(&r.ContainerLogMaxFiles, "container-log-max-files", r.ContainerLogMaxFiles, "most files of a container's log, the current one included")
@@ -157,7 +162,7 @@ func (r *Run) Validate() error {
 	}
 	for name, path := range map[string]string{
 		"--state-dir": string(r.StateDir), "--cdi-dir": r.CDIDir, "--log-dir": r.LogDir,
-		"--cni-bin-dir": r.CNIBinDir, "--cni-conf-dir": r.CNIConfDir,
+		"--kubelet-dir": r.KubeletDir, "--cni-bin-dir": r.CNIBinDir, "--cni-conf-dir": r.CNIConfDir,
 	} {
 		check(filepath.IsAbs(path), "%s: %q is not an absolute path", name, path)
 	}

@@ -6,6 +6,9 @@ import "path/filepath"
 // like the network namespaces that have them.
 const LeaseDir = "/run/ainode-agent/addresses"
 
+// PluginsDir is where plugins register, in a kubelet's folder.
+func (r *Run) PluginsDir() string { return filepath.Join(r.KubeletDir, "plugins_registry") }
+
 // State is the directory that holds all an agent remembers, mode 0700.
 type State string
 

@@ -78,6 +78,7 @@ const (
 	areaMachine = "machine"
 	areaRuntime = "container runtime"
 	areaGPUs    = "GPUs"
+	areaStorage = "storage"
 	areaAgent   = "agent"
 )
 
@@ -92,6 +93,8 @@ var checks = []check{
 	{"cni", areaRuntime, cni},
 	{"driver", areaGPUs, driver},
 	{"cdi", areaGPUs, specs},
+	{"fuse", areaStorage, buckets},
+	{"csi", areaStorage, drivers},
 	{"state", areaAgent, state},
 	{"joined", areaAgent, joined},
 	{"hub", areaAgent, hub},

@@ -2,6 +2,7 @@ package nodestatus
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"os"
 	"testing"
@@ -207,6 +208,37 @@ func TestTheNodeShowsItsImages(t *testing.T) {
 	require.NoError(t, r.sync(ctx))
 	require.Len(t, shown(), 1)
 	images = []corev1.ContainerImage{}
+	require.NoError(t, r.sync(ctx))
+	require.Empty(t, shown())
+}
+
+// The volumes in use are told at once when they change, and stay told while nobody
+// knows of any or they can't be read.
+func TestTheNodeTellsWhichVolumesAreInUse(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	client := fake.NewClientset()
+	r := registrar(client)
+	require.NoError(t, r.Register(ctx))
+	var inUse []corev1.UniqueVolumeName
+	var unread error
+	changed := make(chan struct{}, 1)
+	r.VolumesInUse, r.VolumesChanged = func() ([]corev1.UniqueVolumeName, error) { return inUse, unread }, changed
+	shown := func() []corev1.UniqueVolumeName {
+		n, err := client.CoreV1().Nodes().Get(ctx, "ai-1", metav1.GetOptions{})
+		require.NoError(t, err)
+		return n.Status.VolumesInUse
+	}
+	inUse = []corev1.UniqueVolumeName{"kubernetes.io/csi/disk.example.com^vol-1"}
+	changed <- struct{}{}
+	require.NoError(t, r.await(ctx, nil))
+	require.Equal(t, inUse, shown())
+	require.Equal(t, inUse, r.Node().Status.VolumesInUse)
+	inUse, unread = nil, errors.New("the disk is broken")
+	require.NoError(t, r.sync(ctx))
+	require.Len(t, shown(), 1)
+	unread = nil
 	require.NoError(t, r.sync(ctx))
 	require.Empty(t, shown())
 }

@@ -50,6 +50,10 @@ type Registrar struct {
 	// Images are those on the machine, as a Node's status shows them; nil while they
 	// are not known. May be nil.
 	Images func() []corev1.ContainerImage
+	// VolumesInUse are those that no controller may detach; nil where nobody knows of any.
+	VolumesInUse func() ([]corev1.UniqueVolumeName, error)
+	// VolumesChanged is Changed for news of them. May be nil.
+	VolumesChanged <-chan struct{}
 	// GPUsChanged is Changed for news of GPUs. May be nil.
 	GPUsChanged <-chan struct{}
 	// Changed has a value when the machine is to be looked at at once. May be nil.
@@ -198,6 +202,7 @@ func (r *Registrar) await(ctx context.Context, gone <-chan struct{}) error {
 		return r.Register(ctx)
 	case <-r.Changed:
 	case <-r.GPUsChanged:
+	case <-r.VolumesChanged:
 	case <-timer.C():
 	}
 	return r.sync(ctx)
@@ -223,7 +228,15 @@ func (r *Registrar) saw(object any) {
 // status makes the wanted status of what was found on the machine.
 func (r *Registrar) status(health Health, have corev1.NodeStatus, now time.Time) corev1.NodeStatus {
 	want := status(r.Facts, health, have, now)
-	want.Images = have.Images
+	want.Images, want.VolumesInUse = have.Images, have.VolumesInUse
+	if r.VolumesInUse != nil {
+		// Where they can't be read, those that were told stay.
+		if inUse, err := r.VolumesInUse(); err == nil {
+			want.VolumesInUse = inUse
+		} else {
+			klog.Background().Error(err, "The volumes in use are not known")
+		}
+	}
 	if r.Images != nil {
 		if images := r.Images(); images != nil {
 			want.Images = images

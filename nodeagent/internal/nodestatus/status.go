@@ -106,7 +106,7 @@ func sameBut(a, b corev1.NodeStatus) bool {
 	strip := func(s corev1.NodeStatus) corev1.NodeStatus {
 		kept := corev1.NodeStatus{
 			Capacity: s.Capacity, Allocatable: s.Allocatable, Addresses: s.Addresses,
-			DaemonEndpoints: s.DaemonEndpoints, NodeInfo: s.NodeInfo, Images: s.Images,
+			DaemonEndpoints: s.DaemonEndpoints, NodeInfo: s.NodeInfo, Images: s.Images, VolumesInUse: s.VolumesInUse,
 		}
 		for _, c := range s.Conditions {
 			if !ours(c.Type) {
@@ -147,7 +147,7 @@ func merged(have, want corev1.NodeStatus) corev1.NodeStatus {
 	out := *have.DeepCopy()
 	out.Capacity, out.Allocatable, out.Addresses = want.Capacity, want.Allocatable, want.Addresses
 	out.DaemonEndpoints = want.DaemonEndpoints
-	out.NodeInfo, out.Images = want.NodeInfo, want.Images
+	out.NodeInfo, out.Images, out.VolumesInUse = want.NodeInfo, want.Images, want.VolumesInUse
 	kept := want.Conditions
 	for _, c := range have.Conditions {
 		if !ours(c.Type) {

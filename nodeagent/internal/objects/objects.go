@@ -8,6 +8,7 @@ import (
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 )
@@ -39,4 +40,14 @@ func (r Reader) PersistentVolume(ctx context.Context, name string) (*corev1.Pers
 // Token asks for a token of a service account.
 func (r Reader) Token(ctx context.Context, namespace, account string, request *authenticationv1.TokenRequest) (*authenticationv1.TokenRequest, error) {
 	return r.Client.CoreV1().ServiceAccounts(namespace).CreateToken(ctx, account, request, metav1.CreateOptions{})
+}
+
+// CSIDriver reads what a CSI driver says of itself.
+func (r Reader) CSIDriver(ctx context.Context, name string) (*storagev1.CSIDriver, error) {
+	return r.Client.StorageV1().CSIDrivers().Get(ctx, name, metav1.GetOptions{})
+}
+
+// VolumeAttachment reads one of this node.
+func (r Reader) VolumeAttachment(ctx context.Context, name string) (*storagev1.VolumeAttachment, error) {
+	return r.Client.StorageV1().VolumeAttachments().Get(ctx, name, metav1.GetOptions{})
 }

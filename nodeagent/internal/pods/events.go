@@ -14,6 +14,7 @@ const (
 	eventBackOff           = "BackOff"
 	eventFailed            = "Failed"
 	eventFailedMount       = "FailedMount"
+	eventFailedUnmount     = "FailedUnmount" // a kubelet tells nobody
 	eventVolumeCondition   = "VolumeConditionAbnormal"
 	eventFailedSandbox     = "FailedCreatePodSandBox"
 	eventFailedKill        = "FailedKillPod"

@@ -34,8 +34,10 @@ import (
 	"github.com/ainode/ainode/nodeagent/internal/cgroup"
 	"github.com/ainode/ainode/nodeagent/internal/cri/critest"
 	"github.com/ainode/ainode/nodeagent/internal/crispec"
+	"github.com/ainode/ainode/nodeagent/internal/csi"
 	"github.com/ainode/ainode/nodeagent/internal/images"
 	"github.com/ainode/ainode/nodeagent/internal/objects"
+	"github.com/ainode/ainode/nodeagent/internal/pluginregistration"
 	"github.com/ainode/ainode/nodeagent/internal/topology"
 	"github.com/ainode/ainode/nodeagent/internal/volumes"
 )
@@ -63,12 +65,15 @@ type machine struct {
 	manager *Manager
 	events  *recorded
 	images  *countedImages
-	stop    context.CancelFunc
-	done    chan error
-	watches atomic.Int32 // that have begun
-	stored  *versioned
-	own     podrange.Range // of the pods' addresses; none: they share the machine's
-	admit   func(*corev1.Pod) (reason, message string)
+	csi     *csi.Manager
+	// stopDrivers ends what looks after CSI drivers, which outlives a binding.
+	stopDrivers func()
+	stop        context.CancelFunc
+	done        chan error
+	watches     atomic.Int32 // that have begun
+	stored      *versioned
+	own         podrange.Range // of the pods' addresses; none: they share the machine's
+	admit       func(*corev1.Pod) (reason, message string)
 }
 
 type fakeCards []string
@@ -235,7 +240,13 @@ func (m *machine) start() {
 func (m *machine) startAway() {
 	m.t.Helper()
 	reader := objects.Reader{Client: m.client}
+	drivers := csi.NewDrivers(contract.OSSDriver)
+	var err error
+	m.csi, err = csi.New(csi.Options{Dir: m.kubeletDir(), Node: "ai-1", Boot: "one", Drivers: drivers, Mounter: mount.New("")})
+	require.NoError(m.t, err)
+	watcher := &pluginregistration.Watcher{Dir: filepath.Join(m.kubeletDir(), "plugins_registry"), Handlers: map[string]pluginregistration.Handler{"CSIPlugin": drivers}}
 	v, err := volumes.New(volumes.Options{
+		CSI: m.csi, Drivers: reader, Node: m.node,
 		Root: filepath.Join(m.root, "volumes"), Objects: reader, Followed: objects.NewFollower(m.client), Tokens: reader, Claims: reader, Mounter: mount.New(""), Boot: "one",
 	})
 	require.NoError(m.t, err)
@@ -257,6 +268,12 @@ func (m *machine) startAway() {
 	m.stop, m.done = cancel, make(chan error, 1)
 	manager, done := m.manager, m.done
 	go func() { done <- manager.Run(ctx) }()
+	looking, cancelLooking := context.WithCancel(m.t.Context())
+	var lookers sync.WaitGroup
+	for _, run := range []func(context.Context) error{m.csi.Run, watcher.Run} {
+		lookers.Go(func() { _ = run(looking) })
+	}
+	m.stopDrivers = func() { cancelLooking(); lookers.Wait() }
 	m.t.Cleanup(m.halt)
 }
 
@@ -267,7 +284,11 @@ func (m *machine) halt() {
 		require.NoError(m.t, <-m.done)
 		m.done = nil
 	}
+	m.stopDrivers()
 }
+
+// kubeletDir is short: the path of a socket below it has 107 bytes at most.
+func (m *machine) kubeletDir() string { return filepath.Join(m.root, "k") }
 
 func (m *machine) create(pod *corev1.Pod) {
 	m.t.Helper()

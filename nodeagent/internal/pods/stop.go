@@ -151,6 +151,9 @@ func (w *worker) dismantle(ctx context.Context, t *task) error {
 	}
 	all.Go(func() { errs[len(errs)-1] = w.m.o.Volumes.Teardown(ctx, w.uid) })
 	all.Wait()
+	if err := errs[len(errs)-1]; err != nil && ctx.Err() == nil {
+		w.tell(podRef(t.pod), eventFailedUnmount, eventFailedUnmount, err.Error(), err.Error())
+	}
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}

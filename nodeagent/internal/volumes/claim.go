@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	storagehelpers "k8s.io/component-helpers/storage/volume"
 
 	"github.com/ainode/ainode/api/contract"
 )
@@ -52,21 +53,21 @@ func (m *Manager) claimed(ctx context.Context, pod *corev1.Pod, name string) (*c
 	if ref := volume.Spec.ClaimRef; ref == nil || ref.UID != claim.UID {
 		return nil, fmt.Errorf("persistentvolume %q is not bound to persistentvolumeclaim %q, though that says so", volume.Name, name)
 	}
-	return volume, mountable(volume)
+	return volume, m.mountable(volume)
 }
 
-// mountable says whether AI nodes can mount the volume. Whether it would have to be
-// attached first (CSIDriver.spec.attachRequired) is not asked: the vendor's driver says
-// so and means nothing by it on a machine that mounts by itself.
-func mountable(volume *corev1.PersistentVolume) error {
+// mountable says whether this AI node can mount the volume: a pod that names its node
+// has passed no scheduler, which looks at the volume's node affinity too. A device is
+// given to no container: the machine's are refused, whoever attached them.
+func (m *Manager) mountable(volume *corev1.PersistentVolume) error {
 	if volume.Spec.CSI == nil {
-		return fmt.Errorf("persistentvolume %q is no CSI volume: AI nodes mount those of driver %s", volume.Name, contract.OSSDriver)
-	}
-	if driver := volume.Spec.CSI.Driver; driver != contract.OSSDriver {
-		return fmt.Errorf("persistentvolume %q has driver %q: AI nodes mount those of driver %s", volume.Name, driver, contract.OSSDriver)
+		return fmt.Errorf("persistentvolume %q is no CSI volume: AI nodes mount those of driver %s and of CSI drivers that run on the machine", volume.Name, contract.OSSDriver)
 	}
 	if mode := volume.Spec.VolumeMode; mode != nil && *mode != corev1.PersistentVolumeFilesystem {
 		return fmt.Errorf("persistentvolume %q has volumeMode %s: AI nodes mount volumes of mode Filesystem", volume.Name, *mode)
+	}
+	if err := storagehelpers.CheckNodeAffinity(volume, m.o.Node().Labels); err != nil {
+		return fmt.Errorf("persistentvolume %q may not be used on this node (spec.nodeAffinity): %w", volume.Name, err)
 	}
 	return nil
 }

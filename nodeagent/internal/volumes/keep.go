@@ -19,7 +19,8 @@ const (
 	livedLong = 10 * time.Minute
 )
 
-// Mounting reports whether a volume of the pod has a helper, which may end.
+// Mounting reports whether a volume of the pod may have a helper, which may end, or a
+// driver that wants to be called again.
 func Mounting(pod *corev1.Pod) bool {
 	return slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool { return isClaim(&v) })
 }
@@ -47,15 +48,23 @@ func (m *Manager) Keep(ctx context.Context, pod *corev1.Pod, watcher Watcher) {
 func (m *Manager) keep(ctx context.Context, pod *corev1.Pod, v *corev1.Volume, watcher Watcher) {
 	wait, told := mendFirst, ""
 	for {
+		if there, ok, err := m.published(pod, v); err == nil && ok {
+			if there.Again {
+				m.republish(ctx, pod, v, watcher)
+			}
+			return // its driver looks after it
+		}
 		began := m.o.Clock.Now()
 		if m.fuseMount(pod.UID, v.Name).Ended(ctx) == nil {
 			if m.o.Clock.Since(began) > livedLong {
 				wait, told = mendFirst, ""
 			}
-			err := m.claim(ctx, pod, v)
+			path, err := m.claim(ctx, pod, v)
 			switch {
 			case ctx.Err() != nil:
 				return
+			case err == nil && path != m.volume(pod.UID, v.Name):
+				continue // no bucket
 			case err == nil:
 				told = ""
 				watcher.Mended(mended(pod, v.Name))
@@ -98,7 +107,7 @@ func notFollowing(pod *corev1.Pod, volume string) []string {
 	return names
 }
 
-// follows reports whether a container is to see what is mounted over the volume later.
+// follows reports whether a container is to see what is mounted over a bucket later.
 // What comes later has the rights of the pod's mount, so a container that may only read
 // follows where nobody in the pod writes. One that may do so to the last does not: CRI
 // has the two exclude each other.

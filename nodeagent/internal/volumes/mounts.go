@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/mount-utils"
 )
 
 // Mounts are the mounts of one container on volumes that Setup returned. A
@@ -44,16 +46,22 @@ func (m *Manager) mount(pod *corev1.Pod, container string, index int, vm *corev1
 	mount := &runtimeapi.Mount{
 		ContainerPath:  containerPath(vm.MountPath),
 		HostPath:       host,
-		Readonly:       vm.ReadOnly || isContent(v),
+		Readonly:       vm.ReadOnly || isContent(v) || isClaim(v) && v.PersistentVolumeClaim.ReadOnly,
 		SelinuxRelabel: !isClaim(v), // not one request an object of the bucket
 	}
-	if follows(pod, vm, v) {
+	// A bucket is mounted where all volumes are, and may be mounted there anew.
+	byDriver := host != m.volume(pod.UID, v.Name)
+	if byDriver {
+		mount.SelinuxRelabel = m.takesLabels(host)
+	}
+	following := !byDriver && follows(pod, vm, v)
+	if following {
 		mount.Propagation = runtimeapi.MountPropagation_PROPAGATION_HOST_TO_CONTAINER
 	}
 	if mount.ContainerPath == "/" {
 		return nil, errors.New("a volume can't be the container's root")
 	}
-	if p := vm.MountPropagation; p != nil && *p != corev1.MountPropagationNone && (*p != corev1.MountPropagationHostToContainer || !follows(pod, vm, v)) {
+	if p := vm.MountPropagation; p != nil && *p != corev1.MountPropagationNone && (*p != corev1.MountPropagationHostToContainer || !following) {
 		return nil, fmt.Errorf("mountPropagation %q is not supported on AI nodes: nothing is mounted into a running pod; leave it out, or set None", *p)
 	}
 	if rro := vm.RecursiveReadOnly; rro != nil && *rro == corev1.RecursiveReadOnlyEnabled {
@@ -74,6 +82,15 @@ func (m *Manager) mount(pod *corev1.Pod, container string, index int, vm *corev1
 	}
 	mount.HostPath = target
 	return mount, nil
+}
+
+// takesLabels reports whether what a driver has mounted can be given SELinux labels, by
+// what the kernel says of the mount (pkg/volume/util/hostutil, GetSELinuxSupport).
+func (m *Manager) takesLabels(path string) bool {
+	mounts, err := m.o.Mounter.List()
+	return err == nil && slices.ContainsFunc(mounts, func(mounted mount.MountPoint) bool {
+		return mounted.Path == path && slices.Contains(mounted.Opts, "seclabel")
+	})
 }
 
 // containerPath makes a mountPath absolute and clean: the runtime replaces its own

@@ -24,18 +24,21 @@ func (m *Manager) fuseMount(uid types.UID, name string) fuse.Mount {
 	return fuse.Mount{Target: m.volume(uid, name), Dir: filepath.Join(m.o.Root, string(uid), helpersDir, name)}
 }
 
-// claim mounts the volume of a claim, unless it is mounted and its helper lives. Each
-// pod has a mount and a helper of its own: one that ends harms no other pod, and what
-// is mounted goes with the pod.
-func (m *Manager) claim(ctx context.Context, pod *corev1.Pod, v *corev1.Volume) error {
+// live reports whether the bucket of a claim is mounted and its helper lives.
+func (m *Manager) live(uid types.UID, name string) (bool, error) {
+	defer m.lock(uid)()
+	return m.fuseMount(uid, name).Live()
+}
+
+// mountBucket mounts a bucket, unless it is mounted and its helper lives. Each pod has
+// a mount and a helper of its own: one that ends harms no other pod, and what is mounted
+// goes with the pod. Whether it would have to be attached first
+// (CSIDriver.spec.attachRequired) is not asked: the vendor's driver says so and means
+// nothing by it on a machine that mounts by itself.
+func (m *Manager) mountBucket(ctx context.Context, pod *corev1.Pod, v *corev1.Volume, volume *corev1.PersistentVolume) error {
 	defer m.lock(pod.UID)()
 	at := m.fuseMount(pod.UID, v.Name)
-	live, err := at.Live()
-	if err != nil || live {
-		return err
-	}
-	volume, err := m.claimed(ctx, pod, v.PersistentVolumeClaim.ClaimName)
-	if err != nil {
+	if live, err := at.Live(); err != nil || live {
 		return err
 	}
 	bucket, err := m.bucket(ctx, volume)

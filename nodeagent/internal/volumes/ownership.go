@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	corev1 "k8s.io/api/core/v1"
 )
@@ -21,6 +22,32 @@ func fsGroup(pod *corev1.Pod) *int64 {
 		return nil
 	}
 	return pod.Spec.SecurityContext.FSGroup
+}
+
+// ownMounted gives what somebody else has mounted to the pod's fsGroup, unless the pod
+// is content with a root that looks as if it had been given already: that it can take
+// long is what fsGroupChangePolicy is for (pkg/volume/volume_linux.go).
+func ownMounted(path string, pod *corev1.Pod) error {
+	policy := corev1.FSGroupChangeAlways
+	if s := pod.Spec.SecurityContext; s != nil && s.FSGroupChangePolicy != nil {
+		policy = *s.FSGroupChangePolicy
+	}
+	group := fsGroup(pod)
+	if policy == corev1.FSGroupChangeOnRootMismatch && group != nil && owned(path, *group) {
+		return nil
+	}
+	return own(path, group, writable)
+}
+
+// owned reports whether own has nothing to do at path itself.
+func owned(path string, group int64) bool {
+	info, err := os.Stat(path)
+	if err != nil || !info.IsDir() {
+		return false
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	const want = writable | 0o110
+	return ok && int64(stat.Gid) == group && info.Mode().Perm()&want == want && info.Mode()&fs.ModeSetgid != 0
 }
 
 // own gives everything below path to the group, with the rights in mask, and lets

@@ -3,7 +3,6 @@ package volumes
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -99,11 +98,6 @@ func (m *Manager) rewrite(pod *corev1.Pod, path string, c *collector) error {
 		return nil
 	}
 	return m.swap(path, c.files, fsGroup(pod))
-}
-
-// setUpFailed is the kubelet's word for a volume that could not be made or refreshed.
-func setUpFailed(v *corev1.Volume, err error) error {
-	return fmt.Errorf("MountVolume.SetUp failed for volume %q : %w", v.Name, err)
 }
 
 func earliest(a, b time.Time) time.Time {

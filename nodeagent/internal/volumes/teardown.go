@@ -30,6 +30,7 @@ func (m *Manager) Teardown(ctx context.Context, uid types.UID) error {
 		func() error { return m.removeBelow(ctx, filepath.Join(pod, subPathsDir)) },
 		func() error { return m.removeHelpers(ctx, uid) },
 		func() error { return m.removeBelow(ctx, filepath.Join(pod, volumesDir)) },
+		func() error { return m.unpublish(ctx, uid) }, // a driver may be gone
 	} {
 		if err := remove(); err != nil {
 			return fmt.Errorf("take away the volumes of pod %q: %w", uid, err)
@@ -57,6 +58,14 @@ func (m *Manager) removeHelpers(ctx context.Context, uid types.UID) error {
 		}
 	}
 	return os.Remove(directory)
+}
+
+// unpublish has CSI drivers take away what they have mounted.
+func (m *Manager) unpublish(ctx context.Context, uid types.UID) error {
+	if m.o.CSI == nil {
+		return nil
+	}
+	return m.o.CSI.Unmount(ctx, uid)
 }
 
 func (m *Manager) removeBelow(ctx context.Context, directory string) error {

@@ -1,7 +1,8 @@
 // Package volumes makes the volumes of pods on the machine and takes them away:
 // ConfigMaps, Secrets, downward API, projections of those, empty directories in memory
-// or on disk, and buckets that claims are bound to. What is on the machine is the truth:
-// it keeps nothing in memory that a restart would lose.
+// or on disk, and what claims are bound to: buckets, and by way of room csi the volumes of
+// CSI drivers. What is on the machine is the truth: it keeps nothing in memory that a
+// restart would lose.
 //
 // Below its root it keeps
 //
@@ -19,6 +20,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
@@ -27,6 +29,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/ainode/ainode/nodeagent/internal/crispec"
+	"github.com/ainode/ainode/nodeagent/internal/csi"
 	"github.com/ainode/ainode/nodeagent/internal/objects"
 )
 
@@ -43,13 +46,20 @@ type Options struct {
 	Tokens Tokens
 	// Claims are asked for the claims that pods name. May be nil: then none can be mounted.
 	Claims Claims
+	// CSI mounts the volumes of CSI drivers. May be nil: then none can be mounted.
+	CSI *csi.Manager
+	// Drivers are what of the API those need. Required with CSI.
+	Drivers csi.Objects
+	// Node is the Node as last seen: volumes may be for some nodes only. It must not
+	// block. Default: one without labels.
+	Node func() *corev1.Node
 	// FUSEDevice defaults to /dev/fuse.
 	FUSEDevice string
 	// Boot is this boot of the machine. What was written in another one may be half on
 	// disk, and is written anew.
 	Boot string
 	// Clock defaults to the real one.
-	Clock clock.PassiveClock
+	Clock clock.WithTicker
 	// Mounter mounts and unmounts tmpfs, and binds subPaths.
 	Mounter mount.Interface
 	// Allocatable of the node, which limits that are not set count as in the
@@ -94,6 +104,9 @@ func New(o Options) (*Manager, error) {
 	if o.Mounter == nil {
 		missing = append(missing, errors.New("option Mounter is missing"))
 	}
+	if o.CSI != nil && o.Drivers == nil {
+		missing = append(missing, errors.New("option Drivers is missing"))
+	}
 	if o.Boot == "" {
 		missing = append(missing, errors.New("option Boot is missing"))
 	}
@@ -111,6 +124,9 @@ func New(o Options) (*Manager, error) {
 	o.Root = root
 	if o.Allocatable == nil {
 		o.Allocatable = func() corev1.ResourceList { return nil }
+	}
+	if o.Node == nil {
+		o.Node = func() *corev1.Node { return &corev1.Node{} }
 	}
 	if o.FUSEDevice == "" {
 		o.FUSEDevice = "/dev/fuse"
@@ -152,8 +168,8 @@ func (m *Manager) Setup(ctx context.Context, pod *corev1.Pod) (Mounted, error) {
 	var failed []error
 	for i := range pod.Spec.Volumes {
 		v := &pod.Spec.Volumes[i]
-		path := m.volume(pod.UID, v.Name)
-		if err := m.make(ctx, pod, v, path, from); err != nil {
+		path, err := m.make(ctx, pod, v, from)
+		if err != nil {
 			failed = append(failed, setUpFailed(v, err))
 			continue
 		}
@@ -165,26 +181,45 @@ func (m *Manager) Setup(ctx context.Context, pod *corev1.Pod) (Mounted, error) {
 	return mounted, nil
 }
 
-func (m *Manager) make(ctx context.Context, pod *corev1.Pod, v *corev1.Volume, path string, from *crispec.Lookup) error {
+// make makes one volume and returns its path.
+func (m *Manager) make(ctx context.Context, pod *corev1.Pod, v *corev1.Volume, from *crispec.Lookup) (path string, err error) {
 	if v.Name == "" || v.Name != filepath.Base(v.Name) || v.Name == "." || v.Name == ".." {
-		return errors.New("its name is not one of a directory")
+		return "", errors.New("its name is not one of a directory")
 	}
+	path = m.volume(pod.UID, v.Name)
 	switch {
 	case v.EmptyDir != nil:
-		return m.emptyDir(pod, v.EmptyDir, path)
+		return path, m.emptyDir(pod, v.EmptyDir, path)
 	case v.VolumeSource == corev1.VolumeSource{}:
-		return m.emptyDir(pod, &corev1.EmptyDirVolumeSource{}, path)
+		return path, m.emptyDir(pod, &corev1.EmptyDirVolumeSource{}, path)
 	case isContent(v):
-		return m.content(ctx, pod, v, path, from)
+		return path, m.content(ctx, pod, v, path, from)
 	case isClaim(v):
 		return m.claim(ctx, pod, v)
 	default:
-		return fmt.Errorf("volumes of kind %s are not supported on AI nodes", kind(v))
+		return "", fmt.Errorf("volumes of kind %s are not supported on AI nodes", kind(v))
 	}
 }
 
 // PodUIDs are the pods that have something on the machine, also if half torn down.
 func (m *Manager) PodUIDs() ([]types.UID, error) {
+	uids, err := m.ownPodUIDs()
+	if err != nil || m.o.CSI == nil {
+		return uids, err
+	}
+	others, err := m.o.CSI.PodUIDs()
+	if err != nil {
+		return nil, err
+	}
+	for _, uid := range others {
+		if !slices.Contains(uids, uid) {
+			uids = append(uids, uid)
+		}
+	}
+	return uids, nil
+}
+
+func (m *Manager) ownPodUIDs() ([]types.UID, error) {
 	entries, err := os.ReadDir(m.o.Root)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
