@@ -154,7 +154,8 @@ func TestTerminalOfExec(t *testing.T) {
 
 // Attach shows what is written from then on: the runtime keeps nothing for who comes
 // later (containerd's ContainerIO.Attach), through a kubelet as well. kubectl run shows
-// the log before it attaches; what is written in between is in the log alone.
+// the log before it attaches; what is written in between, and what answers stdin at once
+// (see greet), is in the log alone.
 func TestAttachBeginsWhereItComes(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t)
@@ -185,10 +186,9 @@ func TestAttachBeginsWhereItComes(t *testing.T) {
 		in, typed := io.Pipe()
 		shown, out := io.Pipe()
 		open(remotecommand.StreamOptions{Stdin: in, Stdout: out})
-		_, err := io.WriteString(typed, name+"\n")
-		require.NoError(t, err)
-		require.Equal(t, name, linesOf(shown).next(), "and not the early line")
-		require.Equal(t, name, logged.next())
+		said := linesOf(shown)
+		hello := greet(t, typed, said) // and not the early line
+		require.Equal(t, hello, logged.until(hello), name)
 		require.NoError(t, typed.Close())
 	}
 }
@@ -216,20 +216,16 @@ func TestAttach(t *testing.T) {
 		once := protocol + "-once"
 		interactive(once, "exec cat", func(c *corev1.Container) { c.StdinOnce = true })
 		typed, out, done := attach(protocol, once, remotecommand.StreamOptions{})
-		_, err := io.WriteString(typed, "hello\n")
-		require.NoError(t, err)
-		require.Equal(t, "hello", out.next())
+		greet(t, typed, out)
 		require.NoError(t, typed.Close())
 		require.NoError(t, <-done, "the first who is attached ends stdin, and so the container")
 		m.awaitPhase(once, corev1.PodSucceeded)
 
 		often := protocol + "-often"
 		interactive(often, "exec cat", func(*corev1.Container) {})
-		for _, line := range []string{"one", "two"} { // one after another
+		for range 2 { // one after another
 			typed, out, _ := attach(protocol, often, remotecommand.StreamOptions{})
-			_, err := io.WriteString(typed, line+"\n")
-			require.NoError(t, err)
-			require.Equal(t, line, out.next())
+			greet(t, typed, out)
 			require.NoError(t, typed.Close())
 		}
 		require.Equal(t, corev1.PodRunning, m.get(often).Status.Phase)

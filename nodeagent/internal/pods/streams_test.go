@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -191,6 +192,38 @@ func (l lines) next() string {
 	}
 }
 
+// until reads up to that line.
+func (l lines) until(want string) string {
+	line := l.next()
+	for ; line != want && !strings.HasPrefix(line, "("); line = l.next() {
+	}
+	return line
+}
+
+// greet types lines to an attached cat until the last one is shown, and returns it:
+// containerd passes stdin on a moment before it adds the outputs (ContainerIO.Attach), and
+// what cat gives back in between is shown to nobody.
+func greet(t testing.TB, in io.Writer, out lines) string {
+	t.Helper()
+	for n := 0; ; n++ {
+		hello := fmt.Sprintf("hello %d", n)
+		_, err := io.WriteString(in, hello+"\n")
+		require.NoError(t, err)
+		for again := time.After(patience / 60); again != nil; {
+			select {
+			case line := <-out:
+				require.Regexp(t, "^hello [0-9]+$", line, "nothing of what was written before")
+				if line == hello {
+					return hello
+				}
+			case <-again:
+				again = nil
+			}
+		}
+		require.Less(t, n, 60, "nothing is shown")
+	}
+}
+
 // talk opens every kind of stream by both protocols, uses each, waits, and uses it again.
 func talk(t *testing.T, wait func()) {
 	m := newMachine(t)
@@ -224,7 +257,12 @@ func talk(t *testing.T, wait func()) {
 			shown, out := io.Pipe()
 			k.open(protocol, "/"+verb+"/"+container, []string{"cat"}, remotecommand.StreamOptions{Stdin: in, Stdout: out})
 			t.Cleanup(func() { _ = typed.Close() })
-			streams = append(streams, stream{protocol + " " + verb, typed, linesOf(shown)})
+			s := stream{protocol + " " + verb, typed, linesOf(shown)}
+			streams = append(streams, s)
+			if verb == "attach" {
+				hello := greet(t, s.in, s.out)
+				require.Equal(t, hello, logged.until(hello))
+			}
 		}
 		streams = append(streams, stream{protocol + " logs", io.Discard, logged}) // of what the attached cat wrote
 		local, _ := k.forward(protocol, "default/streams", 7)
