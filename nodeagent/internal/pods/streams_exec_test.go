@@ -139,11 +139,11 @@ func TestTerminalOfExec(t *testing.T) {
 		said := linesOf(shown)
 		require.Equal(t, "a terminal", said.next())
 		resized(t, to, said)
-		go func() { // the terminal makes a signal of ^C
-			for range said { //nolint:revive // what comes meanwhile
+		go func() { // reads what is shown meanwhile
+			for range said {
 			}
 		}()
-		_, err := io.WriteString(typed, "\x03")
+		_, err := io.WriteString(typed, "\x03") // of which the terminal makes a signal
 		require.NoError(t, err)
 		var exit utilexec.CodeExitError
 		require.ErrorAs(t, <-done, &exit)
