@@ -84,6 +84,11 @@ test: needs ## every test: units, the rules of the house; story, admission and b
 unit: ## the tests that need no cluster
 	$(GO) test -timeout 30m $$($(GO) list ./... | grep -vE '/e2e/(story|admission|binding)$$')
 
+# Not part of test: it waits for an hour, and does nothing meanwhile.
+.PHONY: test-long
+test-long: needs ## what takes longer than make test may: streams that idle for an hour (needs root, 65 minutes)
+	$(GO) test -v -count=1 -tags long -timeout 2h -run '^TestStreamsIdleForAnHour$$' ./nodeagent/internal/pods
+
 # Not part of test and verify: three runs of the suite take the better part of an hour,
 # and its first build a quarter of one.
 .PHONY: conformance

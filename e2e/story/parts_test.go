@@ -144,14 +144,20 @@ func trueConditions(pod corev1.Pod) []corev1.PodConditionType {
 func (s *Story) testKubectl(t *testing.T) {
 	ctx := t.Context()
 	require.Equal(t, "training\n", s.must(t, "logs", "plain"))
-	_, err := s.Kubectl(ctx, "exec", "plain", "--", "sh", "-c", "exit 7")
-	var failed *Failed
-	require.ErrorAs(t, err, &failed)
-	require.Equal(t, 7, failed.Code, "exec passes the exit code on")
+	require.Regexp(t, `^\d{4}-\d\d-\d\dT\S+ training\n$`, s.must(t, "logs", "plain", "--tail=1", "--timestamps"))
+	for _, websockets := range []string{"true", "false"} { // SPDY then
+		kubectl := func(stdin string, args ...string) (string, error) {
+			return s.run(ctx, stdin, false, "env", append([]string{"KUBECTL_REMOTE_COMMAND_WEBSOCKETS=" + websockets, s.bin("kubectl")}, args...)...)
+		}
+		_, err := kubectl("", "exec", "plain", "--", "sh", "-c", "exit 7")
+		var failed *Failed
+		require.ErrorAs(t, err, &failed)
+		require.Equal(t, 7, failed.Code, "exec passes the exit code on")
 
-	out, err := s.run(ctx, "typed in\n", false, s.bin("kubectl"), "exec", "-i", "plain", "--", "cat")
-	require.NoError(t, err)
-	require.Equal(t, "typed in\n", out)
+		out, err := kubectl("typed in\n", "exec", "-i", "plain", "--", "cat")
+		require.NoError(t, err)
+		require.Equal(t, "typed in\n", out)
+	}
 
 	file := filepath.Join(t.TempDir(), "f")
 	require.NoError(t, os.WriteFile(file, []byte("copied"), 0o600))

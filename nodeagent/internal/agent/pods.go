@@ -39,7 +39,9 @@ func (t *tenant) newPods(client kubernetes.Interface, node func() *corev1.Node, 
 	if err != nil {
 		return nil, err
 	}
-	puller, err := images.New(images.Options{Images: t.runtime.Images, Secrets: reader, Recorder: recorder, Records: t.cfg.StateDir.Images(), Clock: t.clock})
+	puller, err := images.New(images.Options{
+		Images: t.runtime.Images, Progress: t.runtime.Content, Secrets: reader, Recorder: recorder, Records: t.cfg.StateDir.Images(), Clock: t.clock,
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -22,6 +22,8 @@ const callTimeout = 2 * time.Minute
 type Runtime struct {
 	criapi.RuntimeService
 	Images criapi.ImageManagerService
+	// Content is asked at the same socket; a runtime that is not containerd has none.
+	Content *Content
 }
 
 // Connect dials endpoint (a socket path, with or without unix://) and returns
@@ -41,12 +43,17 @@ func Connect(ctx context.Context, endpoint string) (*Runtime, error) {
 		_ = service.Close(ctx)
 		return nil, fmt.Errorf("connect to the image service at %q: %w", endpoint, err)
 	}
-	return &Runtime{RuntimeService: service, Images: images}, nil
+	content, err := NewContent(endpoint)
+	if err != nil {
+		_ = errors.Join(images.Close(ctx), service.Close(ctx))
+		return nil, err
+	}
+	return &Runtime{RuntimeService: service, Images: images, Content: content}, nil
 }
 
-// Close ends both connections.
+// Close ends the connections.
 func (r *Runtime) Close(ctx context.Context) error {
-	return errors.Join(r.Images.Close(ctx), r.RuntimeService.Close(ctx))
+	return errors.Join(r.Content.Close(), r.Images.Close(ctx), r.RuntimeService.Close(ctx))
 }
 
 // ImageFolder is where the runtime keeps images, and with them the writable layers

@@ -108,7 +108,7 @@ func TestPullFromARegistryThatWantsAPassword(t *testing.T) {
 	}
 	recorder := record.NewFakeRecorder(100)
 	p, err := images.New(images.Options{
-		Images: c.Runtime.Images, Recorder: recorder, Clock: clocktesting.NewFakePassiveClock(time.Unix(0, 0)), Records: t.TempDir(),
+		Images: c.Runtime.Images, Recorder: recorder, Clock: clocktesting.NewFakeClock(time.Unix(0, 0)), Records: t.TempDir(),
 		Secrets: stored{fake.NewClientset(secret("good", "s3cret-w0rd"), secret("bad", "wr0ng-w0rd"))},
 	})
 	require.NoError(t, err)

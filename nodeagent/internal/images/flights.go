@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -15,13 +16,17 @@ import (
 // flights pulls each image once for all that want it with the same credentials at
 // the same time. A pull ends early only when nobody wants it any more.
 type flights struct {
-	images Service
-	mu     sync.Mutex
-	flying map[string]*flight
+	images   Service
+	progress Progress // nil: not known
+	mu       sync.Mutex
+	flying   map[string]*flight
 }
 
+// waiter is one that wants a flight's image, and hears how far it is.
+type waiter struct{ tell func(message string) }
+
 type flight struct {
-	waiting int
+	waiting []*waiter
 	cancel  context.CancelFunc
 	done    chan struct{}
 	outcome
@@ -36,12 +41,13 @@ type outcome struct {
 	err error
 }
 
-func newFlights(images Service) *flights {
-	return &flights{images: images, flying: map[string]*flight{}}
+func newFlights(images Service, progress Progress) *flights {
+	return &flights{images: images, progress: progress, flying: map[string]*flight{}}
 }
 
-// pull returns when the image is pulled, or cannot be, or ctx is done.
-func (f *flights) pull(ctx context.Context, image string, credentials []credential, c clock.PassiveClock) outcome {
+// pull returns when the image is pulled, or cannot be, or ctx is done. Meanwhile it
+// tells how far it is.
+func (f *flights) pull(ctx context.Context, image string, credentials []credential, c clock.Clock, tell func(message string)) outcome {
 	key := flightKey(image, credentials)
 	f.mu.Lock()
 	shared := f.flying[key]
@@ -51,7 +57,8 @@ func (f *flights) pull(ctx context.Context, image string, credentials []credenti
 		f.flying[key] = shared
 		go f.fly(inner, key, shared, image, credentials, c)
 	}
-	shared.waiting++
+	w := &waiter{tell}
+	shared.waiting = append(shared.waiting, w)
 	f.mu.Unlock()
 
 	select {
@@ -61,7 +68,8 @@ func (f *flights) pull(ctx context.Context, image string, credentials []credenti
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if shared.waiting--; shared.waiting == 0 {
+	shared.waiting = slices.DeleteFunc(shared.waiting, func(o *waiter) bool { return o == w })
+	if len(shared.waiting) == 0 {
 		shared.cancel()
 		// Who comes now wants a pull that is not about to end.
 		if f.flying[key] == shared {
@@ -71,8 +79,9 @@ func (f *flights) pull(ctx context.Context, image string, credentials []credenti
 	return outcome{err: ctx.Err()}
 }
 
-func (f *flights) fly(ctx context.Context, key string, shared *flight, image string, credentials []credential, c clock.PassiveClock) {
+func (f *flights) fly(ctx context.Context, key string, shared *flight, image string, credentials []credential, c clock.Clock) {
 	defer shared.cancel()
+	go f.report(ctx, shared, image, c)
 	begin := c.Now()
 	ref, with, err := f.try(ctx, image, credentials)
 	f.mu.Lock()

@@ -38,8 +38,10 @@ type Options struct {
 	// images that it has pulled. Default: nothing is remembered, and every image on
 	// the machine is every pod's.
 	Records string
+	// Progress of pulls. Default: not known, and only the time is told.
+	Progress Progress
 	// Clock defaults to the real one.
-	Clock clock.PassiveClock
+	Clock clock.Clock
 }
 
 // Puller brings images onto the machine. It is safe for concurrent use.
@@ -69,7 +71,7 @@ func New(o Options) (*Puller, error) {
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
 	}
-	p := &Puller{o: o, backOff: newBackOff(o.Clock), flights: newFlights(o.Images), said: newSaid(o.Clock)}
+	p := &Puller{o: o, backOff: newBackOff(o.Clock), flights: newFlights(o.Images, o.Progress), said: newSaid(o.Clock)}
 	if o.Records != "" {
 		var err error
 		if p.records, err = openRecords(o.Records, o.Clock.Now); err != nil {

@@ -131,7 +131,7 @@ type fixture struct {
 	secrets secrets
 	service *service
 	events  *events
-	clock   *clocktesting.FakePassiveClock
+	clock   *clocktesting.FakeClock
 }
 
 func newFixture(t *testing.T) *fixture {
@@ -141,7 +141,7 @@ func newFixture(t *testing.T) *fixture {
 			present: map[string]*runtimeapi.Image{"here:1": {Id: "sha256:here"}},
 			needs:   map[string]bool{"registry.example/private:1": true}, public: map[string]bool{"public:1": true, "public:latest": true},
 		},
-		events: &events{}, clock: clocktesting.NewFakePassiveClock(time.Unix(0, 0)),
+		events: &events{}, clock: clocktesting.NewFakeClock(time.Unix(0, 0)),
 		secrets: secrets{
 			"good":    pullSecret("good", user, password, "https://registry.example/v2/"),
 			"bad":     pullSecret("bad", user, "wr0ng one", "registry.example"),

@@ -113,7 +113,7 @@ func (r *request) tryPull(ctx context.Context) (string, *PullError) {
 	}
 	begin := r.o.Clock.Now()
 	r.tell(reasonPulling, fmt.Sprintf("Pulling image %q", r.image))
-	done := r.flights.pull(ctx, r.image, own, r.o.Clock)
+	done := r.flights.pull(ctx, r.image, own, r.o.Clock, func(message string) { r.tell(reasonPulling, message) })
 	if done.err != nil {
 		return "", worded(r.image, done.err.Error())
 	}

@@ -56,6 +56,10 @@ func (s *Server) containerLogs(w http.ResponseWriter, r *http.Request) {
 	case corev1.LogStreamStderr:
 		stdout = nil
 	}
+	if options.Follow {
+		// A container may be silent for long: who follows it learns at once that it is there.
+		_, _ = out.Write(nil)
+	}
 	if err := logs.ReadLogs(r.Context(), path, id, options, s.o.Runtime, stdout, stderr); err != nil && r.Context().Err() == nil {
 		if !out.wrote {
 			http.Error(w, err.Error(), http.StatusInternalServerError)

@@ -83,7 +83,20 @@ func (s *Server) Listen(ctx context.Context) (net.Listener, error) {
 
 // Serve answers on l until ctx ends, then cuts what is still open.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
-	server := &http.Server{
+	server := s.server(ctx)
+	closed := context.AfterFunc(ctx, func() { _ = server.Close() })
+	defer closed()
+	if err := server.ServeTLS(l, "", ""); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("serve the kubelet API: %w", err)
+	}
+	return nil
+}
+
+// server has no read and no write timeout: a stream may idle for as long as the runtime
+// lets it (containerd's stream_idle_timeout, four hours), and logs are followed without
+// end. TCP's own keep-alive, on by default, finds dead clients.
+func (s *Server) server(ctx context.Context) *http.Server {
+	return &http.Server{
 		Handler:           s.handler(),
 		ReadHeaderTimeout: 30 * time.Second,
 		IdleTimeout:       90 * time.Second,
@@ -100,12 +113,6 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			},
 		},
 	}
-	closed := context.AfterFunc(ctx, func() { _ = server.Close() })
-	defer closed()
-	if err := server.ServeTLS(l, "", ""); err != nil && ctx.Err() == nil {
-		return fmt.Errorf("serve the kubelet API: %w", err)
-	}
-	return nil
 }
 
 func (s *Server) handler() http.Handler {

@@ -9,6 +9,7 @@ import (
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/component-helpers/nodedeclaredfeatures/features/extendwebsocketstokubelet"
 
 	"github.com/ainode/ainode/api/contract"
 )
@@ -57,6 +58,8 @@ func status(f Facts, h Health, have corev1.NodeStatus, now time.Time) corev1.Nod
 			KubeletVersion:          f.KubeletVersion,
 		},
 		Conditions: conditions(f, h, have.Conditions, now),
+		// The API server then leaves kubectl's WebSockets to the kubelet API.
+		DeclaredFeatures: []string{extendwebsocketstokubelet.Feature.Name()},
 	}
 }
 
@@ -148,6 +151,7 @@ func merged(have, want corev1.NodeStatus) corev1.NodeStatus {
 	out.Capacity, out.Allocatable, out.Addresses = want.Capacity, want.Allocatable, want.Addresses
 	out.DaemonEndpoints = want.DaemonEndpoints
 	out.NodeInfo, out.Images, out.VolumesInUse = want.NodeInfo, want.Images, want.VolumesInUse
+	out.DeclaredFeatures = want.DeclaredFeatures // not in sameBut: servers before 1.36 drop it
 	kept := want.Conditions
 	for _, c := range have.Conditions {
 		if !ours(c.Type) {

@@ -21,6 +21,7 @@ const (
 	eventSandboxChanged    = "SandboxChanged"
 	eventFailedPostStart   = "FailedPostStartHook"
 	eventFailedPreStop     = "FailedPreStopHook"
+	eventHTTPFallback      = "LifecycleHTTPFallback"
 	eventResizeError       = "ResizeError"
 	eventDNSConfig         = "DNSConfigForming"
 	eventDeadlineExceeded  = "DeadlineExceeded"

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/ainode/ainode/nodeagent/internal/probes"
@@ -54,12 +57,36 @@ func (w *worker) hook(ctx context.Context, c *corev1.Container, handler *corev1.
 	}
 }
 
-// hookGet asks a container's server. What it answers does not matter, as on a kubelet.
+// httpFallbacks is the kubelet's own (pkg/kubelet/metrics).
+var httpFallbacks = promauto.NewCounter(prometheus.CounterOpts{
+	Name: "kubelet_lifecycle_handler_http_fallbacks_total",
+	Help: "The number of times lifecycle handlers successfully fell back to http from https.",
+})
+
+// hookGet asks a container's server. What it answers does not matter. One that speaks
+// HTTP where the hook says HTTPS is asked again by HTTP, without credentials: that is
+// the kubelet's (pkg/kubelet/lifecycle/handlers.go), which did not know HTTPS once.
 func (w *worker) hookGet(ctx context.Context, c *corev1.Container, get *corev1.HTTPGetAction) error {
 	request, err := probes.Request(ctx, get, c, w.address(), "kube-lifecycle")
 	if err != nil {
 		return err
 	}
+	err = askHook(request)
+	if !errors.Is(err, http.ErrSchemeMismatch) {
+		return err
+	}
+	request.URL.Scheme = "http"
+	request.Header.Del("Authorization")
+	if askHook(request) != nil {
+		return err
+	}
+	httpFallbacks.Inc()
+	w.event(podRef(w.object()), corev1.EventTypeWarning, eventHTTPFallback,
+		fmt.Sprintf("request to HTTPS lifecycle hook %s got HTTP response, retry with HTTP succeeded", request.URL.Host))
+	return nil
+}
+
+func askHook(request *http.Request) error {
 	response, err := probes.Client.Do(request)
 	if err != nil {
 		return fmt.Errorf("ask the hook: %w", err)
