@@ -139,7 +139,7 @@ func (t *tenant) Serve(ctx context.Context, target binding.Target, registered fu
 	certificates.Start()
 	defer certificates.Stop()
 	registered()
-	return together(ctx, append(keepers, node.Run, manager.Run, podNetwork.run, func(ctx context.Context) error {
+	return together(ctx, append(keepers, node.Run, manager.Run, manager.services.Run, podNetwork.run, func(ctx context.Context) error {
 		return t.askUntilAnswered(ctx, podNetwork, target.Config.Host, registered)
 	}, func(ctx context.Context) error { return server.Serve(ctx, listener) })...)
 }

@@ -240,6 +240,8 @@ func (m *machine) startAway() {
 	m.images = &countedImages{ImageManagerService: m.c.Runtime.Images}
 	i, err := images.New(images.Options{Images: m.images, Secrets: reader, Recorder: m.events})
 	require.NoError(m.t, err)
+	services, err := objects.NewServices(m.client)
+	require.NoError(m.t, err)
 	mode := crispec.Host
 	if !m.own.IsZero() {
 		mode = crispec.CNI
@@ -247,7 +249,7 @@ func (m *machine) startAway() {
 	m.manager, err = New(Options{
 		Network: mode,
 		Client:  m.client, NodeName: "ai-1", Node: m.node, HostIPs: func() []string { return []string{"127.0.0.1"} },
-		Epoch: m.epoch, Runtime: m.c.Runtime, Images: i, Volumes: v, Objects: reader, Cards: watchedCards{m.cards, &m.failed, &m.gone}, Recorder: m.events,
+		Epoch: m.epoch, Runtime: m.c.Runtime, Images: i, Volumes: v, Objects: reader, Services: services, Cards: watchedCards{m.cards, &m.failed, &m.gone}, Recorder: m.events,
 		StateDir: filepath.Join(m.root, "state"), LogDir: filepath.Join(m.root, "logs"), CgroupParent: m.cgroup, ReservedPorts: []int32{10250}, Admit: m.admit,
 	})
 	require.NoError(m.t, err)
@@ -255,6 +257,7 @@ func (m *machine) startAway() {
 	m.stop, m.done = cancel, make(chan error, 1)
 	manager, done := m.manager, m.done
 	go func() { done <- manager.Run(ctx) }()
+	go func() { _ = services.Run(ctx) }()
 	m.t.Cleanup(m.halt)
 }
 
