@@ -23,6 +23,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/record"
@@ -54,6 +55,7 @@ type machine struct {
 	t       testing.TB
 	c       *critest.Containerd
 	client  *fake.Clientset
+	line    *line // the agent's way to it; nil where nothing cuts it
 	root    string
 	cgroup  string // of all its pods
 	epoch   int64
@@ -232,15 +234,19 @@ func (m *machine) start() {
 // startAway runs a new agent while the API is away.
 func (m *machine) startAway() {
 	m.t.Helper()
-	reader := objects.Reader{Client: m.client}
+	var client kubernetes.Interface = m.client
+	if m.line != nil {
+		client = m.line
+	}
+	reader := objects.Reader{Client: client}
 	v, err := volumes.New(volumes.Options{
-		Root: filepath.Join(m.root, "volumes"), Objects: reader, Followed: objects.NewFollower(m.client), Tokens: reader, Claims: reader, Mounter: mount.New(""), Boot: "one",
+		Root: filepath.Join(m.root, "volumes"), Objects: reader, Followed: objects.NewFollower(client), Tokens: reader, Claims: reader, Mounter: mount.New(""), Boot: "one",
 	})
 	require.NoError(m.t, err)
 	m.images = &countedImages{ImageManagerService: m.c.Runtime.Images}
 	i, err := images.New(images.Options{Images: m.images, Secrets: reader, Recorder: m.events})
 	require.NoError(m.t, err)
-	services, err := objects.NewServices(m.client)
+	services, err := objects.NewServices(client)
 	require.NoError(m.t, err)
 	mode := crispec.Host
 	if !m.own.IsZero() {
@@ -248,7 +254,7 @@ func (m *machine) startAway() {
 	}
 	m.manager, err = New(Options{
 		Network: mode,
-		Client:  m.client, NodeName: "ai-1", Node: m.node, HostIPs: func() []string { return []string{"127.0.0.1"} },
+		Client:  client, NodeName: "ai-1", Node: m.node, HostIPs: func() []string { return []string{"127.0.0.1"} },
 		Epoch: m.epoch, Runtime: m.c.Runtime, Images: i, Volumes: v, Objects: reader, Services: services, Cards: watchedCards{m.cards, &m.failed, &m.gone}, Recorder: m.events,
 		StateDir: filepath.Join(m.root, "state"), LogDir: filepath.Join(m.root, "logs"), CgroupParent: m.cgroup, ReservedPorts: []int32{10250}, Admit: m.admit,
 	})
