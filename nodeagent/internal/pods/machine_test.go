@@ -59,6 +59,7 @@ type machine struct {
 	root    string
 	cgroup  string // of all its pods
 	epoch   int64
+	boots   int
 	cards   fakeCards
 	failed  sync.Map // message by UUID
 	gone    sync.Map
@@ -240,7 +241,7 @@ func (m *machine) startAway() {
 	}
 	reader := objects.Reader{Client: client}
 	v, err := volumes.New(volumes.Options{
-		Root: filepath.Join(m.root, "volumes"), Objects: reader, Followed: objects.NewFollower(client), Tokens: reader, Claims: reader, Mounter: mount.New(""), Boot: "one",
+		Root: filepath.Join(m.root, "volumes"), Objects: reader, Followed: objects.NewFollower(client), Tokens: reader, Claims: reader, Mounter: mount.New(""), Boot: fmt.Sprint("boot-", m.boots),
 	})
 	require.NoError(m.t, err)
 	m.images = &countedImages{ImageManagerService: m.c.Runtime.Images}
