@@ -109,6 +109,9 @@ func (t *tenant) Serve(ctx context.Context, target binding.Target, registered fu
 	events.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: clients.events.CoreV1().Events("")})
 	defer events.Shutdown()
 	recorder := events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "kubelet", Host: t.node})
+	node.Rebooted = func() {
+		recorder.Eventf(nodeRef(node.Node()), corev1.EventTypeWarning, "Rebooted", "Node %s has been rebooted, boot id: %s", t.node, t.machine.BootID)
+	}
 	t.tellNode(recorder)
 	defer t.tellNode(nil)
 	manager, err := t.newPods(client, node.Node, target.Epoch, podNetwork.mode(), recorder, pressure.admit)
