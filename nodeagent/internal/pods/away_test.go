@@ -155,8 +155,8 @@ func away(m *machine, wait func(*line)) {
 	}
 
 	l.cut()
-	m.sh(job, "touch /tmp/end")
-	m.sh(all[2], "touch /tmp/end")
+	m.finish(job)
+	m.finish(all[2])
 	require.Eventually(t, func() bool { return id("crash") != before["crash"].Status.ContainerStatuses[0].ContainerID }, patience, wink, "restarted though nobody can be told")
 	// What the cluster does meanwhile.
 	m.configMap("settings", map[string]string{"a": "two"})

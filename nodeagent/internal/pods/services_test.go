@@ -44,8 +44,13 @@ func TestContainersAreToldOfServices(t *testing.T) {
 	require.Equal(t, "KUBERNETES_SERVICE_HOST=10.96.0.1\nURL=$(MY_WEB_PORT)\narg-$(MY_WEB_SERVICE_HOST)\n", m.awaitPhase("without", corev1.PodSucceeded).Status.ContainerStatuses[0].State.Terminated.Message)
 }
 
-// untilTold runs until a file is made in it.
+// untilTold runs until it is finished.
 const untilTold = "while [ ! -e /tmp/end ]; do sleep 0.05; done"
+
+// finish lets a pod that runs untilTold go on.
+func (m *machine) finish(pod *corev1.Pod) {
+	_, _ = m.run(pod, "touch /tmp/end") // which may be killed with the container that it ends
+}
 
 // A container keeps what it was started with; the next one hears what is new.
 func TestServicesAreThoseOfTheStart(t *testing.T) {
@@ -62,7 +67,7 @@ func TestServicesAreThoseOfTheStart(t *testing.T) {
 	}, patience, wink)
 	m.manager.runtimeChanged("") // looked at, and let be
 	require.Equal(t, "10.96.0.1 none", m.sh(first, "echo $KUBERNETES_SERVICE_HOST ${LATE_SERVICE_HOST:-none}"))
-	m.sh(first, "touch /tmp/end")
+	m.finish(first)
 	once := m.await("web", "restarted", restarted(1))
 	require.Equal(t, first.Status.ContainerStatuses[0].ContainerID, once.Status.ContainerStatuses[0].LastTerminationState.Terminated.ContainerID, "a Service is no reason to restart")
 	m.awaitSaid(once, "echo $KUBERNETES_SERVICE_HOST ${LATE_SERVICE_HOST:-none}", "10.96.0.1 10.96.0.4")
@@ -89,7 +94,8 @@ func TestServicesOfAnEarlierLife(t *testing.T) {
 	chain := m.client.ReactionChain
 	m.client.PrependReactor("list", "services", unavailable)
 	m.start()
-	m.awaitSaid(first, "touch /tmp/end && echo told", "told") // the new agent may not have found it yet
+	m.awaitSaid(first, "echo here", "here") // the new agent may not have found it yet
+	m.finish(first)
 	once := m.await("web", "restarted", restarted(1))
 	m.awaitSaid(once, "echo $KUBERNETES_SERVICE_HOST", "10.96.0.1")
 	m.create(shell("new", obedient))
