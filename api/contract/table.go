@@ -210,8 +210,9 @@ var Table = []Row{
 	{
 		Feature: "service-access", Seed: "a pod cannot call Services",
 		Default: Warn, Agent: Warn, Overrides: []Action{Allow},
-		Text: "Told where an env value, an argument or a command holds a .svc host name or $(…_SERVICE_HOST).",
-		Fix:  "use an address that is reached from outside the cluster",
+		Text: "Told where an env value, an argument or a command holds a .svc host name or $(…_SERVICE_HOST). " +
+			"The variables themselves are there as on a kubelet, and enableServiceLinks works.",
+		Fix: "use an address that is reached from outside the cluster",
 		Claims: []string{"Container.Env", "Container.Command", "Container.Args", "EphemeralContainerCommon.Env",
 			"EphemeralContainerCommon.Command", "EphemeralContainerCommon.Args", "PodSpec.EnableServiceLinks"},
 		rule: serviceAccess,

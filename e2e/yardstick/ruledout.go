@@ -31,7 +31,4 @@ var ruledOut = map[string]contract.Feature{
 
 	// A privileged container.
 	"[sig-node] PrivilegedPod should enable privileged commands": "security-context",
-
-	// A pod cannot call Services, so it is told of none.
-	"[sig-node] Pods should contain environment variables for services": "service-access",
 }

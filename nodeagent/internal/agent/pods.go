@@ -25,6 +25,8 @@ type podRooms struct {
 	*pods.Manager
 	volumes *volumes.Manager
 	images  *images.Puller
+	// services are to be run beside the manager.
+	services *objects.Services
 }
 
 // newPods makes the manager of this machine's pods for one binding.
@@ -45,9 +47,13 @@ func (t *tenant) newPods(client kubernetes.Interface, node func() *corev1.Node, 
 	if err != nil {
 		return nil, err
 	}
+	services, err := objects.NewServices(client)
+	if err != nil {
+		return nil, err
+	}
 	manager, err := pods.New(pods.Options{
 		Client: client, NodeName: t.node, Node: node, HostIPs: func() []string { return []string{t.address} }, Epoch: epoch, Network: mode,
-		Runtime: t.runtime.RuntimeService, Images: puller, Volumes: v, Objects: reader, Cards: t.tracker, Recorder: recorder, Clock: t.clock,
+		Runtime: t.runtime.RuntimeService, Images: puller, Volumes: v, Objects: reader, Services: services, Cards: t.tracker, Recorder: recorder, Clock: t.clock,
 		StateDir: t.cfg.StateDir.Pods(), PodDir: filepath.Join(state, "containers"), LogDir: t.cfg.LogDir,
 		Admit: admit, CgroupParent: t.cfg.CgroupParent, DNS: machineDNS(mode), ClusterDomain: t.cfg.ClusterDomain, ReservedPorts: []int32{int32(t.cfg.Port)}, //nolint:gosec // a port
 	})
@@ -57,7 +63,7 @@ func (t *tenant) newPods(client kubernetes.Interface, node func() *corev1.Node, 
 	t.mu.Lock()
 	t.pods = manager
 	t.mu.Unlock()
-	return &podRooms{Manager: manager, volumes: v, images: puller}, nil
+	return &podRooms{Manager: manager, volumes: v, images: puller, services: services}, nil
 }
 
 // machineDNS is what pods with dnsPolicy Default get. It is read for each pod: an agent

@@ -115,6 +115,9 @@ func (t *tenant) Serve(ctx context.Context, target binding.Target, registered fu
 	events.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: clients.events.CoreV1().Events("")})
 	defer events.Shutdown()
 	recorder := events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "kubelet", Host: t.node})
+	node.Rebooted = func() {
+		recorder.Eventf(nodeRef(node.Node()), corev1.EventTypeWarning, "Rebooted", "Node %s has been rebooted, boot id: %s", t.node, t.machine.BootID)
+	}
 	t.tellNode(recorder)
 	defer t.tellNode(nil)
 	manager, err := t.newPods(client, node.Node, target.Since, podNetwork.mode(), recorder, pressure.admit)
@@ -148,7 +151,7 @@ func (t *tenant) Serve(ctx context.Context, target binding.Target, registered fu
 	defer t.serveWith(nil)
 	registered()
 	told := &csinode.Keeper{Client: client, Node: node.Node, Drivers: t.csi.Drivers(), Clock: t.clock}
-	return together(ctx, append(keepers, node.Run, manager.Run, podNetwork.run, told.Run, func(ctx context.Context) error {
+	return together(ctx, append(keepers, node.Run, manager.Run, manager.services.Run, podNetwork.run, told.Run, func(ctx context.Context) error {
 		return t.askUntilAnswered(ctx, podNetwork, target.Config.Host, registered)
 	}, func(ctx context.Context) error { return server.Serve(ctx, listener) })...)
 }

@@ -30,10 +30,9 @@ func configErrorf(format string, args ...any) *ConfigError {
 	return &ConfigError{message: fmt.Sprintf(format, args...)}
 }
 
-// Env are the variables of a container: HOSTNAME, then envFrom source by source,
-// then env, each name once. Later definitions win. Values in env are expanded by
-// what was defined before them. Variables of Services are left out: pods on AI
-// nodes can't call Services.
+// Env are the variables of a container: HOSTNAME, then those of Services, then envFrom
+// source by source, then env, each name once. Later definitions win. Values in env are
+// expanded by what was defined before them.
 //
 // What a user can mend is a *ConfigError; other errors are those of objects.
 func Env(ctx context.Context, pod *corev1.Pod, c *corev1.Container, objects Objects, facts Facts) ([]*runtimeapi.KeyValue, error) {
@@ -41,6 +40,9 @@ func Env(ctx context.Context, pod *corev1.Pod, c *corev1.Container, objects Obje
 		pod: pod, container: c, facts: facts,
 		lookup: &Lookup{Objects: objects, Namespace: pod.Namespace},
 		values: map[string]string{},
+	}
+	for _, name := range slices.Sorted(maps.Keys(facts.ServiceEnv)) {
+		e.set(name, facts.ServiceEnv[name])
 	}
 	for i := range c.EnvFrom {
 		if err := e.from(ctx, &c.EnvFrom[i]); err != nil {

@@ -77,12 +77,14 @@ type Objects interface {
 	Secret(ctx context.Context, namespace, name string) (*corev1.Secret, error)
 }
 
-// Facts are what the downward API tells a container besides its pod object.
+// Facts are what a container is told besides what its pod object says.
 type Facts struct {
 	// PodIPs and HostIPs, the preferred one first.
 	PodIPs, HostIPs []string
 	// ClusterDomain is that of the cluster's DNS, which full host names end in.
 	ClusterDomain string
+	// ServiceEnv are the variables of Services, see ServiceEnv.
+	ServiceEnv map[string]string
 	// Allocatable of the node: what a limit that is not set counts as.
 	Allocatable corev1.ResourceList
 }

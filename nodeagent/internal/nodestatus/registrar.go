@@ -58,7 +58,10 @@ type Registrar struct {
 	GPUsChanged <-chan struct{}
 	// Changed has a value when the machine is to be looked at at once. May be nil.
 	Changed <-chan struct{}
-	Clock   clock.Clock
+	// Rebooted is called once it is written that the machine has booted since the Node's
+	// status was written last. May be nil.
+	Rebooted func()
+	Clock    clock.Clock
 
 	current atomic.Pointer[corev1.Node]
 	wrote   time.Time
@@ -268,6 +271,9 @@ func (r *Registrar) sync(ctx context.Context) error {
 	}
 	r.wrote = now
 	r.current.Store(written)
+	if boot := have.Status.NodeInfo.BootID; boot != "" && boot != want.NodeInfo.BootID && r.Rebooted != nil {
+		r.Rebooted()
+	}
 	return nil
 }
 

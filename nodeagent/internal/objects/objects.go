@@ -1,6 +1,6 @@
 // Package objects reads the ConfigMaps, Secrets, claims and volumes that pods mention,
 // one by one, and the tokens of their service accounts: a node may read those of its own
-// pods, and list none (Node authorizer).
+// pods, and list none (Node authorizer). Services, which all pods are told of, it may list.
 package objects
 
 import (

@@ -71,8 +71,12 @@ func (w *worker) env(ctx context.Context, pod *corev1.Pod, c *corev1.Container, 
 			return nil, ctx.Err()
 		}
 	}
+	services, err := w.serviceEnv(ctx, pod)
+	if err != nil {
+		return nil, err
+	}
 	return crispec.Env(ctx, pod, c, w.m.o.Objects, crispec.Facts{
-		PodIPs: w.addresses(), HostIPs: w.m.o.HostIPs(), ClusterDomain: w.m.o.ClusterDomain,
+		PodIPs: w.addresses(), HostIPs: w.m.o.HostIPs(), ClusterDomain: w.m.o.ClusterDomain, ServiceEnv: services,
 		Allocatable: w.m.o.Node().Status.Allocatable,
 	})
 }

@@ -56,7 +56,7 @@ func (m *Manager) adopt(ctx context.Context) error {
 		w.pod = point.Pod
 		w.pod.ResourceVersion = "" // whatever the API shows is newer, its store may have been restored meanwhile
 		w.saved = saved{generation: point.Pod.Generation, deleting: point.Pod.DeletionTimestamp != nil, started: true}
-		w.cards, w.granted = point.Cards, grantedBy(point.Pod)
+		w.cards, w.granted, w.services = point.Cards, grantedBy(point.Pod), point.Services
 		m.claim(w, actual[uid])
 		delete(actual, uid)
 		m.launch(w)

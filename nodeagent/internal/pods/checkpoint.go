@@ -19,6 +19,9 @@ import (
 type checkpoint struct {
 	Pod   *corev1.Pod `json:"pod"`
 	Cards assignment  `json:"cards,omitempty"`
+	// Services are the variables of Services, as they were when this was written; nil if
+	// they were not known.
+	Services map[string]string `json:"services,omitzero"`
 	// Epoch that the binding which admitted it began in.
 	Epoch int64 `json:"epoch"`
 }

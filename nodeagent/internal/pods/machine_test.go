@@ -23,6 +23,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/record"
@@ -56,9 +57,11 @@ type machine struct {
 	t       testing.TB
 	c       *critest.Containerd
 	client  *fake.Clientset
+	line    *line // the agent's way to it; nil where nothing cuts it
 	root    string
 	cgroup  string // of all its pods
 	epoch   int64
+	boots   int
 	cards   fakeCards
 	failed  sync.Map // message by UUID
 	gone    sync.Map
@@ -239,19 +242,26 @@ func (m *machine) start() {
 // startAway runs a new agent while the API is away.
 func (m *machine) startAway() {
 	m.t.Helper()
-	reader := objects.Reader{Client: m.client}
+	var client kubernetes.Interface = m.client
+	if m.line != nil {
+		client = m.line
+	}
+	reader := objects.Reader{Client: client}
+	boot := fmt.Sprint("boot-", m.boots)
 	drivers := csi.NewDrivers(contract.OSSDriver)
 	var err error
-	m.csi, err = csi.New(csi.Options{Dir: m.kubeletDir(), Node: "ai-1", Boot: "one", Drivers: drivers, Mounter: mount.New("")})
+	m.csi, err = csi.New(csi.Options{Dir: m.kubeletDir(), Node: "ai-1", Boot: boot, Drivers: drivers, Mounter: mount.New("")})
 	require.NoError(m.t, err)
 	watcher := &pluginregistration.Watcher{Dir: filepath.Join(m.kubeletDir(), "plugins_registry"), Handlers: map[string]pluginregistration.Handler{"CSIPlugin": drivers}}
 	v, err := volumes.New(volumes.Options{
 		CSI: m.csi, Drivers: reader, Node: m.node,
-		Root: filepath.Join(m.root, "volumes"), Objects: reader, Followed: objects.NewFollower(m.client), Tokens: reader, Claims: reader, Mounter: mount.New(""), Boot: "one",
+		Root: filepath.Join(m.root, "volumes"), Objects: reader, Followed: objects.NewFollower(client), Tokens: reader, Claims: reader, Mounter: mount.New(""), Boot: boot,
 	})
 	require.NoError(m.t, err)
 	m.images = &countedImages{ImageManagerService: m.c.Runtime.Images}
 	i, err := images.New(images.Options{Images: m.images, Secrets: reader, Recorder: m.events})
+	require.NoError(m.t, err)
+	services, err := objects.NewServices(client)
 	require.NoError(m.t, err)
 	mode := crispec.Host
 	if !m.own.IsZero() {
@@ -259,8 +269,8 @@ func (m *machine) startAway() {
 	}
 	m.manager, err = New(Options{
 		Network: mode,
-		Client:  m.client, NodeName: "ai-1", Node: m.node, HostIPs: func() []string { return []string{"127.0.0.1"} },
-		Epoch: m.epoch, Runtime: m.c.Runtime, Images: i, Volumes: v, Objects: reader, Cards: watchedCards{m.cards, &m.failed, &m.gone}, Recorder: m.events,
+		Client:  client, NodeName: "ai-1", Node: m.node, HostIPs: func() []string { return []string{"127.0.0.1"} },
+		Epoch: m.epoch, Runtime: m.c.Runtime, Images: i, Volumes: v, Objects: reader, Services: services, Cards: watchedCards{m.cards, &m.failed, &m.gone}, Recorder: m.events,
 		StateDir: filepath.Join(m.root, "state"), LogDir: filepath.Join(m.root, "logs"), CgroupParent: m.cgroup, ReservedPorts: []int32{10250}, Admit: m.admit,
 	})
 	require.NoError(m.t, err)
@@ -274,6 +284,7 @@ func (m *machine) startAway() {
 		lookers.Go(func() { _ = run(looking) })
 	}
 	m.stopDrivers = func() { cancelLooking(); lookers.Wait() }
+	go func() { _ = services.Run(ctx) }()
 	m.t.Cleanup(m.halt)
 }
 

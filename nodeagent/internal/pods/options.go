@@ -53,6 +53,15 @@ type Volumes interface {
 	PodUIDs() ([]types.UID, error)
 }
 
+// Services are those of the cluster.
+type Services interface {
+	// Read is closed when they have been read once.
+	Read() <-chan struct{}
+	// Of are those of a namespace and, of another, the API server's. Callers do not
+	// change them.
+	Of(namespace string) ([]*corev1.Service, error)
+}
+
 // Cards are the machine's GPUs.
 type Cards interface {
 	// UUIDs of the cards that may be given to pods, in index order.
@@ -94,6 +103,8 @@ type Options struct {
 	Volumes     Volumes
 	// Objects are what environment variables are read from.
 	Objects crispec.Objects
+	// Services are what containers are told of the cluster's Services from.
+	Services Services
 	// Cards may be nil on a machine without GPUs.
 	Cards Cards
 
@@ -140,6 +151,7 @@ func (o *Options) complete() error {
 	need(o.Images != nil, "Images")
 	need(o.Volumes != nil, "Volumes")
 	need(o.Objects != nil, "Objects")
+	need(o.Services != nil, "Services")
 	need(o.Recorder != nil, "Recorder")
 	need(o.StateDir != "", "StateDir")
 	need(o.LogDir != "", "LogDir")

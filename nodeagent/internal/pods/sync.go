@@ -146,11 +146,11 @@ func (w *worker) remember(ctx context.Context, t *task) {
 	if t.absent || w.verdict != nil || podstatus.Terminal(t.pod.Status.Phase) {
 		return
 	}
-	now := saved{generation: t.pod.Generation, deleting: t.pod.DeletionTimestamp != nil, started: true, waits: w.resizing.Pending != nil}
+	now := saved{generation: t.pod.Generation, deleting: t.pod.DeletionTimestamp != nil, started: true, waits: w.resizing.Pending != nil, services: w.m.servicesRead()}
 	if w.saved == now {
 		return
 	}
-	point := checkpoint{Pod: t.pod.DeepCopy(), Cards: w.cards, Epoch: w.m.o.Epoch}
+	point := checkpoint{Pod: t.pod.DeepCopy(), Cards: w.cards, Services: w.servicesToRemember(t.pod), Epoch: w.m.o.Epoch}
 	point.Pod.ManagedFields = nil
 	if point.Pod.Status.StartTime == nil {
 		started := metav1.NewTime(w.m.o.Clock.Now())

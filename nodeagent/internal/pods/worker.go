@@ -50,6 +50,8 @@ type worker struct {
 	// first; wants says that it has asked for others since.
 	granted granted
 	wants   bool
+	// services are the variables of Services in the checkpoint; nil if they are not known.
+	services map[string]string
 	// actual and status are what was seen and computed last; online says that the
 	// API's status was known then.
 	actual *cri.Pod
@@ -102,6 +104,7 @@ type saved struct {
 	deleting   bool
 	started    bool
 	waits      bool // for other resources
+	services   bool // their variables are newer than this life of the agent
 }
 
 func newWorker(m *Manager, uid types.UID) *worker {

@@ -75,8 +75,7 @@ func TestContainersRestartWhileTheAPIIsAway(t *testing.T) {
 	m.client.PrependReactor("*", "*", unavailable)
 	m.startAway()
 	id := strings.TrimPrefix(pod.Status.ContainerStatuses[0].ContainerID, "containerd://")
-	_, _, err := m.c.Runtime.ExecSync(t.Context(), id, []string{"touch", "/tmp/end"}, patience)
-	require.NoError(t, err)
+	_, _, _ = m.c.Runtime.ExecSync(t.Context(), id, []string{"touch", "/tmp/end"}, patience) // which may be killed with what it ends
 	require.Eventually(t, func() bool {
 		newID, err := m.manager.ContainerID("default", "web", pod.UID, "main")
 		return err == nil && newID != id

@@ -4,7 +4,6 @@
 package critest
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -183,14 +182,7 @@ func (c *Containerd) stop() {
 		_ = c.process.Process.Signal(syscall.SIGTERM)
 		_ = c.process.Wait()
 	}
-	mounts, _ := os.ReadFile("/proc/self/mounts")
-	lines := bytes.Split(mounts, []byte("\n"))
-	for i := len(lines) - 1; i >= 0; i-- {
-		fields := bytes.Fields(lines[i])
-		if len(fields) > 1 && bytes.HasPrefix(fields[1], []byte(c.dir)) {
-			_ = unix.Unmount(string(fields[1]), unix.MNT_DETACH)
-		}
-	}
+	unmountBelow(c.dir)
 }
 
 // Log is what containerd has written.
