@@ -1,6 +1,7 @@
 package gpu
 
 import (
+	"errors"
 	"fmt"
 	"os/exec"
 
@@ -8,9 +9,28 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// writeSpec writes the CDI spec of the real cards, each named by its UUID. It does
-// not take over a spec that others wrote: theirs may be of another driver.
-func writeSpec(o Options) error {
+// errSlices says that containers can't be told how to use the slices, only the cards.
+var errSlices = errors.New("its MIG slices can't be given to containers")
+
+// withoutSlices is found with the cards in MIG mode broken for that reason: the whole
+// cards go on.
+func withoutSlices(found Found, reason error) Found {
+	cards := found.Cards
+	found.Cards = nil
+	for _, c := range cards {
+		if c.MIG && len(c.Slices) > 0 {
+			found.Broken = append(found.Broken, Broken{UUID: c.UUID, Index: c.Index, Cause: reason.Error()})
+		} else {
+			found.Cards = append(found.Cards, c)
+		}
+	}
+	return found
+}
+
+// writeSpec writes the CDI spec of the real cards and slices, each named by its UUID.
+// It does not take over a spec that others wrote: theirs may be of another driver. It is
+// errSlices if it could be written without slices.
+func writeSpec(o Options, found Found) error {
 	hook := o.CDIHook
 	if hook == "" {
 		var err error
@@ -42,7 +62,14 @@ func writeSpec(o Options) error {
 	if err != nil {
 		return fmt.Errorf("describe the cards for CDI: %w", err)
 	}
-	spec, err := lib.GetSpec()
+	uuids, sliced := []string{}, false
+	for _, d := range found.Devices() {
+		uuids, sliced = append(uuids, d.UUID), sliced || d.Slice()
+	}
+	spec, err := lib.GetSpec(uuids...)
+	if err != nil && sliced {
+		return fmt.Errorf("%w: %w", errSlices, err)
+	}
 	if err != nil {
 		return fmt.Errorf("describe the cards for CDI: %w", err)
 	}
