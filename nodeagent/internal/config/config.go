@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/ainode/ainode/nodeagent/internal/eviction"
+	"github.com/ainode/ainode/nodeagent/internal/gpu/simulated"
 )
 
 // APIVersion and Kind of a configuration file.
@@ -41,8 +42,10 @@ type Run struct {
 	NodeIP string `json:"nodeIP,omitempty"`
 	// Port of the kubelet API.
 	Port int `json:"port,omitempty"`
-	// SimulateGPUs, SimulateCPU and SimulateMemory claim a machine that is not there.
+	// SimulateGPUs, SimulateCPU and SimulateMemory claim a machine that is not there;
+	// SimulateMIG is how its cards are cut (simulated.ParseLayout).
 	SimulateGPUs   string `json:"simulateGPUs,omitempty"`
+	SimulateMIG    string `json:"simulateMIG,omitempty"`
 	SimulateCPU    string `json:"simulateCPU,omitempty"`
 	SimulateMemory string `json:"simulateMemory,omitempty"`
 	// CDIDir is where the container runtime reads CDI specs.
@@ -113,6 +116,7 @@ func (r *Run) Flags(flags *pflag.FlagSet) {
 	flags.StringVar(&r.NodeIP, "node-ip", r.NodeIP, "address of this machine as the cluster reaches it (default: that of the route to the hub)")
 	flags.IntVar(&r.Port, "port", r.Port, "port of the kubelet API")
 	flags.StringVar(&r.SimulateGPUs, "simulate-gpus", r.SimulateGPUs, "simulate the GPUs of a machine that is not there: "+strings.Join(Simulations, ", "))
+	flags.StringVar(&r.SimulateMIG, "simulate-mig", r.SimulateMIG, "cut simulated GPUs into MIG slices, for example 0:3g.40gb,3g.40gb;1:1g.10gb*7")
 	flags.StringVar(&r.SimulateCPU, "simulate-cpu", r.SimulateCPU, "report that many CPUs, with simulated GPUs only")
 	flags.StringVar(&r.SimulateMemory, "simulate-memory", r.SimulateMemory, "report that much memory, with simulated GPUs only")
 	flags.StringVar(&r.CDIDir, "cdi-dir", r.CDIDir, "directory the container runtime reads CDI specs from")
@@ -182,6 +186,9 @@ func (r *Run) Validate() error {
 	check(r.MaxPods > 0, "--max-pods: want at least 1, got %d", r.MaxPods)
 	check(r.SimulateGPUs == "" || slices.Contains(Simulations, r.SimulateGPUs),
 		"--simulate-gpus: %q can't be simulated; choose one of %s", r.SimulateGPUs, strings.Join(Simulations, ", "))
+	_, err = simulated.ParseLayout(r.SimulateMIG)
+	check(err == nil, "--simulate-mig: %v", err)
+	check(r.SimulateMIG == "" || r.SimulateGPUs != "", "--simulate-mig: only together with --simulate-gpus: a real card is cut with nvidia-smi mig")
 	for name, text := range map[string]string{"--simulate-cpu": r.SimulateCPU, "--simulate-memory": r.SimulateMemory} {
 		if text == "" {
 			continue

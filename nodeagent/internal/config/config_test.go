@@ -31,6 +31,8 @@ func TestValidateNamesTheFlag(t *testing.T) {
 		"--cluster-domain":             func(r *Run) { r.ClusterDomain = "a b" },
 		"--max-pods":                   func(r *Run) { r.MaxPods = 0 },
 		"--simulate-gpus":              func(r *Run) { r.SimulateGPUs = "dgx1" },
+		"--simulate-mig":               func(r *Run) { r.SimulateGPUs, r.SimulateMIG = "dgxh200", "1g.18gb" },
+		"--simulate-mig: only":         func(r *Run) { r.SimulateMIG = "0:1g.18gb" },
 		"--simulate-cpu":               func(r *Run) { r.SimulateGPUs, r.SimulateCPU = "dgxh200", "-1" },
 		"--simulate-memory":            func(r *Run) { r.SimulateMemory = "1Ti" },
 	} {

@@ -46,6 +46,8 @@ type Broken struct {
 	// UUID is empty where the card does not even tell that.
 	UUID  string
 	Index int
+	// MIG says that it is in MIG mode.
+	MIG bool
 	// Cause is for people.
 	Cause string
 }

@@ -25,7 +25,7 @@ func read(lib nvml.Interface) (Found, error) {
 		}
 		card, err := readCard(lib, device, i)
 		if err != nil {
-			found.Broken = append(found.Broken, Broken{UUID: card.UUID, Index: i, Cause: err.Error()})
+			found.Broken = append(found.Broken, Broken{UUID: card.UUID, Index: i, MIG: card.MIG, Cause: err.Error()})
 			continue
 		}
 		found.Cards, devices = append(found.Cards, card), append(devices, device)

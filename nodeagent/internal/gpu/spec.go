@@ -19,7 +19,7 @@ func withoutSlices(found Found, reason error) Found {
 	found.Cards = nil
 	for _, c := range cards {
 		if c.MIG && len(c.Slices) > 0 {
-			found.Broken = append(found.Broken, Broken{UUID: c.UUID, Index: c.Index, Cause: reason.Error()})
+			found.Broken = append(found.Broken, Broken{UUID: c.UUID, Index: c.Index, MIG: true, Cause: reason.Error()})
 		} else {
 			found.Cards = append(found.Cards, c)
 		}
