@@ -21,6 +21,14 @@ type Device struct {
 // Slice reports whether the device is a slice of a card.
 func (d Device) Slice() bool { return d.UUID != d.Card }
 
+// Kind says for people what it is.
+func (d Device) Kind() string {
+	if d.Slice() {
+		return "MIG slice"
+	}
+	return "card"
+}
+
 // Pack returns n of the free slices, which are of one kind, or nil if there are not
 // so many; inUse counts the slices of any kind that pods have of a card, by its UUID.
 // Slices do not talk to each other (no NVLink and no peer-to-peer between MIG
