@@ -29,17 +29,17 @@ type field struct {
 func mib(bytes uint64) string { return strconv.FormatUint(bytes>>20, 10) }
 
 var fields = map[string]*field{
-	"count":           {value: func(d device) string { return strconv.Itoa(d.count) }},
-	"index":           {value: func(d device) string { return strconv.Itoa(d.number) }},
-	"uuid":            {value: func(d device) string { return d.UUID }},
-	"gpu_uuid":        {value: func(d device) string { return d.UUID }},
-	"name":            {value: device.name},
-	"gpu_name":        {value: device.name},
-	"driver_version":  {value: func(d device) string { return d.DriverVersion }},
-	"compute_cap":     {value: func(d device) string { return d.ComputeCapability }},
-	"memory.total":    {unit: "MiB", value: func(d device) string { return mib(d.MemoryBytes) }},
-	"memory.free":     {unit: "MiB", value: func(d device) string { return mib(d.MemoryBytes) }},
-	"memory.used":     {unit: "MiB", value: func(device) string { return "0" }},
+	"count":          {value: func(d device) string { return strconv.Itoa(d.count) }},
+	"index":          {value: func(d device) string { return strconv.Itoa(d.number) }},
+	"uuid":           {value: func(d device) string { return d.UUID }},
+	"gpu_uuid":       {value: func(d device) string { return d.UUID }},
+	"name":           {value: device.name},
+	"gpu_name":       {value: device.name},
+	"driver_version": {value: func(d device) string { return d.DriverVersion }},
+	"compute_cap":    {value: func(d device) string { return d.ComputeCapability }},
+	"memory.total":   {unit: "MiB", value: func(d device) string { return mib(d.MemoryBytes) }},
+	"memory.free":    {unit: "MiB", value: func(d device) string { return mib(d.MemoryBytes) }},
+	"memory.used":    {unit: "MiB", value: func(device) string { return "0" }},
 	"utilization.gpu": {unit: "%", value: func(d device) string {
 		if d.slices != nil {
 			return "[N/A]" // as of a card in MIG mode

@@ -15,6 +15,7 @@ import (
 	"k8s.io/client-go/tools/record"
 	"k8s.io/utils/clock"
 
+	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/nodeagent/internal/config"
 	"github.com/ainode/ainode/nodeagent/internal/gpu"
 	"github.com/ainode/ainode/nodeagent/internal/gpumetrics"
@@ -43,12 +44,12 @@ func TestAFaultIsToldEverywhere(t *testing.T) {
 	defer func() { cancel(); running.Wait() }()
 
 	before := tn.cardHealth()
-	require.Equal(t, 8, before.Usable)
+	require.Equal(t, 8, before.Usable[contract.GPUResource])
 	require.Equal(t, corev1.ConditionTrue, before.Status)
 	require.Equal(t, "8 simulated GPUs can be used", before.Message)
 	require.Equal(t, "hopper", before.Labels["nvidia.com/gpu.family"])
 
-	ill := tn.tracker.UUIDs()[5]
+	ill := cards.Found().UUIDs()[5]
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "cdi", "simulated", "faults"), []byte(ill+" 79\n"), 0o600))
 	select {
 	case <-tn.cardNews:
@@ -57,8 +58,8 @@ func TestAFaultIsToldEverywhere(t *testing.T) {
 	}
 	require.Equal(t, "Warning GPUFault XID 79 on "+ill+": GPU has fallen off the bus", <-events.Events)
 	after := tn.cardHealth()
-	require.Equal(t, 8, after.Total)
-	require.Equal(t, 7, after.Usable)
+	require.Equal(t, 8, after.Total[contract.GPUResource])
+	require.Equal(t, 7, after.Usable[contract.GPUResource])
 	require.Equal(t, corev1.ConditionFalse, after.Status)
 
 	var text strings.Builder
@@ -68,7 +69,7 @@ func TestAFaultIsToldEverywhere(t *testing.T) {
 		_, err := expfmt.MetricFamilyToText(&text, family)
 		require.NoError(t, err)
 	}
-	require.Regexp(t, `(?m)^ainode_gpu_usable\{Hostname="ai-1",UUID="`+ill+`",.*SIMULATED.*\} 0$`, text.String())
-	require.Regexp(t, `(?m)^DCGM_FI_DEV_XID_ERRORS\{Hostname="ai-1",UUID="`+ill+`",.*\} 79$`, text.String())
+	require.Regexp(t, `(?m)^ainode_gpu_usable\{.*Hostname="ai-1",.*UUID="`+ill+`",.*SIMULATED.*\} 0$`, text.String())
+	require.Regexp(t, `(?m)^DCGM_FI_DEV_XID_ERRORS\{.*Hostname="ai-1",.*UUID="`+ill+`",.*\} 79$`, text.String())
 	require.Len(t, facts(tn.machine, "10.0.0.7", measured{}, cards, after.Total).GPUs, 8)
 }

@@ -185,12 +185,12 @@ func (t *tenant) nodeFacts(ctx context.Context, target binding.Target) (nodestat
 	if err != nil {
 		return nodestatus.Facts{}, fmt.Errorf("ask the container runtime's version: %w", err)
 	}
-	size := t.size.withRange(target.PodCIDR)
+	size, cards := t.size.withRange(target.PodCIDR), t.tracker.Summary()
 	return nodestatus.Facts{
 		Name: t.node, Epoch: target.Epoch, Holder: t.holder, Machine: t.machine,
 		Address: t.address, Port: int32(t.cfg.Port), //nolint:gosec // a port
 		PodCIDR:  target.PodCIDR,
-		Capacity: size.capacity, Allocatable: size.allocatable,
+		Capacity: with(size.capacity, cards.Total), Allocatable: with(size.allocatable, cards.Usable),
 		GPULabels: t.cards.NodeLabels(), Simulated: t.cards.Simulated() != "", BindLabels: target.Labels,
 		KubeletVersion: KubeletVersion(), Runtime: runtime.RuntimeName + "://" + strings.TrimPrefix(runtime.RuntimeVersion, "v"),
 	}, nil

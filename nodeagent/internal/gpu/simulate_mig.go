@@ -45,6 +45,12 @@ func cuttable(s *server.Server) *cutter {
 			}
 			return mode, mode, nvml.SUCCESS
 		}
+		d.GetUtilizationRatesFunc = func() (nvml.Utilization, nvml.Return) {
+			if _, cut := c.of(d.Index); cut { // as a driver has it in MIG mode
+				return nvml.Utilization{}, nvml.ERROR_NOT_SUPPORTED
+			}
+			return nvml.Utilization{}, nvml.SUCCESS
+		}
 		d.GetMigDeviceHandleByIndexFunc = func(i int) (nvml.Device, nvml.Return) {
 			if its, _ := c.of(d.Index); i < len(its) {
 				return its[i], nvml.SUCCESS
