@@ -82,6 +82,28 @@ func TestSlicesBesideWholeCards(t *testing.T) {
 	require.Equal(t, first.Slices, cut(t, m, c, "0:3g.40gb,2g.20gb,1g.10gb+me,1c.1g.10gb").Cards[0].Slices, "the same layout has the same UUIDs")
 }
 
+// Every machine that can be simulated has the profiles of NVIDIA's MIG User Guide
+// ("Supported MIG Profiles").
+func TestProfilesOfSimulatedMachines(t *testing.T) {
+	t.Parallel()
+	for machine, layout := range map[string]string{
+		"dgxa100": "0:3g.20gb,2g.10gb,1g.5gb;1:4g.20gb;2:7g.40gb",
+		"dgxh100": "0:3g.40gb,2g.20gb,1g.10gb;1:4g.40gb,1g.20gb;2:7g.80gb",
+		"dgxh200": "0:3g.71gb,2g.35gb,1g.18gb;1:4g.71gb,1g.35gb;2:7g.141gb",
+		"dgxb200": "0:3g.90gb,2g.45gb,1g.23gb;1:4g.90gb,1g.45gb;2:7g.180gb",
+	} {
+		m, err := Open(Options{Simulate: machine, MachineID: "m", NvidiaSMI: program(t), CDIDir: t.TempDir(), SimulateMIG: layout})
+		require.NoError(t, err, machine)
+		for index, profiles := range map[int]string{0: strings.Split(layout, ";")[0], 2: strings.Split(layout, ";")[2]} {
+			var have []string
+			for _, s := range m.Found().Cards[index].Slices {
+				have = append(have, s.Profile)
+			}
+			require.Equal(t, strings.Split(profiles[2:], ","), have)
+		}
+	}
+}
+
 func TestAModeThatWaitsForAReset(t *testing.T) {
 	t.Parallel()
 	s := dgxa100.New()

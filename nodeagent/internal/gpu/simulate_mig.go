@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/NVIDIA/go-nvlib/pkg/nvlib/device"
@@ -45,6 +46,12 @@ func cuttable(s *server.Server) *cutter {
 			}
 			return mode, mode, nvml.SUCCESS
 		}
+		inexact := d.GetGpuInstanceProfileInfoFunc
+		d.GetGpuInstanceProfileInfoFunc = func(profile int) (nvml.GpuInstanceProfileInfo, nvml.Return) {
+			info, ret := inexact(profile)
+			info.MemorySizeMB = eighths(info.MemorySizeMB, d.Config.MemoryMB)
+			return info, ret
+		}
 		d.GetUtilizationRatesFunc = func() (nvml.Utilization, nvml.Return) {
 			if _, cut := c.of(d.Index); cut { // as a driver has it in MIG mode
 				return nvml.Utilization{}, nvml.ERROR_NOT_SUPPORTED
@@ -73,6 +80,10 @@ func cuttable(s *server.Server) *cutter {
 	}
 	return c
 }
+
+// eighths is memory in whole eighths of a card, as cards are cut. The mocks of H200 and
+// B200 have it some per cent too large, and by that their profiles wrong names.
+func eighths(part, whole uint64) uint64 { return (part*8 + whole/2) / whole * whole / 8 }
 
 func (c *cutter) of(index int) ([]*mock.Device, bool) {
 	c.mu.Lock()
@@ -121,10 +132,10 @@ func (c *cutter) cutCard(d *server.Device, profiles []string) ([]*mock.Device, e
 	for id, name := range profiles {
 		i := slices.IndexFunc(known, func(p device.MigProfile) bool { return p.Matches(name) })
 		if i < 0 {
-			return nil, fmt.Errorf("%q is none of its profiles: %v", name, known)
+			return nil, fmt.Errorf("%q is none of its profiles: %s", name, names(known))
 		}
 		profile := known[i].GetInfo()
-		kind := d.Config.MIGProfiles.GpuInstanceProfiles[profile.GIProfileID]
+		kind, _ := d.GetGpuInstanceProfileInfo(profile.GIProfileID)
 		place := slices.IndexFunc(d.Config.MIGProfiles.GpuInstancePlacements[profile.GIProfileID], func(p nvml.GpuInstancePlacement) bool {
 			return !slices.Contains(taken[p.Start:p.Start+p.Size], true)
 		})
@@ -143,6 +154,16 @@ func (c *cutter) cutCard(d *server.Device, profiles []string) ([]*mock.Device, e
 		made = append(made, slice)
 	}
 	return made, nil
+}
+
+// names of the profiles, each once.
+func names(profiles []device.MigProfile) string {
+	var all []string
+	for _, p := range profiles {
+		all = append(all, p.String())
+	}
+	slices.Sort(all)
+	return strings.Join(slices.Compact(all), ", ")
 }
 
 // newSlice is a slice as its handle tells of it: it has memory of its own, and for
