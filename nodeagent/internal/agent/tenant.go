@@ -30,6 +30,7 @@ import (
 	"github.com/ainode/ainode/nodeagent/internal/kubeletapi"
 	"github.com/ainode/ainode/nodeagent/internal/machine"
 	"github.com/ainode/ainode/nodeagent/internal/nodestatus"
+	"github.com/ainode/ainode/nodeagent/internal/podresources"
 	"github.com/ainode/ainode/nodeagent/internal/pods"
 	"github.com/ainode/ainode/nodeagent/internal/probes"
 )
@@ -139,6 +140,9 @@ func (t *tenant) Serve(ctx context.Context, target binding.Target, registered fu
 	certificates.Start()
 	defer certificates.Stop()
 	registered()
+	if socket := t.cfg.PodResourcesSocket; socket != "" {
+		keepers = append(keepers, func(ctx context.Context) error { return podresources.Serve(ctx, socket, manager, t.tracker) })
+	}
 	return together(ctx, append(keepers, node.Run, manager.Run, podNetwork.run, func(ctx context.Context) error {
 		return t.askUntilAnswered(ctx, podNetwork, target.Config.Host, registered)
 	}, func(ctx context.Context) error { return server.Serve(ctx, listener) })...)

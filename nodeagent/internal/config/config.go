@@ -50,6 +50,8 @@ type Run struct {
 	SimulateMemory string `json:"simulateMemory,omitempty"`
 	// CDIDir is where the container runtime reads CDI specs.
 	CDIDir string `json:"cdiDir,omitempty"`
+	// PodResourcesSocket is where the PodResources API is served; empty: nowhere.
+	PodResourcesSocket string `json:"podResourcesSocket,omitempty"`
 	// CNIBinDir and CNIConfDir are where the container runtime looks for CNI plugins and
 	// reads CNI configurations. They matter where the machine is bound with a range of
 	// addresses for its pods.
@@ -91,6 +93,7 @@ func Default() Run {
 		ContainerRuntimeEndpoint: "unix:///run/containerd/containerd.sock",
 		Port:                     10250,
 		CDIDir:                   "/var/run/cdi",
+		PodResourcesSocket:       "/var/lib/kubelet/pod-resources/kubelet.sock", // the kubelet's
 		CNIBinDir:                "/opt/cni/bin",
 		CNIConfDir:               "/etc/cni/net.d",
 		LogDir:                   "/var/log/pods",
@@ -120,6 +123,7 @@ func (r *Run) Flags(flags *pflag.FlagSet) {
 	flags.StringVar(&r.SimulateCPU, "simulate-cpu", r.SimulateCPU, "report that many CPUs, with simulated GPUs only")
 	flags.StringVar(&r.SimulateMemory, "simulate-memory", r.SimulateMemory, "report that much memory, with simulated GPUs only")
 	flags.StringVar(&r.CDIDir, "cdi-dir", r.CDIDir, "directory the container runtime reads CDI specs from")
+	flags.StringVar(&r.PodResourcesSocket, "pod-resources-socket", r.PodResourcesSocket, "socket at which monitors ask which pod has which GPU (the kubelet's PodResources API); empty: none")
 	flags.StringVar(&r.CNIBinDir, "cni-bin-dir", r.CNIBinDir, "directory the container runtime looks for CNI plugins in, where pods have addresses of their own")
 	flags.StringVar(&r.CNIConfDir, "cni-conf-dir", r.CNIConfDir, "directory the container runtime reads CNI configurations from, where pods have addresses of their own")
 	flags.StringVar(&r.LogDir, "log-dir", r.LogDir, "directory of the containers' logs")
@@ -165,6 +169,7 @@ func (r *Run) Validate() error {
 	} {
 		check(filepath.IsAbs(path), "%s: %q is not an absolute path", name, path)
 	}
+	check(r.PodResourcesSocket == "" || filepath.IsAbs(r.PodResourcesSocket), "--pod-resources-socket: %q is not an absolute path", r.PodResourcesSocket)
 	socket, isUnix := strings.CutPrefix(r.ContainerRuntimeEndpoint, "unix://")
 	check(isUnix && filepath.IsAbs(socket), "--container-runtime-endpoint: want unix:///PATH, got %q", r.ContainerRuntimeEndpoint)
 	if r.NodeIP != "" {

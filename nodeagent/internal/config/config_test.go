@@ -21,6 +21,7 @@ func TestValidateNamesTheFlag(t *testing.T) {
 		"--state-dir":                  func(r *Run) { r.StateDir = "here" },
 		"--container-runtime-endpoint": func(r *Run) { r.ContainerRuntimeEndpoint = "/run/containerd.sock" },
 		"--cni-bin-dir":                func(r *Run) { r.CNIBinDir = "cni" },
+		"--pod-resources-socket":       func(r *Run) { r.PodResourcesSocket = "s.sock" },
 		"--node-ip":                    func(r *Run) { r.NodeIP = "127.0.0.1" },
 		"--port":                       func(r *Run) { r.Port = 0 },
 		"--container-log-max-size":     func(r *Run) { r.ContainerLogMaxSize = "much" },

@@ -43,6 +43,10 @@ func (m *Manager) Withheld() (counts map[corev1.ResourceName]int, cards []string
 	return m.gpus.withheld(m.o.Cards.Devices())
 }
 
+// Devices are the UUIDs of the cards and slices that the pod's containers have, by
+// container name. Do not change them.
+func (m *Manager) Devices(uid types.UID) map[string][]string { return m.gpus.assignment(uid) }
+
 // Owner is the pod that has the card or slice, and its container: where an init container has
 // it before, the one that has it then. ok is false for a free card, and for a moment
 // after the agent's start for one whose pod is not known yet.
