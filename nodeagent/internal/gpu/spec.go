@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"slices"
 
 	"github.com/NVIDIA/nvidia-container-toolkit/pkg/nvcdi"
 	"k8s.io/klog/v2"
@@ -62,9 +63,14 @@ func writeSpec(o Options, found Found) error {
 	if err != nil {
 		return fmt.Errorf("describe the cards for CDI: %w", err)
 	}
-	uuids, sliced := []string{}, false
-	for _, d := range found.Devices() {
-		uuids, sliced = append(uuids, d.UUID), sliced || d.Slice()
+	// Named one by one only where MIG is on: drivers that do not know it lack the call
+	// by which a UUID is told to be a slice's or a card's.
+	var uuids []string
+	sliced := false
+	if slices.ContainsFunc(found.Cards, func(c Card) bool { return c.MIG }) || slices.ContainsFunc(found.Broken, func(b Broken) bool { return b.MIG }) {
+		for _, d := range found.Devices() {
+			uuids, sliced = append(uuids, d.UUID), sliced || d.Slice()
+		}
 	}
 	spec, err := lib.GetSpec(uuids...)
 	if err != nil && sliced {

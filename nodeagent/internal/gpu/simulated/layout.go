@@ -2,7 +2,6 @@ package simulated
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -51,13 +50,4 @@ func ParseLayout(text string) (Layout, error) {
 		}
 	}
 	return layout, nil
-}
-
-// String is the layout as ParseLayout reads it.
-func (l Layout) String() string {
-	var parts []string
-	for _, index := range slices.Sorted(maps.Keys(l)) {
-		parts = append(parts, strconv.Itoa(index)+":"+strings.Join(l[index], ","))
-	}
-	return strings.Join(parts, ";")
 }
