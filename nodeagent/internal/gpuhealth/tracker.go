@@ -48,8 +48,8 @@ type Options struct {
 	Clock clock.WithTicker
 	// Path of the file that remembers, and Boot, the kernel's boot id.
 	Path, Boot string
-	// Faulted is told each fault, the same one of a card at most once in ten minutes.
-	// It must not block.
+	// Faulted is told each fault, the same one of a card or slice at most once in ten
+	// minutes, and what is no more (Recut). It must not block.
 	Faulted func(Fault)
 	// Changed is called when other cards may be given to pods than before, or for
 	// another reason. It must not block.
