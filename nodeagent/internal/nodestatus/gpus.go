@@ -25,9 +25,10 @@ type GPUs struct {
 	Prefixes []string
 }
 
-// counted is list with those counts.
+// counted is list with those counts, and none of other cards or slices.
 func counted(list corev1.ResourceList, counts map[corev1.ResourceName]int) corev1.ResourceList {
 	list = maps.Clone(list)
+	maps.DeleteFunc(list, func(name corev1.ResourceName, _ resource.Quantity) bool { return contract.IsGPUResource(name) })
 	if list == nil {
 		list = corev1.ResourceList{}
 	}
@@ -43,7 +44,7 @@ func counted(list corev1.ResourceList, counts map[corev1.ResourceName]int) corev
 // (pkg/kubelet/cm/devicemanager/types.go).
 const goneFor = 5 * time.Minute
 
-// keepGone puts into want with 0 what have counts and the machine has no more, until its
+// keepGone puts into want, whose lists are its own, with 0 what have counts and the machine has no more, until its
 // time is over.
 func (r *Registrar) keepGone(want *corev1.NodeStatus, have corev1.ResourceList, now time.Time) {
 	for name := range have {
@@ -58,8 +59,8 @@ func (r *Registrar) keepGone(want *corev1.NodeStatus, have corev1.ResourceList, 
 			r.gone[name] = now
 		}
 		if now.Sub(r.gone[name]) < goneFor {
-			none := map[corev1.ResourceName]int{name: 0}
-			want.Capacity, want.Allocatable = counted(want.Capacity, none), counted(want.Allocatable, none)
+			want.Capacity[name] = *resource.NewQuantity(0, resource.DecimalSI)
+			want.Allocatable[name] = want.Capacity[name]
 		}
 	}
 }

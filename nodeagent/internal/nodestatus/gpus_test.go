@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
 	testclock "k8s.io/utils/clock/testing"
@@ -27,6 +28,8 @@ func TestAKindOfSlicesComesAndGoes(t *testing.T) {
 	client, now := fake.NewClientset(), testclock.NewFakeClock(time.Now())
 	r := registrar(client)
 	r.Clock = now
+	r.Facts.Capacity = r.Facts.Capacity.DeepCopy()
+	r.Facts.Capacity[one] = resource.MustParse("7") // as they were at bind
 	gpus := &GPUs{Total: cards(6), Usable: cards(6), Status: corev1.ConditionTrue}
 	gpus.Total[one], gpus.Usable[one] = 7, 6
 	r.Probe = func(context.Context) Health { return Health{GPUs: gpus} }
