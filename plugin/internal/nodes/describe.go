@@ -40,7 +40,7 @@ func Describe(out io.Writer, v View) error {
 	line("Status", "%s", Status(r, v.Sign, v.Now))
 	line("Cluster", "%s", or(r.Spec.ClusterConfigName))
 	line("Epoch", "%d", r.Spec.BindEpoch)
-	line("GPUs", "%s, %d in use", GPUs(r.Status), r.Status.GPUsInUse)
+	line("GPUs", "%s%s, %d in use", GPUs(r.Status), Slices(r.Status), r.Status.GPUsInUse)
 	line("Address", "%s", or(r.Status.Address))
 	if r.Spec.PodCIDR != "" {
 		line("Pods' range", "%s", r.Spec.PodCIDR)
