@@ -169,7 +169,8 @@ type AINodeStatus struct {
 	//
 	// +optional
 	SimulatedGPUs string `json:"simulatedGPUs,omitempty"`
-	// GPUsInUse is how many cards are given to pods whose processes still live.
+	// GPUsInUse is how many cards are given, whole or in slices, to pods whose processes
+	// still live.
 	//
 	// +optional
 	GPUsInUse int32 `json:"gpusInUse,omitempty"`
@@ -204,6 +205,24 @@ type GPU struct {
 	Product string `json:"product"`
 	// Memory of the card in bytes.
 	Memory resource.Quantity `json:"memory"`
+	// MIG says that the card is in MIG mode: it is given in slices, and to nobody whole.
+	//
+	// +optional
+	MIG bool `json:"mig,omitempty"`
+	// Slices that a card in MIG mode is cut into, in NVML's order.
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=uuid
+	Slices []GPUSlice `json:"slices,omitempty"`
+}
+
+// GPUSlice is a MIG slice of a card.
+type GPUSlice struct {
+	// UUID as NVML gives it (MIG-…).
+	UUID string `json:"uuid"`
+	// Profile is NVIDIA's name of its kind, for example 1g.10gb.
+	Profile string `json:"profile"`
 }
 
 // Machine identifies the hardware an agent runs on.

@@ -89,6 +89,7 @@ func TestStory(t *testing.T) {
 	part("the agent is killed", func(t *testing.T) { s.testKilledAgent(t) })
 	part("a dead credential", func(t *testing.T) { s.testRenew(t) })
 	part("what its accounts may do", func(t *testing.T) { s.testLeastPrivilege(t) })
+	part("slices of a card", func(t *testing.T) { s.testSlices(t) })
 	part("a bucket in a pod", func(t *testing.T) { s.testBucket(t) })
 	part("a disk of a CSI driver", func(t *testing.T) { s.testDisk(t) })
 	part("the plugin's bad input", func(t *testing.T) { s.testBadInput(t) })

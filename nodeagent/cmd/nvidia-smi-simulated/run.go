@@ -21,7 +21,7 @@ const usage = `SIMULATED nvidia-smi: this container was given simulated GPUs. Th
 and nothing can be computed on them. It is not NVIDIA's program and knows only:
 
   nvidia-smi                                        a table of the cards
-  nvidia-smi -L                                     one line a card
+  nvidia-smi -L                                     one line a card or MIG slice
   nvidia-smi --query-gpu=FIELD,… --format=csv[,noheader][,nounits]
              fields: ` + "%s" + `
   -i, --id=N|UUID,…                                 only these cards
@@ -118,18 +118,29 @@ func parse(args []string) (options, error) {
 	return o, nil
 }
 
-// device is a card as it is numbered in the container.
+// device is a card as it is numbered in the container, with the slices of it that the
+// container was given where that is not the whole.
 type device struct {
 	simulated.Card
 	number int
 	count  int
+	slices []*simulated.Slice
 }
 
 // number counts the cards from 0, as the driver does in a container.
 func number(cards []simulated.Card) []device {
 	var devices []device
-	for i, c := range cards {
-		devices = append(devices, device{Card: c, number: i, count: len(cards)})
+	for _, c := range cards { // those of one card follow each other
+		last := len(devices) - 1
+		if last < 0 || devices[last].UUID != c.UUID {
+			devices, last = append(devices, device{Card: c, number: last + 1}), last+1
+		}
+		if c.Slice != nil {
+			devices[last].slices = append(devices[last].slices, c.Slice)
+		}
+	}
+	for i := range devices {
+		devices[i].count = len(devices)
 	}
 	return devices
 }

@@ -73,6 +73,32 @@ func TestTable(t *testing.T) {
 	}
 }
 
+// A container that was given slices sees their cards, and of them those slices alone.
+func TestSlices(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for i, s := range []simulated.Slice{{UUID: "MIG-b", Profile: "1g.10gb", Index: 4, MemoryBytes: 10 << 30}, {UUID: "MIG-a", Profile: "3g.40gb", Index: 0, MemoryBytes: 40 << 30}} {
+		require.NoError(t, simulated.Card{UUID: "GPU-b", Index: 3, Product: "NVIDIA H100 80GB HBM3", Slice: &s}.Write(dir), i)
+	}
+	require.NoError(t, simulated.Card{UUID: "GPU-a", Index: 1, Product: "NVIDIA H100 80GB HBM3"}.Write(dir))
+	var stdout bytes.Buffer
+	require.Zero(t, run([]string{"-L"}, dir, &stdout, &stdout))
+	require.Equal(t, `GPU 0: NVIDIA H100 80GB HBM3 [SIMULATED] (UUID: GPU-a)
+GPU 1: NVIDIA H100 80GB HBM3 [SIMULATED] (UUID: GPU-b)
+  MIG 3g.40gb        Device  0: (UUID: MIG-a)
+  MIG 1g.10gb        Device  1: (UUID: MIG-b)
+`, stdout.String())
+	stdout.Reset()
+	require.Zero(t, run([]string{"--query-gpu=index,mig.mode.current,utilization.gpu", "--format=csv,noheader"}, dir, &stdout, &stdout))
+	require.Equal(t, "0, Disabled, 0 %\n1, Enabled, [N/A]\n", stdout.String())
+	stdout.Reset()
+	require.Zero(t, run(nil, dir, &stdout, &stdout))
+	for i, line := range strings.Split(strings.TrimRight(stdout.String(), "\n"), "\n") {
+		require.True(t, i == 0 || len(line) == width+2, "the table is straight: %q", line)
+	}
+	require.Contains(t, stdout.String(), "0MiB / 10240MiB")
+}
+
 func TestWithoutCards(t *testing.T) {
 	t.Parallel()
 	for _, dir := range []string{t.TempDir(), filepath.Join(t.TempDir(), "no")} {

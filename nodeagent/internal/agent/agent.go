@@ -51,7 +51,7 @@ func Run(ctx context.Context, cfg config.Run) error {
 	if err := tenant.followCards(cards); err != nil {
 		return err
 	}
-	size, err := measure(cfg, tenant.tracker.Summary().Total)
+	size, err := measure(cfg)
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -24,7 +25,7 @@ func openCards(cfg config.Run, id machine.Identity, node string) (*gpu.Machine, 
 	}
 	return gpu.Open(gpu.Options{
 		// Simulated machines may share a host, and its machine id.
-		Simulate: cfg.SimulateGPUs, MachineID: id.ID + "/" + node, CDIDir: cfg.CDIDir, AllowNone: true,
+		Simulate: cfg.SimulateGPUs, SimulateMIG: cfg.SimulateMIG, MachineID: id.ID + "/" + node, CDIDir: cfg.CDIDir, AllowNone: true,
 		// The stand-in for nvidia-smi is installed beside the agent.
 		NvidiaSMI: filepath.Join(filepath.Dir(exe), "nvidia-smi-simulated"),
 	})
@@ -41,7 +42,8 @@ func (t *tenant) followCards(cards *gpu.Machine) error {
 	return err
 }
 
-// cardFaulted tells the pod that has the card, and the Node.
+// cardFaulted tells the pods that have the card or slice, and, where it is a fault of the
+// hardware, the Node.
 func (t *tenant) cardFaulted(f gpuhealth.Fault) {
 	hardware := f.Class != gpuhealth.Application
 	t.mu.Lock()
@@ -50,7 +52,7 @@ func (t *tenant) cardFaulted(f gpuhealth.Fault) {
 	if manager != nil {
 		manager.CardFault(f.UUID, f.Message, hardware)
 	}
-	if recorder != nil && hardware {
+	if recorder != nil && hardware && f.Class != gpuhealth.Recut {
 		ref := &corev1.ObjectReference{Kind: "Node", APIVersion: "v1", Name: t.node, UID: types.UID(t.node)} // as a kubelet refers to its own
 		recorder.Event(ref, corev1.EventTypeWarning, "GPUFault", f.Message)
 	}
@@ -77,6 +79,15 @@ func (t *tenant) tellNode(recorder record.EventRecorder) {
 // cardHealth is how the cards are, for the Node's status.
 func (t *tenant) cardHealth() *nodestatus.GPUs {
 	s := t.tracker.Summary()
+	if manager := t.manager(); manager != nil {
+		withheld, cards := manager.Withheld()
+		for name, n := range withheld {
+			s.Usable[name] -= n
+		}
+		if len(cards) > 0 {
+			s.Message += "; nothing more of " + strings.Join(cards, ", ") + " is given to pods while one holds it as it was cut before"
+		}
+	}
 	gpus := &nodestatus.GPUs{
 		Total: s.Total, Usable: s.Usable, Status: corev1.ConditionFalse, Reason: s.Reason, Message: s.Message,
 		Labels: t.cards.NodeLabels(), Prefixes: gpu.LabelPrefixes,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
 	"os"
@@ -13,7 +14,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/component-base/version"
 
-	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/api/v1alpha1"
 	"github.com/ainode/ainode/nodeagent/internal/binding"
 	"github.com/ainode/ainode/nodeagent/internal/config"
@@ -65,7 +65,8 @@ func nodeAddress(given, hub string) (string, error) {
 	return local.IP.String(), nil
 }
 
-// measured is what the machine has, and what of it pods may have.
+// measured is what the machine has, and what of it pods may have; cards, which come and
+// go, are counted apart.
 type measured struct {
 	capacity, allocatable corev1.ResourceList
 }
@@ -73,7 +74,7 @@ type measured struct {
 // measure reads the machine's size; in simulation what was claimed replaces it.
 // As on a kubelet with its defaults, pods get all but what its eviction thresholds
 // keep free: 100 MiB of memory and a tenth of the disk.
-func measure(cfg config.Run, cards int) (measured, error) {
+func measure(cfg config.Run) (measured, error) {
 	if err := os.MkdirAll(string(cfg.StateDir), 0o700); err != nil {
 		return measured{}, fmt.Errorf("make state directory: %w", err)
 	}
@@ -97,7 +98,6 @@ func measure(cfg config.Run, cards int) (measured, error) {
 		corev1.ResourceMemory:           size.Memory,
 		corev1.ResourceEphemeralStorage: size.Storage,
 		corev1.ResourcePods:             *resource.NewQuantity(int64(cfg.MaxPods), resource.DecimalSI),
-		contract.GPUResource:            *resource.NewQuantity(int64(cards), resource.DecimalSI),
 	}
 	allocatable := capacity.DeepCopy()
 	memory := size.Memory.DeepCopy()
@@ -107,22 +107,37 @@ func measure(cfg config.Run, cards int) (measured, error) {
 	return measured{capacity: capacity, allocatable: allocatable}, nil
 }
 
+// with is list and so many cards and slices.
+func with(list corev1.ResourceList, devices map[corev1.ResourceName]int) corev1.ResourceList {
+	list = maps.Clone(list)
+	if list == nil {
+		list = corev1.ResourceList{}
+	}
+	for name, n := range devices {
+		list[name] = *resource.NewQuantity(int64(n), resource.DecimalSI)
+	}
+	return list
+}
+
 // facts are what the hub is told of this machine.
-func facts(id machine.Identity, address string, size measured, cards *gpu.Machine, total int) binding.Facts {
+func facts(id machine.Identity, address string, size measured, cards *gpu.Machine, total map[corev1.ResourceName]int) binding.Facts {
 	f := binding.Facts{
 		Address: address, Simulated: cards.Simulated(), AgentVersion: Version(),
 		Machine:  v1alpha1.Machine{ID: id.ID, ProductUUID: id.ProductUUID, BootID: id.BootID},
 		Capacity: map[string]resource.Quantity{},
 	}
-	for name, q := range size.capacity {
+	for name, q := range with(size.capacity, total) {
 		f.Capacity[string(name)] = q
 	}
-	f.Capacity[string(contract.GPUResource)] = *resource.NewQuantity(int64(total), resource.DecimalSI)
 	for _, c := range cards.Found().Cards {
-		f.GPUs = append(f.GPUs, v1alpha1.GPU{
-			UUID: c.UUID, Index: int32(c.Index), Product: c.Product, //nolint:gosec // a machine has few cards
+		card := v1alpha1.GPU{
+			UUID: c.UUID, Index: int32(c.Index), Product: c.Product, MIG: c.MIG, //nolint:gosec // a machine has few cards
 			Memory: *resource.NewQuantity(int64(c.MemoryBytes), resource.BinarySI), //nolint:gosec // no card has 2^63 bytes
-		})
+		}
+		for _, s := range c.Slices {
+			card.Slices = append(card.Slices, v1alpha1.GPUSlice{UUID: s.UUID, Profile: s.Profile})
+		}
+		f.GPUs = append(f.GPUs, card)
 	}
 	return f
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/version"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -32,9 +33,9 @@ func TestMeasureClaimsWhatIsSimulated(t *testing.T) {
 	cfg := config.Default()
 	cfg.StateDir = config.State(filepath.Join(t.TempDir(), "state"))
 	cfg.SimulateGPUs, cfg.SimulateCPU, cfg.SimulateMemory = "dgxh200", "128", "1Ti"
-	size, err := measure(cfg, 8)
+	size, err := measure(cfg)
 	require.NoError(t, err)
-	gpus := size.allocatable[contract.GPUResource]
+	gpus := with(size.allocatable, map[corev1.ResourceName]int{contract.GPUResource: 8})[contract.GPUResource]
 	require.EqualValues(t, 8, gpus.Value())
 	require.Equal(t, "128", size.capacity.Cpu().String())
 	require.EqualValues(t, 100<<20, size.capacity.Memory().Value()-size.allocatable.Memory().Value())

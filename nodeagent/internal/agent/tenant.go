@@ -32,6 +32,7 @@ import (
 	"github.com/ainode/ainode/nodeagent/internal/kubeletapi"
 	"github.com/ainode/ainode/nodeagent/internal/machine"
 	"github.com/ainode/ainode/nodeagent/internal/nodestatus"
+	"github.com/ainode/ainode/nodeagent/internal/podresources"
 	"github.com/ainode/ainode/nodeagent/internal/pods"
 	"github.com/ainode/ainode/nodeagent/internal/probes"
 )
@@ -150,6 +151,9 @@ func (t *tenant) Serve(ctx context.Context, target binding.Target, registered fu
 	t.serveWith(certificates)
 	defer t.serveWith(nil)
 	registered()
+	if socket := t.cfg.PodResourcesSocket; socket != "" {
+		keepers = append(keepers, func(ctx context.Context) error { return podresources.Serve(ctx, socket, manager, t.tracker) })
+	}
 	told := &csinode.Keeper{Client: client, Node: node.Node, Drivers: t.csi.Drivers(), Clock: t.clock}
 	return together(ctx, append(keepers, node.Run, manager.Run, manager.services.Run, podNetwork.run, told.Run, func(ctx context.Context) error {
 		return t.askUntilAnswered(ctx, podNetwork, target.Config.Host, registered)
@@ -218,12 +222,12 @@ func (t *tenant) nodeFacts(ctx context.Context, target binding.Target) (nodestat
 	if err != nil {
 		return nodestatus.Facts{}, fmt.Errorf("ask the container runtime's version: %w", err)
 	}
-	size := t.size.withRange(target.PodCIDR)
+	size, cards := t.size.withRange(target.PodCIDR), t.tracker.Summary()
 	return nodestatus.Facts{
 		Name: t.node, Epoch: target.Epoch, Holder: t.holder, Machine: t.machine,
 		Address: t.address, Port: int32(t.cfg.Port), //nolint:gosec // a port
 		PodCIDR:  target.PodCIDR,
-		Capacity: size.capacity, Allocatable: size.allocatable,
+		Capacity: with(size.capacity, cards.Total), Allocatable: with(size.allocatable, cards.Usable),
 		GPULabels: t.cards.NodeLabels(), Simulated: t.cards.Simulated() != "", BindLabels: target.Labels,
 		KubeletVersion: KubeletVersion(), Runtime: runtime.RuntimeName + "://" + strings.TrimPrefix(runtime.RuntimeVersion, "v"),
 	}, nil

@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/ainode/ainode/nodeagent/internal/eviction"
+	"github.com/ainode/ainode/nodeagent/internal/gpu/simulated"
 )
 
 // APIVersion and Kind of a configuration file.
@@ -41,12 +42,16 @@ type Run struct {
 	NodeIP string `json:"nodeIP,omitempty"`
 	// Port of the kubelet API.
 	Port int `json:"port,omitempty"`
-	// SimulateGPUs, SimulateCPU and SimulateMemory claim a machine that is not there.
+	// SimulateGPUs, SimulateCPU and SimulateMemory claim a machine that is not there;
+	// SimulateMIG is how its cards are cut (simulated.ParseLayout).
 	SimulateGPUs   string `json:"simulateGPUs,omitempty"`
+	SimulateMIG    string `json:"simulateMIG,omitempty"`
 	SimulateCPU    string `json:"simulateCPU,omitempty"`
 	SimulateMemory string `json:"simulateMemory,omitempty"`
 	// CDIDir is where the container runtime reads CDI specs.
 	CDIDir string `json:"cdiDir,omitempty"`
+	// PodResourcesSocket is where the PodResources API is served; empty: nowhere.
+	PodResourcesSocket string `json:"podResourcesSocket,omitempty"`
 	// CNIBinDir and CNIConfDir are where the container runtime looks for CNI plugins and
 	// reads CNI configurations. They matter where the machine is bound with a range of
 	// addresses for its pods.
@@ -91,6 +96,7 @@ func Default() Run {
 		ContainerRuntimeEndpoint: "unix:///run/containerd/containerd.sock",
 		Port:                     10250,
 		CDIDir:                   "/var/run/cdi",
+		PodResourcesSocket:       "/var/lib/kubelet/pod-resources/kubelet.sock", // the kubelet's
 		CNIBinDir:                "/opt/cni/bin",
 		CNIConfDir:               "/etc/cni/net.d",
 		KubeletDir:               "/var/lib/kubelet",
@@ -117,9 +123,11 @@ func (r *Run) Flags(flags *pflag.FlagSet) {
 	flags.StringVar(&r.NodeIP, "node-ip", r.NodeIP, "address of this machine as the cluster reaches it (default: that of the route to the hub)")
 	flags.IntVar(&r.Port, "port", r.Port, "port of the kubelet API")
 	flags.StringVar(&r.SimulateGPUs, "simulate-gpus", r.SimulateGPUs, "simulate the GPUs of a machine that is not there: "+strings.Join(Simulations, ", "))
+	flags.StringVar(&r.SimulateMIG, "simulate-mig", r.SimulateMIG, "cut simulated GPUs into MIG slices, for example 0:3g.40gb,3g.40gb;1:1g.10gb*7")
 	flags.StringVar(&r.SimulateCPU, "simulate-cpu", r.SimulateCPU, "report that many CPUs, with simulated GPUs only")
 	flags.StringVar(&r.SimulateMemory, "simulate-memory", r.SimulateMemory, "report that much memory, with simulated GPUs only")
 	flags.StringVar(&r.CDIDir, "cdi-dir", r.CDIDir, "directory the container runtime reads CDI specs from")
+	flags.StringVar(&r.PodResourcesSocket, "pod-resources-socket", r.PodResourcesSocket, "socket at which monitors ask which pod has which GPU (the kubelet's PodResources API); empty: none")
 	flags.StringVar(&r.CNIBinDir, "cni-bin-dir", r.CNIBinDir, "directory the container runtime looks for CNI plugins in, where pods have addresses of their own")
 	flags.StringVar(&r.CNIConfDir, "cni-conf-dir", r.CNIConfDir, "directory the container runtime reads CNI configurations from, where pods have addresses of their own")
 	flags.StringVar(&r.KubeletDir, "kubelet-dir", r.KubeletDir, "directory that CSI drivers take for a kubelet's: they register in its plugins_registry, and their volumes are mounted below it")
@@ -166,6 +174,7 @@ func (r *Run) Validate() error {
 	} {
 		check(filepath.IsAbs(path), "%s: %q is not an absolute path", name, path)
 	}
+	check(r.PodResourcesSocket == "" || filepath.IsAbs(r.PodResourcesSocket), "--pod-resources-socket: %q is not an absolute path", r.PodResourcesSocket)
 	socket, isUnix := strings.CutPrefix(r.ContainerRuntimeEndpoint, "unix://")
 	check(isUnix && filepath.IsAbs(socket), "--container-runtime-endpoint: want unix:///PATH, got %q", r.ContainerRuntimeEndpoint)
 	if r.NodeIP != "" {
@@ -187,6 +196,9 @@ func (r *Run) Validate() error {
 	check(r.MaxPods > 0, "--max-pods: want at least 1, got %d", r.MaxPods)
 	check(r.SimulateGPUs == "" || slices.Contains(Simulations, r.SimulateGPUs),
 		"--simulate-gpus: %q can't be simulated; choose one of %s", r.SimulateGPUs, strings.Join(Simulations, ", "))
+	_, err = simulated.ParseLayout(r.SimulateMIG)
+	check(err == nil, "--simulate-mig: %v", err)
+	check(r.SimulateMIG == "" || r.SimulateGPUs != "", "--simulate-mig: only together with --simulate-gpus: a real card is cut with nvidia-smi mig")
 	for name, text := range map[string]string{"--simulate-cpu": r.SimulateCPU, "--simulate-memory": r.SimulateMemory} {
 		if text == "" {
 			continue

@@ -22,6 +22,7 @@ func TestValidateNamesTheFlag(t *testing.T) {
 		"--container-runtime-endpoint": func(r *Run) { r.ContainerRuntimeEndpoint = "/run/containerd.sock" },
 		"--cni-bin-dir":                func(r *Run) { r.CNIBinDir = "cni" },
 		"--kubelet-dir":                func(r *Run) { r.KubeletDir = "" },
+		"--pod-resources-socket":       func(r *Run) { r.PodResourcesSocket = "s.sock" },
 		"--node-ip":                    func(r *Run) { r.NodeIP = "127.0.0.1" },
 		"--port":                       func(r *Run) { r.Port = 0 },
 		"--container-log-max-size":     func(r *Run) { r.ContainerLogMaxSize = "much" },
@@ -32,6 +33,8 @@ func TestValidateNamesTheFlag(t *testing.T) {
 		"--cluster-domain":             func(r *Run) { r.ClusterDomain = "a b" },
 		"--max-pods":                   func(r *Run) { r.MaxPods = 0 },
 		"--simulate-gpus":              func(r *Run) { r.SimulateGPUs = "dgx1" },
+		"--simulate-mig":               func(r *Run) { r.SimulateGPUs, r.SimulateMIG = "dgxh200", "1g.18gb" },
+		"--simulate-mig: only":         func(r *Run) { r.SimulateMIG = "0:1g.18gb" },
 		"--simulate-cpu":               func(r *Run) { r.SimulateGPUs, r.SimulateCPU = "dgxh200", "-1" },
 		"--simulate-memory":            func(r *Run) { r.SimulateMemory = "1Ti" },
 	} {

@@ -64,7 +64,7 @@ type sight struct {
 	runtime    *cri.Runtime        // nil if it does not answer
 	runtimeErr error
 	status     runtimeStatus
-	devices    int // cards that the driver shows
+	devices    int // cards and slices that the driver shows
 }
 
 // check is one thing that is looked at. Ids are API: people write them in scripts.

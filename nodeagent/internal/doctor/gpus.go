@@ -5,17 +5,24 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"slices"
+	"strconv"
+	"strings"
 
 	"tags.cncf.io/container-device-interface/pkg/cdi"
 
+	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/nodeagent/internal/gpu"
 )
 
 // driver reads the cards as the agent does when it starts.
 func driver(_ context.Context, s *sight) []Finding {
 	if machine := s.Config.SimulateGPUs; machine != "" {
+		if layout := s.Config.SimulateMIG; layout != "" {
+			machine += " cut into MIG slices (" + layout + ")"
+		}
 		return saw("simulated: " + machine + "; the machine's own cards are not looked at")
 	}
 	cards, err := gpu.Look(s.NVML)
@@ -30,11 +37,46 @@ func driver(_ context.Context, s *sight) []Finding {
 	for _, b := range cards.Broken {
 		all = append(all, found(Error, fmt.Sprintf("card %d can't be used: %s", b.Index, b.Cause), "no pod gets this card", "See what the driver says:  nvidia-smi; dmesg | grep -i nvrm")...)
 	}
-	s.devices = len(cards.Cards)
-	if s.devices > 0 {
-		all = append(all, saw(fmt.Sprintf("%d × %s, driver %s, CUDA %s", s.devices, cards.Cards[0].Product, cards.DriverVersion, cards.CUDAVersion))...)
+	s.devices = len(cards.Devices())
+	if n := len(cards.Cards); n > 0 {
+		all = append(all, saw(fmt.Sprintf("%d × %s, driver %s, CUDA %s", n, cards.Cards[0].Product, cards.DriverVersion, cards.CUDAVersion))...)
 	}
-	return all
+	return append(all, slicing(cards)...)
+}
+
+// slicing tells how cards are cut, and of those that wait for somebody.
+func slicing(cards gpu.Found) []Finding {
+	var all []Finding
+	kinds, whole := map[string]int{}, 0
+	for _, c := range cards.Cards {
+		for _, s := range c.Slices {
+			kinds[string(s.Resource())]++
+		}
+		mode, given := "off", "in slices"
+		if !c.MIG {
+			mode, given = "on", "as a whole"
+			whole++
+		}
+		if c.MIGPending {
+			all = append(all, found(Warning, fmt.Sprintf("card %d: MIG mode is to be turned %s, and is not yet", c.Index, mode), "until it is reset it is given "+given,
+				"Reset it when no pod has it:  nvidia-smi -i "+strconv.Itoa(c.Index)+" --gpu-reset")...)
+		}
+		if c.MIG && len(c.Slices) == 0 {
+			all = append(all, found(Warning, fmt.Sprintf("card %d is in MIG mode and has no slices", c.Index), "no pod gets this card",
+				"See how it can be cut:  nvidia-smi mig -i "+strconv.Itoa(c.Index)+" -lgip",
+				"Cut it, for example:  nvidia-smi mig -i "+strconv.Itoa(c.Index)+" -cgi 1g.10gb -C",
+				"Or make it whole:  nvidia-smi -i "+strconv.Itoa(c.Index)+" -mig 0")...)
+		}
+	}
+	if len(kinds) == 0 {
+		return all
+	}
+	var texts []string
+	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
+		texts = append(texts, fmt.Sprintf("%d × %s", kinds[kind], kind))
+	}
+	return append(all, saw(fmt.Sprintf("%d in MIG mode, which pods ask for as %s; %d whole, as %s",
+		len(cards.Cards)-whole, strings.Join(texts, ", "), whole, contract.GPUResource))...)
 }
 
 // specs looks at how containers get cards: a spec that the agent writes when it
@@ -69,15 +111,15 @@ func specs(_ context.Context, s *sight) []Finding {
 	case err != nil:
 		all = append(all, found(Error, fmt.Sprintf("%s can't be read: %v", path, err), "no container gets a card", "Have it written again:  systemctl restart ainode-agent")...)
 	case !simulated && devices(spec) != s.devices:
-		all = append(all, found(Error, fmt.Sprintf("%s names %d cards, the driver shows %d", path, devices(spec), s.devices),
-			"a card that came or went since the agent started is given to nobody, or to a pod that then fails", "Have them read again:  systemctl restart ainode-agent")...)
+		all = append(all, found(Error, fmt.Sprintf("%s names %d cards and slices, the driver shows %d", path, devices(spec), s.devices),
+			"what came or went since the agent started is given to nobody, or to a pod that then fails", "Have them read again:  systemctl restart ainode-agent")...)
 	default:
-		all = append(all, saw(fmt.Sprintf("%s names %d cards", path, devices(spec)))...)
+		all = append(all, saw(fmt.Sprintf("%s names %d cards and slices", path, devices(spec)))...)
 	}
 	return all
 }
 
-// devices counts the cards of a spec; "all" is none.
+// devices counts the cards and slices of a spec; "all" is none.
 func devices(spec *cdi.Spec) int {
 	n := 0
 	for _, d := range spec.Devices {

@@ -19,10 +19,9 @@ import (
 	"github.com/ainode/ainode/nodeagent/internal/gpu"
 )
 
-// A container of a real runtime sees its cards in the simulated nvidia-smi, and no
-// other; two containers of one pod see their own.
-func TestContainersSeeTheirCards(t *testing.T) {
-	t.Parallel()
+// simulatedSMI builds the stand-in for nvidia-smi.
+func simulatedSMI(t *testing.T) string {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("runs containers; left out with -short")
 	}
@@ -31,9 +30,16 @@ func TestContainersSeeTheirCards(t *testing.T) {
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	out, err := build.CombinedOutput()
 	require.NoError(t, err, "%s", out)
+	return smi
+}
 
+// A container of a real runtime sees its cards and slices in the simulated nvidia-smi,
+// and no other; two containers of one pod see their own.
+func TestContainersSeeTheirCards(t *testing.T) {
+	t.Parallel()
+	smi := simulatedSMI(t)
 	c := critest.Start(t)
-	inv, err := gpu.Open(gpu.Options{Simulate: "dgxh200", MachineID: "m1", CDIDir: c.CDIDir(), NvidiaSMI: smi})
+	inv, err := gpu.Open(gpu.Options{Simulate: "dgxh200", SimulateMIG: "3:3g.71gb,1g.18gb*2", MachineID: "m1", CDIDir: c.CDIDir(), NvidiaSMI: smi})
 	require.NoError(t, err)
 	uuids := inv.Found().UUIDs()
 
@@ -42,6 +48,7 @@ func TestContainersSeeTheirCards(t *testing.T) {
 		Spec: corev1.PodSpec{Containers: []corev1.Container{
 			{Name: "two", Image: critest.Busybox, Command: []string{"sleep", "2147483647"}},
 			{Name: "one", Image: critest.Busybox, Command: []string{"sleep", "2147483647"}},
+			{Name: "sliced", Image: critest.Busybox, Command: []string{"sleep", "2147483647"}},
 			{Name: "none", Image: critest.Busybox, Command: []string{"sleep", "2147483647"}},
 		}},
 	}
@@ -71,10 +78,14 @@ func TestContainersSeeTheirCards(t *testing.T) {
 		return string(stdout)
 	}
 
-	two, one, none := start(0, uuids[6], uuids[1]), start(1, uuids[0]), start(2)
+	cut := inv.Found().Cards[3]
+	two, one, sliced, none := start(0, uuids[6], uuids[1]), start(1, uuids[0]), start(2, uuids[0], cut.Slices[2].UUID), start(3)
 	require.Equal(t, "GPU 0: NVIDIA H200 141GB HBM3e [SIMULATED] (UUID: "+uuids[1]+")\n"+
 		"GPU 1: NVIDIA H200 141GB HBM3e [SIMULATED] (UUID: "+uuids[6]+")\n", list(two, "/usr/bin/nvidia-smi", "-L"))
 	require.Equal(t, "GPU 0: NVIDIA H200 141GB HBM3e [SIMULATED] (UUID: "+uuids[0]+")\n", list(one, "/usr/bin/nvidia-smi", "-L"))
+	require.Equal(t, "GPU 0: NVIDIA H200 141GB HBM3e [SIMULATED] (UUID: "+uuids[0]+")\n"+
+		"GPU 1: NVIDIA H200 141GB HBM3e [SIMULATED] (UUID: "+cut.UUID+")\n"+
+		"  MIG 1g.18gb        Device  0: (UUID: "+cut.Slices[2].UUID+")\n", list(sliced, "/usr/bin/nvidia-smi", "-L"))
 	require.True(t, strings.HasPrefix(list(one, "/usr/bin/nvidia-smi"), "SIMULATED"))
 	require.Contains(t, list(one, "env"), "AINODE_SIMULATED_GPUS=dgxh200")
 	require.Contains(t, list(one, "env"), "HOSTNAME=p\n", "in the machine's network the runtime would say the machine's name")

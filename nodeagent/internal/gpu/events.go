@@ -14,7 +14,10 @@ type Event struct {
 	// UUID is empty where the driver does not tell which card it was: then it may
 	// have been any.
 	UUID string
-	Kind EventKind
+	// Slices are the UUIDs of those of its MIG slices that it concerns alone, where the
+	// driver tells that; nil is the card.
+	Slices []string
+	Kind   EventKind
 	// XID is the number of the error, of kind XIDError.
 	XID uint64
 }
@@ -28,6 +31,7 @@ const (
 	DoubleBitError EventKind = "DoubleBitECC"
 	PowerChange    EventKind = "Power"
 	ClockChange    EventKind = "Clock"
+	MIGChange      EventKind = "MIG"
 )
 
 var eventKinds = map[uint64]EventKind{
@@ -35,7 +39,12 @@ var eventKinds = map[uint64]EventKind{
 	nvml.EventTypeDoubleBitEccError: DoubleBitError,
 	nvml.EventTypePowerSourceChange: PowerChange,
 	nvml.EventTypeClock:             ClockChange,
+	nvml.EventMigConfigChange:       MIGChange,
 }
+
+// noInstance stands where an event is not of one GPU or compute instance
+// (nvmlEventData_t).
+const noInstance = 0xFFFFFFFF
 
 const (
 	// waitFor is how long one wait for an event lasts; waitPatience, when a wait
@@ -78,6 +87,7 @@ func (m *Machine) Watch(ctx context.Context, began func(), seen func(Event)) err
 type registration struct {
 	set   nvml.EventSet
 	uuids map[nvml.Device]string
+	found func() Found
 }
 
 // register asks for the events of all cards, of each those that it knows.
@@ -86,7 +96,7 @@ func (m *Machine) register() (*registration, error) {
 	if ret != nvml.SUCCESS {
 		return nil, fmt.Errorf("ask for events: %w", ret)
 	}
-	r := &registration{set: set, uuids: map[nvml.Device]string{}}
+	r := &registration{set: set, uuids: map[nvml.Device]string{}, found: m.Found}
 	for _, card := range m.Found().Cards {
 		device, err := m.device(card.UUID)
 		if err != nil {
@@ -130,6 +140,21 @@ func (r *registration) wait() (*Event, error) {
 	}
 	if data.Device != nil {
 		event.UUID = r.uuids[data.Device]
+		if card, ok := r.found().Card(event.UUID); ok {
+			event.Slices = concerned(card, data)
+		}
 	}
 	return event, nil
+}
+
+// concerned are the slices of the instance that an event names.
+func concerned(card Card, data nvml.EventData) []string {
+	var uuids []string
+	for _, s := range card.Slices {
+		if uint32(s.GPUInstance) == data.GpuInstanceId && //nolint:gosec // a small number
+			(data.ComputeInstanceId == noInstance || uint32(s.ComputeInstance) == data.ComputeInstanceId) { //nolint:gosec // the same
+			uuids = append(uuids, s.UUID)
+		}
+	}
+	return uuids
 }

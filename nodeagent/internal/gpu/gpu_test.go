@@ -60,7 +60,7 @@ func TestSimulatedMachines(t *testing.T) {
 			require.Empty(t, cmp.Diff(map[string]string{
 				"nvidia.com/gpu.count": "8", "nvidia.com/gpu.product": want.product, "nvidia.com/gpu.memory": want.mib,
 				"nvidia.com/gpu.family": want.family, "nvidia.com/gpu.compute.major": want.compute, "nvidia.com/gpu.compute.minor": "0",
-				"nvidia.com/mig.capable":              "true",
+				"nvidia.com/mig.capable": "true", "nvidia.com/mig.strategy": "mixed",
 				"nvidia.com/cuda.driver-version.full": found.DriverVersion, "nvidia.com/cuda.driver-version.major": driver[0],
 				"nvidia.com/cuda.driver-version.minor": driver[1], "nvidia.com/cuda.driver-version.revision": driver[2],
 				"nvidia.com/cuda.runtime-version.full": found.CUDAVersion, "nvidia.com/cuda.runtime-version.major": cuda[0],
@@ -184,9 +184,9 @@ func TestMachineWithoutACard(t *testing.T) {
 	}
 }
 
-// The toolkit describes the cards of a driver that lies below a root of its own.
-func TestSpecOfRealCards(t *testing.T) {
-	t.Parallel()
+// driverRoot is a root below which a driver for eight cards lies.
+func driverRoot(t *testing.T) string {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("makes device nodes, as root; left out with -short")
 	}
@@ -201,7 +201,15 @@ func TestSpecOfRealCards(t *testing.T) {
 		path := filepath.Join(root, "dev", "nvidia"+strconv.Itoa(minor))
 		require.NoError(t, unix.Mknod(path, unix.S_IFCHR|0o666, int(unix.Mkdev(195, uint32(minor))))) //nolint:gosec // a minor number
 	}
-	lib := complete(dgxh100.New(), "")
+	return root
+}
+
+// The toolkit describes the cards of a driver that lies below a root of its own.
+func TestSpecOfRealCards(t *testing.T) {
+	t.Parallel()
+	root := driverRoot(t)
+	lib := dgxh100.New()
+	complete(lib, "")
 	dir := t.TempDir()
 	inv, err := Open(Options{NVML: lib, CDIDir: dir, DriverRoot: root, CDIHook: "/usr/bin/nvidia-cdi-hook"})
 	require.NoError(t, err)

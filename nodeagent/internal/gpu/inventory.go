@@ -32,6 +32,13 @@ type Card struct {
 	ECC bool
 	// MIGCapable cards can be cut into slices.
 	MIGCapable bool
+	// MIG says that the card is in MIG mode: nobody gets it whole, only its Slices,
+	// in NVML's order.
+	MIG    bool
+	Slices []Slice
+	// MIGPending says that the card leaves the mode it is in, MIG or not, when it is
+	// reset next.
+	MIGPending bool
 }
 
 // Broken is a card that is there and can't be given to pods.
@@ -39,6 +46,8 @@ type Broken struct {
 	// UUID is empty where the card does not even tell that.
 	UUID  string
 	Index int
+	// MIG says that it is in MIG mode.
+	MIG bool
 	// Cause is for people.
 	Cause string
 }
@@ -67,6 +76,20 @@ func (f Found) UUIDs() []string {
 	return uuids
 }
 
+// Devices are what containers may be given: whole cards, and slices of the others.
+func (f Found) Devices() []topology.Device {
+	var devices []topology.Device
+	for _, c := range f.Cards {
+		if !c.MIG {
+			devices = append(devices, topology.Device{UUID: c.UUID, Card: c.UUID, Resource: contract.GPUResource, Usable: true})
+		}
+		for _, s := range c.Slices {
+			devices = append(devices, topology.Device{UUID: s.UUID, Card: c.UUID, Resource: s.Resource(), Usable: true})
+		}
+	}
+	return devices
+}
+
 // Card is the card of that UUID.
 func (f Found) Card(uuid string) (Card, bool) {
 	i := slices.IndexFunc(f.Cards, func(c Card) bool { return c.UUID == uuid })
@@ -80,7 +103,7 @@ func (f Found) Card(uuid string) (Card, bool) {
 // person's on a Node of ours.
 var LabelPrefixes = []string{
 	"nvidia.com/gpu.count", "nvidia.com/gpu.product", "nvidia.com/gpu.memory", "nvidia.com/gpu.family",
-	"nvidia.com/gpu.compute.", "nvidia.com/mig.capable", "nvidia.com/cuda.",
+	"nvidia.com/gpu.compute.", "nvidia.com/mig.capable", "nvidia.com/mig.strategy", contract.MIGResourcePrefix, "nvidia.com/cuda.",
 }
 
 // labelPrefix begins the names that GPU feature discovery uses.
@@ -89,7 +112,8 @@ const labelPrefix = "nvidia.com/"
 // NodeLabels describe the cards on a Node, under GPU feature discovery's names
 // (k8s-device-plugin, docs/gpu-feature-discovery), and say if they are simulated.
 // gpu.present is left out: DaemonSets select it. A machine without a card has no
-// label. The first card speaks for all, as there.
+// label. The first card speaks for all, and gpu.count counts those in MIG mode too, as
+// there; what pods may ask for stands in the Node's capacity.
 func (m *Machine) NodeLabels() map[string]string {
 	f := m.Found()
 	labels := map[string]string{}
@@ -106,6 +130,7 @@ func (m *Machine) NodeLabels() map[string]string {
 		} {
 			labels[labelPrefix+name] = value
 		}
+		sliceLabels(labels, f.Cards)
 		version(labels, "cuda.driver-version", f.DriverVersion, "major", "minor", "revision")
 		version(labels, "cuda.runtime-version", f.CUDAVersion, "major", "minor")
 	}
@@ -113,6 +138,39 @@ func (m *Machine) NodeLabels() map[string]string {
 		labels[contract.SimulatedLabel] = "true"
 	}
 	return labels
+}
+
+// sliceLabels describe each kind of slice, as GPU feature discovery does with the MIG
+// strategy "mixed". The first of a kind speaks for all.
+func sliceLabels(labels map[string]string, cards []Card) {
+	if slices.ContainsFunc(cards, func(c Card) bool { return c.MIGCapable }) {
+		labels[labelPrefix+"mig.strategy"] = "mixed"
+	}
+	count := map[string]int{}
+	for _, c := range cards {
+		for _, s := range c.Slices {
+			prefix := string(s.Resource()) + "."
+			count[prefix]++
+			labels[prefix+"count"] = strconv.Itoa(count[prefix])
+			if count[prefix] > 1 {
+				continue
+			}
+			labels[prefix+"product"] = strings.Join(append(strings.Fields(c.Product), "MIG", s.Kind()), "-")
+			labels[prefix+"memory"] = strconv.FormatUint(s.Attributes.MemorySizeMB, 10)
+			for name, n := range map[string]uint32{
+				"multiprocessors": s.Attributes.MultiprocessorCount,
+				"slices.gi":       s.Attributes.GpuInstanceSliceCount,
+				"slices.ci":       s.Attributes.ComputeInstanceSliceCount,
+				"engines.copy":    s.Attributes.SharedCopyEngineCount,
+				"engines.decoder": s.Attributes.SharedDecoderCount,
+				"engines.encoder": s.Attributes.SharedEncoderCount,
+				"engines.jpeg":    s.Attributes.SharedJpegCount,
+				"engines.ofa":     s.Attributes.SharedOfaCount,
+			} {
+				labels[prefix+name] = strconv.FormatUint(uint64(n), 10)
+			}
+		}
+	}
 }
 
 // version adds a version's parts under their names, and the whole.

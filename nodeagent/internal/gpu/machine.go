@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
+
+	"github.com/ainode/ainode/nodeagent/internal/topology"
 )
 
 // How long the driver may take. To list cards it may have to wake each of them
@@ -46,10 +48,10 @@ func (m *Machine) Found() Found {
 	return f
 }
 
-// CDIDevice is the CDI name of a card, VENDOR/CLASS=UUID; empty if there is no such
-// card.
+// CDIDevice is the CDI name of a device, VENDOR/CLASS=UUID; empty if there is no such
+// one now.
 func (m *Machine) CDIDevice(uuid string) string {
-	if _, ok := m.Found().Card(uuid); !ok {
+	if !slices.ContainsFunc(m.Found().Devices(), func(d topology.Device) bool { return d.UUID == uuid }) {
 		return ""
 	}
 	return m.kind + "=" + uuid
@@ -95,16 +97,28 @@ func (m *Machine) discover() (Found, error) {
 		m.close()
 		return Found{}, fmt.Errorf("%w: the driver is there and lists none", ErrNone)
 	}
-	describes := append(found.UUIDs(), found.DriverVersion)
+	describes := []string{found.DriverVersion}
 	for _, c := range found.Cards {
-		describes = append(describes, fmt.Sprint(c.MinorNumber))
-	}
-	if len(found.Cards) > 0 && !slices.Equal(describes, m.described) {
-		if err := m.describe(found); err != nil {
-			return Found{}, err
+		describes = append(describes, c.UUID, fmt.Sprint(c.MinorNumber, c.MIG))
+		for _, s := range c.Slices {
+			describes = append(describes, s.UUID, fmt.Sprint(s.GPUInstance, s.ComputeInstance))
 		}
-		m.described = describes
 	}
+	if len(found.Devices()) == 0 || slices.Equal(describes, m.described) {
+		return found, nil
+	}
+	if err = m.describe(found); errors.Is(err, errSlices) {
+		// Tried again each time: the slices are made before their device nodes are.
+		found, describes = withoutSlices(found, err), nil
+		if len(found.Devices()) == 0 {
+			return found, nil
+		}
+		err = m.describe(found)
+	}
+	if err != nil {
+		return Found{}, err
+	}
+	m.described = describes
 	return found, nil
 }
 
@@ -136,7 +150,7 @@ func (m *Machine) describe(found Found) error {
 	if err := os.MkdirAll(m.o.CDIDir, 0o755); err != nil { //nolint:gosec // the runtime's directory, as the runtime has it
 		return fmt.Errorf("make the directory of CDI specs: %w", err)
 	}
-	return writeSpec(m.o)
+	return writeSpec(m.o, found)
 }
 
 // lane of a card.

@@ -18,13 +18,21 @@ import (
 // mocked is a machine of a mock that the test may change while it runs.
 func mocked(t *testing.T, s *server.Server) *Machine {
 	t.Helper()
+	m, _ := mockedMIG(t, s)
+	return m
+}
+
+// mockedMIG is mocked, and what cuts its cards.
+func mockedMIG(t *testing.T, s *server.Server) (*Machine, *cutter) {
+	t.Helper()
+	c := complete(s, filepath.Join(t.TempDir(), faultsFile))
 	m, err := Open(Options{
-		NVML: complete(s, filepath.Join(t.TempDir(), faultsFile)), Simulate: "dgxh200", MachineID: "m1",
+		NVML: s, Simulate: "dgxh200", MachineID: "m1",
 		CDIDir: t.TempDir(), NvidiaSMI: program(t), AllowNone: true,
 		listPatience: time.Second, readPatience: time.Second,
 	})
 	require.NoError(t, err)
-	return m
+	return m, c
 }
 
 func card(s *server.Server, i int) *server.Device { return s.Devices[i].(*server.Device) }
@@ -36,18 +44,12 @@ func TestABrokenCardIsToldAndTheOthersGoOn(t *testing.T) {
 		breakIt func(*server.Server)
 		want    string
 	}{
-		"cut into slices": {func(s *server.Server) {
-			card(s, 3).MigMode = nvml.DEVICE_MIG_ENABLE
-			card(s, 3).GetMaxMigDeviceCountFunc = func() (int, nvml.Return) { return 7, nvml.SUCCESS }
-			card(s, 3).GetMigDeviceHandleByIndexFunc = func(i int) (nvml.Device, nvml.Return) {
-				if i > 1 {
-					return nil, nvml.ERROR_NOT_FOUND
-				}
-				return &mock.Device{GetAttributesFunc: func() (nvml.DeviceAttributes, nvml.Return) {
-					return nvml.DeviceAttributes{GpuInstanceSliceCount: 3, MemorySizeMB: 40 << 10}, nvml.SUCCESS
-				}}, nvml.SUCCESS
+		"a slice can't be read": {func(s *server.Server) {
+			card(s, 3).GetMigModeFunc = func() (int, int, nvml.Return) {
+				return nvml.DEVICE_MIG_ENABLE, nvml.DEVICE_MIG_ENABLE, nvml.SUCCESS
 			}
-		}, "MIG slices (3g.40gb, 3g.40gb)"},
+			card(s, 3).GetMigDeviceHandleByIndexFunc = func(int) (nvml.Device, nvml.Return) { return nil, nvml.ERROR_GPU_IS_LOST }
+		}, "read its MIG slices"},
 		"no process may use it": {func(s *server.Server) {
 			card(s, 3).GetComputeModeFunc = func() (nvml.ComputeMode, nvml.Return) { return nvml.COMPUTEMODE_PROHIBITED, nvml.SUCCESS }
 		}, "nvidia-smi -i 3 -c DEFAULT"},
@@ -82,7 +84,8 @@ func TestABrokenCardIsToldAndTheOthersGoOn(t *testing.T) {
 
 func TestCardsComeAndGoAndTheDriverIsReplaced(t *testing.T) {
 	t.Parallel()
-	s := complete(dgxh200.New(), "")
+	s := dgxh200.New()
+	complete(s, "")
 	all := s.Devices
 	s.Devices = all[:6]
 	m := mocked(t, s)

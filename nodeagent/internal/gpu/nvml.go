@@ -23,9 +23,9 @@ func read(lib nvml.Interface) (Found, error) {
 			found.Broken = append(found.Broken, Broken{Index: i, Cause: "open it: " + ret.Error()})
 			continue
 		}
-		card, err := readCard(device, i)
+		card, err := readCard(lib, device, i)
 		if err != nil {
-			found.Broken = append(found.Broken, Broken{UUID: card.UUID, Index: i, Cause: err.Error()})
+			found.Broken = append(found.Broken, Broken{UUID: card.UUID, Index: i, MIG: card.MIG, Cause: err.Error()})
 			continue
 		}
 		found.Cards, devices = append(found.Cards, card), append(devices, device)
@@ -41,7 +41,7 @@ func read(lib nvml.Interface) (Found, error) {
 }
 
 // readCard reads one card. With an error the card has what was read until then.
-func readCard(device nvml.Device, index int) (Card, error) {
+func readCard(lib nvml.Interface, device nvml.Device, index int) (Card, error) {
 	card := Card{Index: index}
 	var ret nvml.Return
 	if card.UUID, ret = device.GetUUID(); ret != nvml.SUCCESS {
@@ -63,9 +63,15 @@ func readCard(device nvml.Device, index int) (Card, error) {
 	if card.CUDAMajor, card.CUDAMinor, ret = device.GetCudaComputeCapability(); ret != nvml.SUCCESS {
 		return card, fmt.Errorf("read its compute capability: %w", ret)
 	}
-	mode, _, ret := device.GetMigMode()
-	if card.MIGCapable = ret == nvml.SUCCESS; card.MIGCapable && mode == nvml.DEVICE_MIG_ENABLE {
-		return card, fmt.Errorf("it is cut into MIG slices (%s), which are not given to pods yet; make it whole again: nvidia-smi -i %d -mig 0", migSlices(device), index)
+	mode, next, ret := device.GetMigMode()
+	card.MIGCapable = ret == nvml.SUCCESS
+	card.MIG = card.MIGCapable && mode == nvml.DEVICE_MIG_ENABLE
+	card.MIGPending = card.MIGCapable && mode != next
+	if card.MIG {
+		var err error
+		if card.Slices, err = readSlices(lib, device); err != nil {
+			return card, err
+		}
 	}
 	if mode, ret := device.GetComputeMode(); ret == nvml.SUCCESS && mode == nvml.COMPUTEMODE_PROHIBITED {
 		return card, fmt.Errorf("its compute mode lets no process use it; allow it again: nvidia-smi -i %d -c DEFAULT", index)
@@ -77,28 +83,6 @@ func readCard(device nvml.Device, index int) (Card, error) {
 		card.ECC = ecc == nvml.FEATURE_ENABLED
 	}
 	return card, nil
-}
-
-// migSlices names a card's MIG slices, 1g.10gb.
-func migSlices(device nvml.Device) string {
-	most, ret := device.GetMaxMigDeviceCount()
-	if ret != nvml.SUCCESS {
-		return "which ones it does not tell: " + ret.Error()
-	}
-	var names []string
-	for i := range most {
-		slice, ret := device.GetMigDeviceHandleByIndex(i)
-		if ret != nvml.SUCCESS {
-			continue // not every place is taken
-		}
-		if a, ret := slice.GetAttributes(); ret == nvml.SUCCESS {
-			names = append(names, fmt.Sprintf("%dg.%dgb", a.GpuInstanceSliceCount, (a.MemorySizeMB+1023)/1024))
-		}
-	}
-	if len(names) == 0 {
-		return "none made yet"
-	}
-	return strings.Join(names, ", ")
 }
 
 // text is a C string in an array.

@@ -30,6 +30,8 @@ type Options struct {
 	NVML nvml.Interface
 	// Simulate is one of Machines, or empty for real cards.
 	Simulate string
+	// SimulateMIG is how simulated cards are cut, as simulated.ParseLayout reads it.
+	SimulateMIG string
 	// MachineID tells two simulated machines apart: the UUIDs of simulated cards
 	// are derived from it, the machine simulated and the card's index, so that they
 	// stay the same when the agent starts again. Required in simulation.

@@ -55,7 +55,15 @@ func (m *Machine) simulate(o *Options) error {
 		o.StateDir = filepath.Join(o.CDIDir, "simulated")
 	}
 	if m.lib == nil {
-		m.lib = complete(stable(mock(), o.MachineID, o.Simulate), filepath.Join(o.StateDir, faultsFile))
+		s := stable(mock(), o.MachineID, o.Simulate)
+		layout, err := simulated.ParseLayout(o.SimulateMIG)
+		if err == nil {
+			err = complete(s, filepath.Join(o.StateDir, faultsFile)).cut(layout)
+		}
+		if err != nil {
+			return fmt.Errorf("simulate MIG slices: %w", err)
+		}
+		m.lib = s
 	}
 	m.kind, m.simulated = cdiVendor+"/"+cdiClassSimulated, o.Simulate
 	return nil
@@ -73,8 +81,8 @@ func stable(s *server.Server, machineID, machine string) *server.Server {
 	return s
 }
 
-// writeCards writes one file a card. Files of other cards stay: a container that
-// still runs may have them.
+// writeCards writes one file a card, and one a slice. Files of other cards stay: a
+// container that still runs may have them.
 func writeCards(directory, machine string, found Found) error {
 	if err := os.MkdirAll(directory, 0o755); err != nil { //nolint:gosec // any user of a container reads it
 		return fmt.Errorf("make the directory of simulated cards: %w", err)
@@ -87,6 +95,12 @@ func writeCards(directory, machine string, found Found) error {
 		}
 		if err := card.Write(directory); err != nil {
 			return err
+		}
+		for _, s := range c.Slices {
+			card.Slice = &simulated.Slice{UUID: s.UUID, Profile: s.Profile, Index: s.Index, MemoryBytes: s.MemoryBytes()}
+			if err := card.Write(directory); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -105,10 +119,10 @@ func writeSimulatedSpec(o Options, kind, machine string, found Found) error {
 			Mounts: []*specs.Mount{bind(o.NvidiaSMI, "/usr/bin/nvidia-smi")},
 		},
 	}
-	for _, c := range found.Cards {
-		file := simulated.Card{UUID: c.UUID}.File()
+	for _, d := range found.Devices() {
+		file := d.UUID + simulated.Extension
 		spec.Devices = append(spec.Devices, specs.Device{
-			Name: c.UUID,
+			Name: d.UUID,
 			ContainerEdits: specs.ContainerEdits{
 				Mounts: []*specs.Mount{bind(filepath.Join(o.StateDir, file), filepath.Join(simulated.Dir, file))},
 			},

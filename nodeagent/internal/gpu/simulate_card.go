@@ -12,6 +12,9 @@ import (
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
 	"github.com/NVIDIA/go-nvml/pkg/nvml/mock"
 	"github.com/NVIDIA/go-nvml/pkg/nvml/mock/server"
+	"k8s.io/klog/v2"
+
+	"github.com/ainode/ainode/nodeagent/internal/gpu/simulated"
 )
 
 // What a simulated card tells of itself, whatever is done with it: it does nothing.
@@ -31,16 +34,18 @@ var simulatedNVLinks = map[nvml.DeviceArchitecture]int{
 
 // complete adds to a mock what it leaves out: it panics where it is asked for more
 // than it was made for. faults is a file in which people write what befalls cards.
-func complete(s *server.Server, faults string) *server.Server {
+// What is returned cuts the cards.
+func complete(s *server.Server, faults string) *cutter {
 	for _, device := range s.Devices {
 		if d, ok := device.(*server.Device); ok {
 			completeCard(d)
 		}
 	}
+	c := cuttable(s)
 	s.EventSetCreateFunc = func() (nvml.EventSet, nvml.Return) {
-		return faultsOf(s, faults), nvml.SUCCESS
+		return faultsOf(c, faults), nvml.SUCCESS
 	}
-	return s
+	return c
 }
 
 func completeCard(d *server.Device) {
@@ -70,14 +75,12 @@ func completeCard(d *server.Device) {
 	d.GetEccModeFunc = func() (nvml.EnableState, nvml.EnableState, nvml.Return) {
 		return nvml.FEATURE_ENABLED, nvml.FEATURE_ENABLED, nvml.SUCCESS
 	}
-	d.GetMaxMigDeviceCountFunc = func() (int, nvml.Return) { return 0, nvml.SUCCESS }
 
 	d.GetClockInfoFunc = func(nvml.ClockType) (uint32, nvml.Return) { return simulatedClock, nvml.SUCCESS }
 	d.GetTemperatureFunc = func(nvml.TemperatureSensors) (uint32, nvml.Return) { return simulatedTemperature, nvml.SUCCESS }
 	d.GetPowerUsageFunc = func() (uint32, nvml.Return) { return simulatedPower, nvml.SUCCESS }
 	d.GetTotalEnergyConsumptionFunc = func() (uint64, nvml.Return) { return 0, nvml.ERROR_NOT_SUPPORTED }
 	d.GetPcieReplayCounterFunc = func() (int, nvml.Return) { return 0, nvml.SUCCESS }
-	d.GetUtilizationRatesFunc = func() (nvml.Utilization, nvml.Return) { return nvml.Utilization{}, nvml.SUCCESS }
 	d.GetEncoderUtilizationFunc = func() (uint32, uint32, nvml.Return) { return 0, 0, nvml.SUCCESS }
 	d.GetDecoderUtilizationFunc = func() (uint32, uint32, nvml.Return) { return 0, 0, nvml.SUCCESS }
 	d.GetMemoryInfo_v2Func = func() (nvml.Memory_v2, nvml.Return) {
@@ -100,11 +103,12 @@ func completeCard(d *server.Device) {
 }
 
 // faultsFile, in the directory of simulated cards, is where people write what befalls
-// one: a line "UUID XID", for example "GPU-… 79".
+// one: a line "UUID XID", for example "GPU-… 79" or "MIG-… 13", or a line "mig LAYOUT",
+// as --simulate-mig has it, which cuts all cards anew.
 const faultsFile = "faults"
 
 // faultsOf is an event set that takes its events from the file, and empties it.
-func faultsOf(s *server.Server, path string) nvml.EventSet {
+func faultsOf(c *cutter, path string) nvml.EventSet {
 	var waiting []nvml.EventData
 	take := func() {
 		raw, err := os.ReadFile(path)
@@ -112,11 +116,8 @@ func faultsOf(s *server.Server, path string) nvml.EventSet {
 			return // nearly always
 		}
 		for lines := bufio.NewScanner(bytes.NewReader(raw)); lines.Scan(); {
-			uuid, number, _ := strings.Cut(strings.TrimSpace(lines.Text()), " ")
-			xid, err := strconv.ParseUint(number, 10, 64)
-			device, ret := s.DeviceGetHandleByUUID(uuid)
-			if err == nil && ret == nvml.SUCCESS {
-				waiting = append(waiting, nvml.EventData{Device: device, EventType: nvml.EventTypeXidCriticalError, EventData: xid})
+			if event, ok := c.befall(strings.Cut(strings.TrimSpace(lines.Text()), " ")); ok {
+				waiting = append(waiting, event)
 			}
 		}
 	}
@@ -137,4 +138,37 @@ func faultsOf(s *server.Server, path string) nvml.EventSet {
 			}
 		},
 	}
+}
+
+// befall is the event that a line makes; ok is false for a line that makes none.
+func (c *cutter) befall(whom, what string, _ bool) (event nvml.EventData, ok bool) {
+	event = nvml.EventData{EventType: nvml.EventTypeXidCriticalError, GpuInstanceId: noInstance, ComputeInstanceId: noInstance}
+	if whom == "mig" {
+		layout, err := simulated.ParseLayout(what)
+		if err == nil {
+			err = c.cut(layout)
+		}
+		if err != nil {
+			klog.Background().Error(err, "The simulated cards stay as they are cut")
+			return event, false
+		}
+		event.Device, event.EventType = c.s.Devices[0], nvml.EventMigConfigChange
+		return event, true
+	}
+	device, ret := c.s.DeviceGetHandleByUUID(whom)
+	if ret != nvml.SUCCESS {
+		return event, false
+	}
+	if slice, _ := device.IsMigDeviceHandle(); slice { // as a driver tells it: by the card, and the instances' ids
+		gi, _ := device.GetGpuInstanceId()
+		ci, _ := device.GetComputeInstanceId()
+		event.GpuInstanceId, event.ComputeInstanceId = uint32(gi), uint32(ci) //nolint:gosec // small numbers
+		card, _ := device.GetDeviceHandleFromMigDeviceHandle()
+		whom, _ = card.GetUUID()
+		device, _ = c.s.DeviceGetHandleByUUID(whom)
+	}
+	event.Device = device
+	var err error
+	event.EventData, err = strconv.ParseUint(what, 10, 64)
+	return event, err == nil
 }

@@ -1,16 +1,37 @@
 package gpu
 
 import (
+	"errors"
 	"fmt"
 	"os/exec"
+	"slices"
 
 	"github.com/NVIDIA/nvidia-container-toolkit/pkg/nvcdi"
 	"k8s.io/klog/v2"
 )
 
-// writeSpec writes the CDI spec of the real cards, each named by its UUID. It does
-// not take over a spec that others wrote: theirs may be of another driver.
-func writeSpec(o Options) error {
+// errSlices says that containers can't be told how to use the slices, only the cards.
+var errSlices = errors.New("its MIG slices can't be given to containers")
+
+// withoutSlices is found with the cards in MIG mode broken for that reason: the whole
+// cards go on.
+func withoutSlices(found Found, reason error) Found {
+	cards := found.Cards
+	found.Cards = nil
+	for _, c := range cards {
+		if c.MIG && len(c.Slices) > 0 {
+			found.Broken = append(found.Broken, Broken{UUID: c.UUID, Index: c.Index, MIG: true, Cause: reason.Error()})
+		} else {
+			found.Cards = append(found.Cards, c)
+		}
+	}
+	return found
+}
+
+// writeSpec writes the CDI spec of the real cards and slices, each named by its UUID.
+// It does not take over a spec that others wrote: theirs may be of another driver. It is
+// errSlices if it could be written without slices.
+func writeSpec(o Options, found Found) error {
 	hook := o.CDIHook
 	if hook == "" {
 		var err error
@@ -42,7 +63,19 @@ func writeSpec(o Options) error {
 	if err != nil {
 		return fmt.Errorf("describe the cards for CDI: %w", err)
 	}
-	spec, err := lib.GetSpec()
+	// Named one by one only where MIG is on: drivers that do not know it lack the call
+	// by which a UUID is told to be a slice's or a card's.
+	var uuids []string
+	sliced := false
+	if slices.ContainsFunc(found.Cards, func(c Card) bool { return c.MIG }) || slices.ContainsFunc(found.Broken, func(b Broken) bool { return b.MIG }) {
+		for _, d := range found.Devices() {
+			uuids, sliced = append(uuids, d.UUID), sliced || d.Slice()
+		}
+	}
+	spec, err := lib.GetSpec(uuids...)
+	if err != nil && sliced {
+		return fmt.Errorf("%w: %w", errSlices, err)
+	}
 	if err != nil {
 		return fmt.Errorf("describe the cards for CDI: %w", err)
 	}

@@ -15,6 +15,9 @@ const (
 	Drain Class = "Drain"
 	// Replace: somebody has to lay hands on the card.
 	Replace Class = "Replace"
+	// Recut is no fault: the card was cut into other MIG slices, or made whole, and
+	// what a pod may hold is no more.
+	Recut Class = "Recut"
 )
 
 // rank orders the classes.
@@ -105,6 +108,15 @@ func catalogue() map[uint64]XID {
 	add(Replace, "auxiliary power is not connected to the GPU board", 54)
 	add(Replace, "video encoder error", 142)
 	return c
+}
+
+// ofInstance reports whether an error that the driver ascribes to one MIG instance
+// (nvmlEventData_t, gpuInstanceId) is that instance's alone: what applications do,
+// and engines of which each instance has its own, which stopped (46) or do not
+// change contexts (109). The catalogue has memory, links, firmware and the bus be reset or
+// drained as the whole card, so all slices share such errors.
+func (x XID) ofInstance(number uint64) bool {
+	return x.Class == Application || number == 46 || number == 109
 }
 
 // describe is the entry of a number; one that the catalogue lacks counts as Reset,

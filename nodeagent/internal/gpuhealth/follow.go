@@ -3,7 +3,9 @@ package gpuhealth
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -12,6 +14,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/ainode/ainode/nodeagent/internal/gpu"
+	"github.com/ainode/ainode/nodeagent/internal/topology"
 )
 
 const (
@@ -87,16 +90,16 @@ func (t *Tracker) measure(ctx context.Context) {
 		case <-t.again:
 		case <-ticker.C():
 		}
-		if now := t.o.Clock.Now(); now.Sub(refreshed) >= refreshEvery {
+		if now := t.o.Clock.Now(); t.recut.Swap(false) || now.Sub(refreshed) >= refreshEvery {
 			refreshed = now
 			t.refresh(ctx)
 		}
 	}
 }
 
-// refresh looks which cards there are.
+// refresh looks which cards there are, and how they are cut.
 func (t *Tracker) refresh(ctx context.Context) {
-	before, cards := t.Summary(), t.o.Cards.Found().UUIDs()
+	before, cards, had := t.Summary(), t.o.Cards.Found().UUIDs(), t.Devices()
 	_ = t.o.Cards.Refresh(ctx) // what went wrong stands in Found
 	if ctx.Err() != nil {
 		return
@@ -108,14 +111,41 @@ func (t *Tracker) refresh(ctx context.Context) {
 	}
 	t.mu.Unlock()
 	for _, state := range t.States() {
-		if _, there := t.o.Cards.Found().Card(state.UUID); !there && state.Class == "" && state.UUID != "" && t.lost(state.UUID) {
+		if _, there := t.o.Cards.Found().Card(state.UUID); !there && state.Slice == nil && state.Class == "" && state.UUID != "" && t.lost(state.UUID) {
 			t.fault(Fault{state.UUID, Reset, "Lost", state.UUID + " is lost: the driver lists it no more"})
 		}
 	}
-	if t.Summary() != before {
+	for _, d := range had {
+		if reason, message := t.removed(d.UUID); message != "" {
+			t.o.Faulted(Fault{d.UUID, Recut, reason, message})
+		}
+	}
+	if !reflect.DeepEqual(t.Summary(), before) || !slices.Equal(had, t.Devices()) {
 		t.o.Changed()
 	}
 }
+
+// removed is why a pod that has the device has nothing of it any more: its card, which
+// answers, was cut otherwise. Both are empty for others.
+func (t *Tracker) removed(uuid string) (reason, message string) {
+	found := t.o.Cards.Found()
+	if found.Cause != "" {
+		return "", ""
+	}
+	d := t.Device(uuid)
+	card, there := found.Card(d.Card)
+	switch {
+	case !there || slices.ContainsFunc(found.Devices(), func(is topology.Device) bool { return is.UUID == uuid }):
+		return "", ""
+	case d.Slice():
+		return reasonRecut, fmt.Sprintf("%s is no more: the MIG slices of %s were changed", uuid, d.Card)
+	default:
+		return reasonRecut, fmt.Sprintf("%s is in MIG mode now: it is given in slices, and to nobody as a whole", card.UUID)
+	}
+}
+
+// reasonRecut is the reason of class Recut.
+const reasonRecut = "MIGChanged"
 
 // lost reports whether the driver, which answers, does not list the card at all.
 func (t *Tracker) lost(uuid string) bool {
@@ -135,13 +165,17 @@ func (t *Tracker) look(ctx context.Context) {
 	}
 	var all sync.WaitGroup
 	for _, card := range found.Cards {
-		all.Go(func() { t.lookAt(ctx, card.UUID) })
+		all.Go(func() { t.lookAt(ctx, card.UUID, card.UUID) })
+		for _, slice := range card.Slices {
+			all.Go(func() { t.lookAt(ctx, slice.UUID, card.UUID) })
+		}
 	}
 	all.Wait()
 	t.forget(found)
 }
 
-func (t *Tracker) lookAt(ctx context.Context, uuid string) {
+// lookAt measures a card, or a slice of it.
+func (t *Tracker) lookAt(ctx context.Context, uuid, card string) {
 	reading, err := t.o.Cards.Read(ctx, uuid)
 	if ctx.Err() != nil {
 		return
@@ -155,7 +189,8 @@ func (t *Tracker) lookAt(ctx context.Context, uuid string) {
 	} else {
 		delete(t.trouble, uuid)
 		s := Sample{Reading: reading, Busy: t.samples[uuid].Busy}
-		if reading[gpu.FieldUtilization] > 0 || s.Busy.IsZero() {
+		// A slice does not tell its use: for how long it was idle nobody knows.
+		if use, known := reading[gpu.FieldUtilization]; known && (use > 0 || s.Busy.IsZero()) {
 			s.Busy = now
 		}
 		t.samples[uuid] = s
@@ -165,17 +200,20 @@ func (t *Tracker) lookAt(ctx context.Context, uuid string) {
 
 	switch {
 	case errors.Is(err, nvml.ERROR_GPU_IS_LOST):
-		t.fault(Fault{uuid, Drain, "Lost", uuid + " is lost: " + err.Error()})
+		t.fault(Fault{card, Drain, "Lost", card + " is lost: " + err.Error()})
 	case err != nil && before != "": // twice in a row
 		t.fault(Fault{uuid, Reset, "Silent", uuid + " can't be read: " + err.Error()})
 	case err != nil:
+		if uuid != card {
+			t.relist()
+		}
 		t.o.Changed()
 	case reading["DCGM_FI_DEV_ROW_REMAP_FAILURE"] > 0 && (!r.Out || r.Class != Replace):
 		// NVIDIA GPU Memory Error Management, "RMA policy thresholds for row-remapping":
 		// https://docs.nvidia.com/deploy/a100-gpu-mem-error-mgmt/index.html
 		t.fault(Fault{uuid, Replace, "RowRemapFailure", uuid + " has no spare rows of memory left"})
 	default:
-		t.settle(ctx, uuid, r)
+		t.settle(ctx, uuid, card, r)
 		if before != "" {
 			t.o.Changed()
 		}
@@ -197,14 +235,15 @@ var recoveries = map[nvml.DeviceGpuRecoveryAction]struct {
 }
 
 // settle hears what the driver, where it tells, asks of a card that answers, and
-// lets one come back of which it asks nothing and whose time has come.
-func (t *Tracker) settle(ctx context.Context, uuid string, r record) {
-	action, _, err := t.o.Cards.Recovery(ctx, uuid)
+// lets the card, or a slice of it, come back of which it asks nothing and whose time has
+// come.
+func (t *Tracker) settle(ctx context.Context, uuid, card string, r record) {
+	action, _, err := t.o.Cards.Recovery(ctx, card)
 	if err != nil {
 		return
 	}
 	if needs, ok := recoveries[action]; ok {
-		if !r.Out {
+		if !r.Out && uuid == card {
 			t.fault(Fault{uuid, needs.class, "RecoveryNeeded", "the driver says that " + uuid + " needs " + needs.text})
 		}
 		return
@@ -227,7 +266,14 @@ func (t *Tracker) settle(ctx context.Context, uuid string, r record) {
 func (t *Tracker) forget(found gpu.Found) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	gone := func(uuid string) bool { _, there := found.Card(uuid); return !there }
+	there := map[string]bool{}
+	for _, c := range found.Cards {
+		there[c.UUID] = true
+		for _, s := range c.Slices {
+			there[s.UUID] = true
+		}
+	}
+	gone := func(uuid string) bool { return !there[uuid] }
 	maps.DeleteFunc(t.samples, func(uuid string, _ Sample) bool { return gone(uuid) })
 	maps.DeleteFunc(t.trouble, func(uuid string, _ string) bool { return gone(uuid) })
 }

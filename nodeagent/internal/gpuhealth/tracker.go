@@ -1,19 +1,20 @@
-// Package gpuhealth follows the machine's cards: what each measures, what befell it,
-// and whether pods may have it. Only the card concerned is taken from pods, and it
-// comes back when its time has come.
+// Package gpuhealth follows the machine's cards and their MIG slices: what each measures,
+// what befell it, and whether pods may have it. Only what is concerned is taken from
+// pods, and it comes back when its time has come.
 package gpuhealth
 
 import (
 	"context"
 	"fmt"
-	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
+	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/nodeagent/internal/gpu"
 	"github.com/ainode/ainode/nodeagent/internal/topology"
 )
@@ -30,14 +31,14 @@ type Cards interface {
 	Watch(ctx context.Context, began func(), seen func(gpu.Event)) error
 }
 
-// Fault is something that befell a card.
+// Fault is something that befell a card, or a slice of one.
 type Fault struct {
 	UUID  string
 	Class Class
 	// Reason is one word: XID79, DoubleBitECC, Silent, Lost, RecoveryNeeded,
-	// RowRemapFailure.
+	// RowRemapFailure, MIGChanged.
 	Reason string
-	// Message names the card: "XID 79 on GPU-…: GPU has fallen off the bus".
+	// Message names the card or slice: "XID 79 on GPU-…: GPU has fallen off the bus".
 	Message string
 }
 
@@ -47,8 +48,8 @@ type Options struct {
 	Clock clock.WithTicker
 	// Path of the file that remembers, and Boot, the kernel's boot id.
 	Path, Boot string
-	// Faulted is told each fault, the same one of a card at most once in ten minutes.
-	// It must not block.
+	// Faulted is told each fault, the same one of a card or slice at most once in ten
+	// minutes, and what is no more (Recut). It must not block.
 	Faulted func(Fault)
 	// Changed is called when other cards may be given to pods than before, or for
 	// another reason. It must not block.
@@ -58,8 +59,9 @@ type Options struct {
 // Tracker knows how the cards are.
 type Tracker struct {
 	o Options
-	// again makes the cards be looked at before their time.
+	// again makes the cards be looked at before their time, and recut listed anew first.
 	again chan struct{}
+	recut atomic.Bool
 
 	mu       sync.Mutex
 	memory   memory
@@ -99,7 +101,7 @@ func New(o Options) (*Tracker, error) {
 		klog.Background().Error(err, "GPUs that failed earlier are given to pods again")
 	}
 	if m.Boot != o.Boot {
-		m.Boot, m.Known = o.Boot, map[string]int{}
+		m.reboot(o.Boot)
 	}
 	t := &Tracker{
 		o: o, again: make(chan struct{}, 1), memory: m, samples: map[string]Sample{}, trouble: map[string]string{},
@@ -113,11 +115,7 @@ func New(o Options) (*Tracker, error) {
 
 // meet remembers the cards that are there. Callers hold mu.
 func (t *Tracker) meet() {
-	before := maps.Clone(t.memory.Known)
-	for _, c := range t.o.Cards.Found().Cards {
-		t.memory.Known[c.UUID] = c.Index
-	}
-	if !maps.Equal(before, t.memory.Known) {
+	if t.memory.meet(t.o.Cards.Found().Cards) {
 		t.save(true)
 	}
 }
@@ -171,16 +169,23 @@ func (t *Tracker) fault(f Fault) {
 func (t *Tracker) event(e gpu.Event) {
 	switch e.Kind {
 	case gpu.XIDError:
-		x := describe(e.XID)
-		t.mu.Lock()
-		t.lastXID[e.UUID] = e.XID
-		t.mu.Unlock()
-		t.fault(Fault{e.UUID, x.Class, fmt.Sprintf("XID%d", e.XID), fmt.Sprintf("XID %d on %s: %s", e.XID, name(e.UUID), x.Text)})
+		x, concerned := describe(e.XID), []string{e.UUID}
+		if len(e.Slices) > 0 && x.ofInstance(e.XID) {
+			concerned = e.Slices
+		}
+		for _, uuid := range concerned {
+			t.mu.Lock()
+			t.lastXID[uuid] = e.XID
+			t.mu.Unlock()
+			t.fault(Fault{uuid, x.Class, fmt.Sprintf("XID%d", e.XID), fmt.Sprintf("XID %d on %s: %s", e.XID, name(uuid), x.Text)})
+		}
 		if e.UUID == "" || e.XID == recoveryChanged {
 			t.lookAgain() // which one it is, and what it needs, the cards themselves tell
 		}
 	case gpu.DoubleBitError:
 		t.fault(Fault{e.UUID, Reset, "DoubleBitECC", "double-bit ECC error on " + name(e.UUID)})
+	case gpu.MIGChange:
+		t.relist()
 	default: // power and clocks change without harm: they are counted
 		t.mu.Lock()
 		t.counters[Count{e.UUID, string(e.Kind), Application}]++
@@ -198,6 +203,12 @@ func (t *Tracker) lookAgain() {
 	}
 }
 
+// relist makes the cards be listed anew: one may have been cut otherwise.
+func (t *Tracker) relist() {
+	t.recut.Store(true)
+	t.lookAgain()
+}
+
 func name(uuid string) string {
 	if uuid == "" {
 		return "a GPU that the driver does not name"
@@ -205,19 +216,31 @@ func name(uuid string) string {
 	return uuid
 }
 
-// UUIDs of the cards that may be given to pods, in index order.
-func (t *Tracker) UUIDs() []string {
-	var uuids []string
-	for _, card := range t.States() {
-		if card.Trouble == "" {
-			uuids = append(uuids, card.UUID)
+// Devices are all cards that can be given whole, and all slices, those that pods do not
+// get now included, in the cards' order.
+func (t *Tracker) Devices() []topology.Device {
+	var devices []topology.Device
+	for _, s := range t.States() {
+		if s.Slice != nil || !s.MIG {
+			devices = append(devices, topology.Device{UUID: s.ID(), Card: s.UUID, Resource: s.Resource(), Usable: s.Trouble == ""})
 		}
 	}
-	return uuids
+	return devices
+}
+
+// Device is a card or a slice, also one that is no more; what was never seen is taken
+// for a card.
+func (t *Tracker) Device(uuid string) topology.Device {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if d, ok := t.memory.Slices[uuid]; ok {
+		return d
+	}
+	return topology.Device{UUID: uuid, Card: uuid, Resource: contract.GPUResource}
 }
 
 // Topology is how the cards talk to each other.
 func (t *Tracker) Topology() topology.Map { return t.o.Cards.Found().Links }
 
-// CDIDevice is the CDI device name of a card.
+// CDIDevice is the CDI device name of a card or a slice; empty if there is no such one now.
 func (t *Tracker) CDIDevice(uuid string) string { return t.o.Cards.CDIDevice(uuid) }

@@ -14,9 +14,11 @@ import (
 
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
 	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/utils/clock"
 	testclock "k8s.io/utils/clock/testing"
 
+	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/nodeagent/internal/gpu"
 )
 
@@ -118,6 +120,21 @@ func newFakeWard(t *testing.T, cards Cards) *ward {
 	return newWard(t, cards, filepath.Join(t.TempDir(), "gpus.json"), "b1", testclock.NewFakeClock(start))
 }
 
+func counted(cards int) map[corev1.ResourceName]int {
+	return map[corev1.ResourceName]int{contract.GPUResource: cards}
+}
+
+// usable are the cards and slices that pods may have.
+func (w *ward) usable() []string {
+	var uuids []string
+	for _, d := range w.Devices() {
+		if d.Usable {
+			uuids = append(uuids, d.UUID)
+		}
+	}
+	return uuids
+}
+
 func (w *ward) told() []Fault {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -141,7 +158,7 @@ func TestAStormOnOneCardOfEight(t *testing.T) {
 	machine, err := gpu.Open(gpu.Options{Simulate: "dgxh100", MachineID: "m", CDIDir: dir, StateDir: dir, NvidiaSMI: smi})
 	require.NoError(t, err)
 	w := newWard(t, machine, filepath.Join(dir, "gpus.json"), "b1", clock.RealClock{})
-	all := w.UUIDs()
+	all := w.usable()
 	require.Len(t, all, 8)
 	ill := all[3]
 	const storm = 5000
@@ -155,12 +172,12 @@ func TestAStormOnOneCardOfEight(t *testing.T) {
 		return w.Counters()[Count{ill, "XID79", Drain}] == storm && w.Counters()[Count{ill, "XID13", Application}] == storm
 	}, 2*time.Minute, 5*time.Millisecond, "every error is counted")
 
-	require.Equal(t, slices.DeleteFunc(slices.Clone(all), func(u string) bool { return u == ill }), w.UUIDs(), "seven go on")
+	require.Equal(t, slices.DeleteFunc(slices.Clone(all), func(u string) bool { return u == ill }), w.usable(), "seven go on")
 	require.Len(t, w.told(), 2, "and each error is told once: %v", w.said())
 	require.Equal(t, "XID 79 on "+ill+": GPU has fallen off the bus", w.told()[1].Message)
 	s := w.Summary()
 	require.Equal(t, Summary{
-		Total: 8, Usable: 7, Reason: "GPUsOut", Message: "1 of 8 simulated GPUs can't be used: " + ill +
+		Total: counted(8), Usable: counted(7), Reason: "GPUsOut", Message: "1 of 8 simulated GPUs can't be used: " + ill +
 			" (index 3): XID 79 on " + ill + ": GPU has fallen off the bus; out until the machine boots again",
 	}, s)
 }
@@ -170,7 +187,7 @@ func TestAnErrorOfTheApplicationTakesNoCard(t *testing.T) {
 	w := newFakeWard(t, newCards(8))
 	w.event(gpu.Event{UUID: "GPU-1", Kind: gpu.XIDError, XID: 31})
 	w.event(gpu.Event{UUID: "GPU-1", Kind: gpu.ClockChange})
-	require.Len(t, w.UUIDs(), 8)
+	require.Len(t, w.usable(), 8)
 	require.Len(t, w.told(), 1)
 	require.Equal(t, Application, w.told()[0].Class)
 	require.EqualValues(t, 31, w.States()[1].LastXID)
@@ -183,23 +200,23 @@ func TestACardIsOutAndComesBack(t *testing.T) {
 	cards := newCards(2)
 	w := newFakeWard(t, cards)
 	w.event(gpu.Event{UUID: "GPU-0", Kind: gpu.DoubleBitError})
-	require.Equal(t, []string{"GPU-1"}, w.UUIDs())
+	require.Equal(t, []string{"GPU-1"}, w.usable())
 	require.Contains(t, w.Trouble("GPU-0"), "out until it was quiet for 10m0s")
 
 	// Neither a restart of the agent nor time alone brings it back.
 	w = newWard(t, cards, w.path, "b1", w.clock)
-	require.Equal(t, []string{"GPU-1"}, w.UUIDs())
+	require.Equal(t, []string{"GPU-1"}, w.usable())
 	w.clock.Step(probation - time.Second)
 	w.look(t.Context())
-	require.Equal(t, []string{"GPU-1"}, w.UUIDs())
+	require.Equal(t, []string{"GPU-1"}, w.usable())
 	w.clock.Step(time.Second)
 	cards.set(func() { cards.actions["GPU-0"] = nvml.GPU_RECOVERY_ACTION_GPU_RESET })
 	w.look(t.Context())
-	require.Equal(t, []string{"GPU-1"}, w.UUIDs(), "the driver says that it was not reset")
+	require.Equal(t, []string{"GPU-1"}, w.usable(), "the driver says that it was not reset")
 	cards.set(func() { cards.actions["GPU-0"] = nvml.GPU_RECOVERY_ACTION_NONE })
 	changes := w.changes
 	w.look(t.Context())
-	require.Equal(t, []string{"GPU-0", "GPU-1"}, w.UUIDs())
+	require.Equal(t, []string{"GPU-0", "GPU-1"}, w.usable())
 	require.Greater(t, w.changes, changes)
 	require.True(t, newWard(t, cards, w.path, "b1", w.clock).Summary().OK)
 }
@@ -213,13 +230,13 @@ func TestTheDriversOwnWord(t *testing.T) {
 	require.Len(t, w.again, 1, "the card is looked at before its time")
 	w.look(t.Context())
 	w.look(t.Context())
-	require.Equal(t, []string{"GPU-0"}, w.UUIDs())
+	require.Equal(t, []string{"GPU-0"}, w.usable())
 	require.Contains(t, w.said(), "the driver says that GPU-1 needs a boot of the machine")
 	require.EqualValues(t, 1, w.Counters()[Count{"GPU-1", "RecoveryNeeded", Drain}])
 	cards.set(func() { cards.readings["GPU-0"] = gpu.Reading{"DCGM_FI_DEV_ROW_REMAP_FAILURE": 1} })
 	w.look(t.Context())
 	w.look(t.Context())
-	require.Empty(t, w.UUIDs())
+	require.Empty(t, w.usable())
 	require.Contains(t, w.Trouble("GPU-0"), "out until the card is replaced")
 	require.EqualValues(t, 1, w.Counters()[Count{"GPU-0", "RowRemapFailure", Replace}])
 }
@@ -234,23 +251,27 @@ func TestCardsThatDoNotAnswer(t *testing.T) {
 		cards.err["GPU-1"] = fmt.Errorf("measure it: %w", nvml.ERROR_GPU_IS_LOST)
 	})
 	w.look(t.Context())
-	require.Equal(t, []string{"GPU-2"}, w.UUIDs())
+	require.Equal(t, []string{"GPU-2"}, w.usable())
 	require.Len(t, w.told(), 1, "one silence may be nothing")
 	require.Equal(t, Drain, w.told()[0].Class)
 	cards.set(func() { clear(cards.err) })
 	w.look(t.Context())
-	require.Equal(t, []string{"GPU-0", "GPU-2"}, w.UUIDs())
+	require.Equal(t, []string{"GPU-0", "GPU-2"}, w.usable())
 	cards.set(func() { cards.err["GPU-0"] = gpu.ErrSilent })
 	w.look(t.Context())
 	w.look(t.Context())
 	require.Equal(t, "GPU-0 can't be read: the driver does not answer", w.told()[1].Message)
 	cards.set(func() { clear(cards.err) })
 	w.look(t.Context())
-	require.Equal(t, []string{"GPU-2"}, w.UUIDs(), "its probation")
+	require.Equal(t, []string{"GPU-2"}, w.usable(), "its probation")
 
 	cards.set(func() { cards.found.Cause = "the driver does not answer" })
-	require.Empty(t, w.UUIDs())
-	require.Equal(t, Summary{Total: 3, Reason: "DriverNotUsable", Message: "the driver does not answer"}, w.Summary())
+	require.Empty(t, w.usable())
+	down := w.Summary()
+	require.False(t, down.OK || down.Unsure)
+	require.Equal(t, "DriverNotUsable: the driver does not answer", down.Reason+": "+down.Message)
+	require.Equal(t, 3, down.Total[contract.GPUResource])
+	require.Zero(t, down.Usable[contract.GPUResource])
 }
 
 func TestALostCardIsNotForgotten(t *testing.T) {
@@ -260,18 +281,18 @@ func TestALostCardIsNotForgotten(t *testing.T) {
 	seven := gpu.Found{Cards: slices.Clone(cards.found.Cards[:2])}
 	cards.next = &seven
 	w.refresh(t.Context())
-	require.Equal(t, []string{"GPU-0", "GPU-1"}, w.UUIDs())
+	require.Equal(t, []string{"GPU-0", "GPU-1"}, w.usable())
 	require.Equal(t, []string{"GPU-2 is lost: the driver lists it no more"}, w.said())
-	require.Equal(t, 3, w.Summary().Total)
+	require.Equal(t, 3, w.Summary().Total[contract.GPUResource])
 	require.Contains(t, w.Summary().Message, "GPU-2 (index 2): GPU-2 is lost")
-	require.Equal(t, 3, newWard(t, cards, w.path, "b1", w.clock).Summary().Total, "nor by a restart of the agent")
-	require.Equal(t, 2, newWard(t, cards, w.path, "b2", w.clock).Summary().Total, "after a boot the machine is as it is")
+	require.Equal(t, 3, newWard(t, cards, w.path, "b1", w.clock).Summary().Total[contract.GPUResource], "nor by a restart of the agent")
+	require.Equal(t, 2, newWard(t, cards, w.path, "b2", w.clock).Summary().Total[contract.GPUResource], "after a boot the machine is as it is")
 
 	// A card that tells nothing but its place stands for the one that was there.
 	broken := gpu.Found{Cards: seven.Cards, Broken: []gpu.Broken{{Index: 2, Cause: "open it: ERROR_GPU_IS_LOST"}}}
 	cards.next = &broken
 	w.refresh(t.Context())
-	require.Equal(t, 3, w.Summary().Total)
+	require.Equal(t, 3, w.Summary().Total[contract.GPUResource])
 	require.Contains(t, w.Summary().Message, "GPU (index 2): open it")
 }
 
@@ -293,7 +314,7 @@ func TestEventsAreFollowedAgain(t *testing.T) {
 	require.True(t, w.Summary().OK)
 	seen(gpu.Event{Kind: gpu.XIDError, XID: 79})
 	require.Equal(t, []string{"XID 79 on a GPU that the driver does not name: GPU has fallen off the bus"}, w.said())
-	require.Len(t, w.UUIDs(), 2, "which one it is, the next look tells")
+	require.Len(t, w.usable(), 2, "which one it is, the next look tells")
 	require.Len(t, w.again, 1)
 
 	three := gpu.Found{Cards: slices.Concat(cards.found.Cards, []gpu.Card{{UUID: "GPU-2", Index: 2}})}
@@ -302,7 +323,7 @@ func TestEventsAreFollowedAgain(t *testing.T) {
 	require.Eventually(t, w.clock.HasWaiters, time.Minute, time.Millisecond)
 	w.clock.Step(watchAgain)
 	<-cards.watched // of the new card too
-	require.Len(t, w.UUIDs(), 3)
+	require.Len(t, w.usable(), 3)
 }
 
 func TestIdleSince(t *testing.T) {
@@ -322,5 +343,5 @@ func TestWhatIsRememberedCanBeJunk(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "gpus.json")
 	require.NoError(t, os.WriteFile(path, []byte(`{"boot":`), 0o600))
-	require.Len(t, newWard(t, newCards(2), path, "b1", testclock.NewFakeClock(start)).UUIDs(), 2)
+	require.Len(t, newWard(t, newCards(2), path, "b1", testclock.NewFakeClock(start)).usable(), 2)
 }

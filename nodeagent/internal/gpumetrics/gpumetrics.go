@@ -1,6 +1,7 @@
-// Package gpumetrics shows what is measured of the cards, on /metrics, under the
-// names and labels of NVIDIA's dcgm-exporter as far as NVML knows them: people's
-// dashboards and alerts then work as they are. What is ours begins with ainode_gpu_.
+// Package gpumetrics shows what is measured of the cards and their MIG slices, on
+// /metrics, under the names and labels of NVIDIA's dcgm-exporter as far as NVML knows
+// them: people's dashboards and alerts then work as they are. What is ours begins with
+// ainode_gpu_.
 package gpumetrics
 
 import (
@@ -26,7 +27,7 @@ type Options struct {
 	Node string
 	// Simulated cards say so in the label modelName.
 	Simulated bool
-	// Owner is the pod that has a card, and its container.
+	// Owner is the pod that has a card or slice, and its container.
 	Owner func(uuid string) (pod types.NamespacedName, container string, ok bool)
 }
 
@@ -39,13 +40,17 @@ func Gatherer(o Options) prometheus.Gatherer {
 
 type collector struct{ o Options }
 
-// labels are dcgm-exporter's.
-var labels = []string{"gpu", "UUID", "device", "modelName", "Hostname", "namespace", "pod", "container"}
+// labels are dcgm-exporter's: a slice has its card's UUID there, and GPU_I_PROFILE and
+// GPU_I_ID, the id of its GPU instance, which are empty (none, for Prometheus) for a
+// card. MIG_UUID is ours: several slices may share a GPU instance. dcgm-exporter says of a
+// slice what its card's power and temperature are; here only the card does, so that
+// sums are right.
+var labels = []string{"gpu", "UUID", "device", "modelName", "Hostname", "GPU_I_PROFILE", "GPU_I_ID", "MIG_UUID", "namespace", "pod", "container"}
 
 var (
 	xid = prometheus.NewDesc("DCGM_FI_DEV_XID_ERRORS",
 		"Value of the last XID error encountered; 0 if there was none since the agent started.", labels, nil)
-	usable = prometheus.NewDesc("ainode_gpu_usable", "Whether pods may have the GPU.", labels, nil)
+	usable = prometheus.NewDesc("ainode_gpu_usable", "Whether pods may have the GPU or slice, or slices of the GPU.", labels, nil)
 	busy   = prometheus.NewDesc("ainode_gpu_last_busy_timestamp_seconds",
 		"When the GPU was last seen to compute, or first looked at.", labels, nil)
 	total = prometheus.NewDesc("ainode_gpu_memory_total_mebibytes", "Memory of the GPU (in MiB).", labels, nil)
@@ -81,8 +86,12 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 		}
 		gauge(xid, float64(card.LastXID))
 		gauge(usable, map[bool]float64{true: 1}[card.Trouble == ""])
-		if card.MemoryBytes > 0 {
-			gauge(total, float64(card.MemoryBytes>>20))
+		bytes := card.MemoryBytes
+		if card.Slice != nil {
+			bytes = card.Slice.MemoryBytes()
+		}
+		if bytes > 0 {
+			gauge(total, float64(bytes>>20))
 		}
 		if !card.Sample.Busy.IsZero() {
 			gauge(busy, float64(card.Sample.Busy.Unix()))
@@ -109,9 +118,13 @@ func (c collector) values(card gpuhealth.State) []string {
 	if c.o.Simulated {
 		model += " [SIMULATED]"
 	}
-	pod, container, _ := c.o.Owner(card.UUID)
+	var profile, instance, slice string
+	if card.Slice != nil {
+		profile, instance, slice = card.Slice.Profile, strconv.Itoa(card.Slice.GPUInstance), card.Slice.UUID
+	}
+	pod, container, _ := c.o.Owner(card.ID())
 	return []string{
 		strconv.Itoa(card.Index), card.UUID, "nvidia" + strconv.Itoa(card.MinorNumber), model, c.o.Node,
-		pod.Namespace, pod.Name, container,
+		profile, instance, slice, pod.Namespace, pod.Name, container,
 	}
 }

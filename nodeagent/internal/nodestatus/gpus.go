@@ -14,8 +14,9 @@ import (
 
 // GPUs is how the machine's cards are now.
 type GPUs struct {
-	// Total is how many there are, and Usable how many of them pods may have.
-	Total, Usable   int
+	// Total is how many whole cards and slices of each kind there are, and Usable how
+	// many of them pods may have. Both count cards even where there are none.
+	Total, Usable   map[corev1.ResourceName]int
 	Status          corev1.ConditionStatus
 	Reason, Message string
 	// Labels describe the cards on the Node. All labels that begin with one of
@@ -24,14 +25,44 @@ type GPUs struct {
 	Prefixes []string
 }
 
-// counted is list with that many GPUs.
-func (g *GPUs) counted(list corev1.ResourceList, n int) corev1.ResourceList {
+// counted is list with those counts, and none of other cards or slices.
+func counted(list corev1.ResourceList, counts map[corev1.ResourceName]int) corev1.ResourceList {
 	list = maps.Clone(list)
+	maps.DeleteFunc(list, func(name corev1.ResourceName, _ resource.Quantity) bool { return contract.IsGPUResource(name) })
 	if list == nil {
 		list = corev1.ResourceList{}
 	}
-	list[contract.GPUResource] = *resource.NewQuantity(int64(n), resource.DecimalSI)
+	for name, n := range counts {
+		list[name] = *resource.NewQuantity(int64(n), resource.DecimalSI)
+	}
 	return list
+}
+
+// goneFor is how long a kind of slices that the machine had stands on the Node with 0:
+// whoever watches sees that it went. It is the kubelet's endpointStopGracePeriod, for
+// which it keeps the devices of a plugin that ended
+// (pkg/kubelet/cm/devicemanager/types.go).
+const goneFor = 5 * time.Minute
+
+// keepGone puts into want, whose lists are its own, with 0 what have counts and the machine has no more, until its
+// time is over.
+func (r *Registrar) keepGone(want *corev1.NodeStatus, have corev1.ResourceList, now time.Time) {
+	for name := range have {
+		if _, there := want.Capacity[name]; there || !contract.IsGPUResource(name) {
+			delete(r.gone, name)
+			continue
+		}
+		if r.gone == nil {
+			r.gone = map[corev1.ResourceName]time.Time{}
+		}
+		if _, known := r.gone[name]; !known {
+			r.gone[name] = now
+		}
+		if now.Sub(r.gone[name]) < goneFor {
+			want.Capacity[name] = *resource.NewQuantity(0, resource.DecimalSI)
+			want.Allocatable[name] = want.Capacity[name]
+		}
+	}
 }
 
 func (g *GPUs) condition(have []corev1.NodeCondition, now time.Time) corev1.NodeCondition {

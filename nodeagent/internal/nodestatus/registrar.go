@@ -65,6 +65,8 @@ type Registrar struct {
 
 	current atomic.Pointer[corev1.Node]
 	wrote   time.Time
+	// gone is since when the machine lacks a kind of slices that stands on the Node.
+	gone map[corev1.ResourceName]time.Time
 }
 
 // Node is the Node as last seen, or as it is to be registered while it has not been
@@ -231,6 +233,9 @@ func (r *Registrar) saw(object any) {
 // status makes the wanted status of what was found on the machine.
 func (r *Registrar) status(health Health, have corev1.NodeStatus, now time.Time) corev1.NodeStatus {
 	want := status(r.Facts, health, have, now)
+	if health.GPUs != nil {
+		r.keepGone(&want, have.Capacity, now)
+	}
 	want.Images, want.VolumesInUse = have.Images, have.VolumesInUse
 	if r.VolumesInUse != nil {
 		// Where they can't be read, those that were told stay.

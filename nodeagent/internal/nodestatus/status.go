@@ -32,7 +32,7 @@ type Health struct {
 func status(f Facts, h Health, have corev1.NodeStatus, now time.Time) corev1.NodeStatus {
 	capacity, allocatable := f.Capacity, f.Allocatable
 	if h.GPUs != nil {
-		capacity, allocatable = h.GPUs.counted(capacity, h.GPUs.Total), h.GPUs.counted(allocatable, h.GPUs.Usable)
+		capacity, allocatable = counted(capacity, h.GPUs.Total), counted(allocatable, h.GPUs.Usable)
 	}
 	if h.Full {
 		allocatable = maps.Clone(allocatable)

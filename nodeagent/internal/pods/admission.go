@@ -1,6 +1,7 @@
 package pods
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -77,8 +78,11 @@ func refuse(reason, message string) *podstatus.Verdict {
 
 // outOfCards refuses a pod that the numbers allowed but the cards do not.
 func outOfCards(err error) *podstatus.Verdict {
-	return refuse("OutOf"+string(contract.GPUResource), fmt.Sprintf(
-		"Node didn't have enough resource: %s, %v", contract.GPUResource, err))
+	resource, short := contract.GPUResource, (*shortage)(nil)
+	if errors.As(err, &short) {
+		resource = short.resource
+	}
+	return refuse("OutOf"+string(resource), fmt.Sprintf("Node didn't have enough resource: %s, %v", resource, err))
 }
 
 // fits compares requests with what is left of the node's allocatable.

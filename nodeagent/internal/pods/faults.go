@@ -14,8 +14,9 @@ import (
 // reasonGPUFault ends a pod that would have to go on with a card that failed.
 const reasonGPUFault = "GPUFault"
 
-// CardFault tells the pod that has the card what befell it: fault with an event of
-// the card's, otherwise one of the application's. It does not wait.
+// CardFault tells the pods that have the card or slice, or a slice of the card, what
+// befell it: fault with an event of the card's, otherwise one of the application's. It does
+// not wait.
 func (m *Manager) CardFault(uuid, message string, fault bool) {
 	reason := eventGPUError
 	if fault {
@@ -36,7 +37,17 @@ func (m *Manager) CardsChanged() {
 	}
 }
 
-// Owner is the pod that has the card, and its container: where an init container has
+// Withheld counts what is usable and given to no pod: one still has a slice, or the
+// whole, of a card that was cut otherwise since. It names the cards, too.
+func (m *Manager) Withheld() (counts map[corev1.ResourceName]int, cards []string) {
+	return m.gpus.withheld(m.o.Cards.Devices())
+}
+
+// Devices are the UUIDs of the cards and slices that the pod's containers have, by
+// container name. Do not change them.
+func (m *Manager) Devices(uid types.UID) map[string][]string { return m.gpus.assignment(uid) }
+
+// Owner is the pod that has the card or slice, and its container: where an init container has
 // it before, the one that has it then. ok is false for a free card, and for a moment
 // after the agent's start for one whose pod is not known yet.
 func (m *Manager) Owner(uuid string) (pod types.NamespacedName, container string, ok bool) {
@@ -48,6 +59,9 @@ func (m *Manager) Owner(uuid string) (pod types.NamespacedName, container string
 			continue
 		}
 		assigned := m.gpus.assignment(w.uid)
+		if !slices.Contains(assigned.devices(), uuid) {
+			continue // it has a slice of the card
+		}
 		for _, list := range [][]corev1.Container{object.Spec.InitContainers, object.Spec.Containers} {
 			for i := range list {
 				if slices.Contains(assigned[list[i].Name], uuid) {
@@ -60,8 +74,8 @@ func (m *Manager) Owner(uuid string) (pod types.NamespacedName, container string
 	return types.NamespacedName{}, "", false
 }
 
-// havingCards are the workers of the pods that have the card, or, for the empty UUID,
-// any.
+// havingCards are the workers of the pods that have the card or slice, or a slice of
+// the card, or, for the empty UUID, any.
 func (m *Manager) havingCards(uuid string) []*worker {
 	owners := m.gpus.owners(uuid)
 	m.mu.Lock()
@@ -118,7 +132,9 @@ func (w *worker) health() (cards map[string][]podstatus.Card, fault *podstatus.F
 			if cards == nil {
 				cards = map[string][]podstatus.Card{}
 			}
-			cards[name] = append(cards[name], podstatus.Card{UUID: uuid, Trouble: w.m.o.Cards.Trouble(uuid)})
+			cards[name] = append(cards[name], podstatus.Card{
+				UUID: uuid, Resource: w.m.o.Cards.Device(uuid).Resource, Trouble: w.m.o.Cards.Trouble(uuid),
+			})
 			if reason, message := w.m.o.Cards.Failed(uuid); message != "" && fault == nil {
 				fault = &podstatus.Fault{Reason: reason, Message: message}
 			}

@@ -13,11 +13,11 @@ import (
 	"github.com/ainode/ainode/nodeagent/internal/topology"
 )
 
-// assignment is which cards each container of a pod has, by container name.
+// assignment is which cards and slices each container of a pod has, by container name.
 type assignment map[string][]string
 
-// cards of the assignment, each once.
-func (a assignment) cards() []string {
+// devices of the assignment, each once.
+func (a assignment) devices() []string {
 	var all []string
 	for _, uuids := range a {
 		all = append(all, uuids...)
@@ -26,16 +26,19 @@ func (a assignment) cards() []string {
 	return slices.Compact(all)
 }
 
-// allocator gives whole cards to pods and knows who has them. A card is free
-// again when its pod's processes have ended, which its owner says by release.
+// allocator gives whole cards and MIG slices to pods and knows who has them. A device
+// is free again when its pod's processes have ended, which its owner says by release.
 type allocator struct {
+	// device tells of which card one is, though it may be no more.
+	device func(uuid string) topology.Device
+
 	mu    sync.Mutex
 	owner map[string]types.UID
 	has   map[types.UID]assignment
 }
 
-func newAllocator() *allocator {
-	return &allocator{owner: map[string]types.UID{}, has: map[types.UID]assignment{}}
+func newAllocator(device func(uuid string) topology.Device) *allocator {
+	return &allocator{device: device, owner: map[string]types.UID{}, has: map[types.UID]assignment{}}
 }
 
 // claim records what a pod has already.
@@ -47,23 +50,27 @@ func (a *allocator) claim(uid types.UID, assigned assignment) {
 
 // give records an assignment. Callers hold mu.
 func (a *allocator) give(uid types.UID, assigned assignment) {
-	for _, card := range assigned.cards() {
-		a.owner[card] = uid
+	for _, uuid := range assigned.devices() {
+		a.owner[uuid] = uid
 		a.has[uid] = assigned
 	}
 }
 
-// owners are the pods that have the card, or, for the empty UUID, any.
-func (a *allocator) owners(card string) []types.UID {
+// owners are the pods that have the device, or a slice of it, or, for the empty UUID,
+// any.
+func (a *allocator) owners(uuid string) []types.UID {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if card == "" {
+	if uuid == "" {
 		return slices.Collect(maps.Keys(a.has))
 	}
-	if uid, taken := a.owner[card]; taken {
-		return []types.UID{uid}
+	var uids []types.UID
+	for held, uid := range a.owner {
+		if (held == uuid || a.device(held).Card == uuid) && !slices.Contains(uids, uid) {
+			uids = append(uids, uid)
+		}
 	}
-	return nil
+	return uids
 }
 
 // assignment is what the pod has. Do not change it.
@@ -73,27 +80,109 @@ func (a *allocator) assignment(uid types.UID) assignment {
 	return a.has[uid]
 }
 
-// assign gives the pod the cards that its containers ask for: of the healthy ones
-// that are free those which talk to each other best. It gives all or nothing.
-func (a *allocator) assign(pod *corev1.Pod, healthy []string, links topology.Map) (assignment, error) {
+// shortage is why a pod gets nothing.
+type shortage struct {
+	resource               corev1.ResourceName
+	requested, free, total int
+}
+
+func (s *shortage) Error() string {
+	kind := "slices"
+	if s.resource == contract.GPUResource {
+		kind = "cards"
+	}
+	return fmt.Sprintf("requested: %d, free: %d, %s: %d", s.requested, s.free, kind, s.total)
+}
+
+// assign gives the pod the devices that its containers ask for, of the usable ones that
+// are free: those cards which talk to each other best, and slices of the fullest cards.
+// It gives all or nothing; its error is a shortage.
+func (a *allocator) assign(pod *corev1.Pod, devices []topology.Device, links topology.Map) (assignment, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	var free []string
-	for _, card := range healthy {
-		if _, taken := a.owner[card]; !taken {
-			free = append(free, card)
+	wanted, blocked, inUse := devicesNeeded(pod), a.blocked(devices), a.perCard()
+	chosen := map[corev1.ResourceName][]string{}
+	for _, resource := range slices.Sorted(maps.Keys(wanted)) {
+		var free []topology.Device
+		total := 0
+		for _, d := range devices {
+			if d.Resource != resource || !d.Usable {
+				continue
+			}
+			total++
+			if _, taken := a.owner[d.UUID]; !taken && !blocked[d.Card] {
+				free = append(free, d)
+			}
 		}
+		n := wanted[resource]
+		if n > len(free) {
+			return nil, &shortage{resource, n, len(free), total}
+		}
+		if resource == contract.GPUResource {
+			chosen[resource] = links.Choose(uuids(free), n)
+			continue
+		}
+		packed := topology.Pack(free, inUse, n)
+		for _, d := range packed {
+			inUse[d.Card]++
+		}
+		chosen[resource] = uuids(packed)
 	}
-	needed := cardsNeeded(pod)
-	if needed > len(free) {
-		return nil, fmt.Errorf("requested: %d, free: %d, cards: %d", needed, len(free), len(healthy))
-	}
-	assigned := spread(pod, links.Choose(free, needed))
+	assigned := spread(pod, chosen)
 	a.give(pod.UID, assigned)
 	return assigned, nil
 }
 
-// release frees all cards of the pod.
+// blocked are the cards that are cut otherwise than when pods got something of them:
+// the pod's container still has the card's device node, and would see what others get.
+// Callers hold mu.
+func (a *allocator) blocked(devices []topology.Device) map[string]bool {
+	there, blocked := map[string]bool{}, map[string]bool{}
+	for _, d := range devices {
+		there[d.UUID] = true
+	}
+	for uuid := range a.owner {
+		if !there[uuid] {
+			blocked[a.device(uuid).Card] = true
+		}
+	}
+	return blocked
+}
+
+// withheld counts the usable devices that no pod gets since their card is blocked, and
+// names the cards.
+func (a *allocator) withheld(devices []topology.Device) (counts map[corev1.ResourceName]int, cards []string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	counts, blocked := map[corev1.ResourceName]int{}, a.blocked(devices)
+	for _, d := range devices {
+		if _, taken := a.owner[d.UUID]; !taken && d.Usable && blocked[d.Card] {
+			counts[d.Resource]++
+			cards = append(cards, d.Card)
+		}
+	}
+	slices.Sort(cards)
+	return counts, slices.Compact(cards)
+}
+
+// perCard counts, by card, what pods have of it. Callers hold mu.
+func (a *allocator) perCard() map[string]int {
+	n := map[string]int{}
+	for uuid := range a.owner {
+		n[a.device(uuid).Card]++
+	}
+	return n
+}
+
+func uuids(devices []topology.Device) []string {
+	var all []string
+	for _, d := range devices {
+		all = append(all, d.UUID)
+	}
+	return all
+}
+
+// release frees all devices of the pod.
 func (a *allocator) release(uid types.UID) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -101,7 +190,7 @@ func (a *allocator) release(uid types.UID) {
 	delete(a.has, uid)
 }
 
-// clear frees all cards.
+// clear frees all devices.
 func (a *allocator) clear() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -109,76 +198,9 @@ func (a *allocator) clear() {
 	clear(a.has)
 }
 
+// inUse counts the cards that pods have, or have slices of.
 func (a *allocator) inUse() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return len(a.owner)
-}
-
-// cardsNeeded is how many cards the pod has at a time. App containers and sidecars
-// have cards of their own; an init container is done before the app containers
-// start, so it uses theirs.
-func cardsNeeded(pod *corev1.Pod) int {
-	own := 0
-	for i := range pod.Spec.Containers {
-		own += gpusOf(&pod.Spec.Containers[i])
-	}
-	sidecars, initPeak := 0, 0
-	for i := range pod.Spec.InitContainers {
-		c := &pod.Spec.InitContainers[i]
-		if isSidecar(c) {
-			sidecars += gpusOf(c)
-		} else {
-			initPeak = max(initPeak, gpusOf(c))
-		}
-	}
-	return sidecars + max(own, initPeak)
-}
-
-// spread divides cards, as many as are needed, among the pod's containers.
-func spread(pod *corev1.Pod, cards []string) assignment {
-	assigned := assignment{}
-	give := func(c *corev1.Container, from []string) []string {
-		n := gpusOf(c)
-		if n > 0 {
-			assigned[c.Name] = slices.Clone(from[:n])
-		}
-		return from[n:]
-	}
-	rest := cards
-	for i := range pod.Spec.InitContainers {
-		if isSidecar(&pod.Spec.InitContainers[i]) {
-			rest = give(&pod.Spec.InitContainers[i], rest)
-		}
-	}
-	for i := range pod.Spec.InitContainers {
-		if !isSidecar(&pod.Spec.InitContainers[i]) {
-			give(&pod.Spec.InitContainers[i], rest)
-		}
-	}
-	for i := range pod.Spec.Containers {
-		rest = give(&pod.Spec.Containers[i], rest)
-	}
-	return assigned
-}
-
-// tooMany is more cards than any machine has. Counts end there, so that sums of what
-// API objects ask for stay numbers.
-const tooMany = 1 << 20
-
-// gpusOf is how many cards the container asks for: its limit, which the API
-// keeps equal to its request.
-func gpusOf(c *corev1.Container) int {
-	quantity, ok := c.Resources.Limits[contract.GPUResource]
-	if !ok {
-		quantity = c.Resources.Requests[contract.GPUResource]
-	}
-	if quantity.CmpInt64(tooMany) > 0 {
-		return tooMany
-	}
-	return max(int(quantity.Value()), 0)
-}
-
-func isSidecar(c *corev1.Container) bool {
-	return c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
+	return len(a.perCard())
 }

@@ -1,9 +1,12 @@
 package pods
 
 import (
+	"cmp"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 
@@ -18,18 +21,33 @@ import (
 
 // asking gives the pod's container that many GPUs.
 func asking(pod *corev1.Pod, container string, gpus int64) *corev1.Pod {
+	return askingFor(pod, container, contract.GPUResource, gpus)
+}
+
+// askingFor gives the pod's container that many of something, besides what it has.
+func askingFor(pod *corev1.Pod, container string, name corev1.ResourceName, n int64) *corev1.Pod {
 	c := findContainer(pod, container)
-	list := corev1.ResourceList{contract.GPUResource: *resource.NewQuantity(gpus, resource.DecimalSI)}
-	c.Resources = corev1.ResourceRequirements{Limits: list, Requests: list}
+	if c.Resources.Limits == nil {
+		c.Resources = corev1.ResourceRequirements{Limits: corev1.ResourceList{}, Requests: corev1.ResourceList{}}
+	}
+	c.Resources.Limits[name] = *resource.NewQuantity(n, resource.DecimalSI)
+	c.Resources.Requests[name] = c.Resources.Limits[name]
 	return pod
 }
+
+// usable are the devices, all well.
+func usable(uuids ...string) []topology.Device {
+	return watchedCards{uuids, &sync.Map{}, &sync.Map{}}.Devices()
+}
+
+func testAllocator() *allocator { return newAllocator(fakeCards{}.Device) }
 
 func uid(pod *corev1.Pod, uid types.UID) *corev1.Pod { pod.UID = uid; return pod }
 
 func TestAllocator(t *testing.T) {
 	t.Parallel()
-	cards := []string{"GPU-0", "GPU-1", "GPU-2", "GPU-3"}
-	a := newAllocator()
+	cards := usable("GPU-0", "GPU-1", "GPU-2", "GPU-3")
+	a := testAllocator()
 
 	got, err := a.assign(uid(asking(testPod("", "x", "y"), "x", 2), "one"), cards, topology.Map{})
 	require.NoError(t, err)
@@ -48,42 +66,119 @@ func TestAllocator(t *testing.T) {
 	require.Equal(t, 2, a.inUse())
 	got, err = a.assign(uid(testPod("", "x"), "four"), nil, topology.Map{})
 	require.NoError(t, err)
-	require.Empty(t, got.cards(), "a pod without GPUs needs none")
+	require.Empty(t, got.devices(), "a pod without GPUs needs none")
 }
 
 func TestSpreadSharesInitContainersCards(t *testing.T) {
 	t.Parallel()
 	pod := withSidecar(withInit(testPod("", "a", "b"), "init"), "side")
 	asking(asking(asking(asking(pod, "a", 1), "b", 2), "init", 2), "side", 1)
-	require.Equal(t, 4, cardsNeeded(pod))
-	require.Equal(t, assignment{"side": {"0"}, "init": {"1", "2"}, "a": {"1"}, "b": {"2", "3"}}, spread(pod, []string{"0", "1", "2", "3"}))
+	require.Equal(t, map[corev1.ResourceName]int{contract.GPUResource: 4}, devicesNeeded(pod))
+	require.Equal(t, assignment{"side": {"0"}, "init": {"1", "2"}, "a": {"1"}, "b": {"2", "3"}}, spread(pod, map[corev1.ResourceName][]string{contract.GPUResource: {"0", "1", "2", "3"}}))
 
 	asking(pod, "init", 5)
-	require.Equal(t, 6, cardsNeeded(pod))
+	require.Equal(t, 6, devicesNeeded(pod)[contract.GPUResource])
 }
 
 func TestAPodGetsCardsThatTalk(t *testing.T) {
 	t.Parallel()
 	var links topology.Map
 	links.Join("GPU-1", "GPU-3", topology.Link{NVLinks: 2})
-	got, err := newAllocator().assign(asking(testPod("", "x"), "x", 2), []string{"GPU-0", "GPU-1", "GPU-2", "GPU-3"}, links)
+	got, err := testAllocator().assign(asking(testPod("", "x"), "x", 2), usable("GPU-0", "GPU-1", "GPU-2", "GPU-3"), links)
 	require.NoError(t, err)
 	require.Equal(t, assignment{"x": {"GPU-1", "GPU-3"}}, got)
 }
 
-// Whatever comes, goes, falls ill or restarts, and in whatever order: no card has two
-// pods, and who was refused holds none.
-func TestNoCardHasTwoPods(t *testing.T) {
+// Containers that ask for several kinds get each of theirs; all or nothing.
+func TestAPodWithCardsAndSlices(t *testing.T) {
 	t.Parallel()
+	const one, three = corev1.ResourceName("nvidia.com/mig-1g.10gb"), corev1.ResourceName("nvidia.com/mig-3g.40gb")
+	devices := usable("GPU-0", "GPU-1_mig-3g.40gb_a", "GPU-1_mig-3g.40gb_b", "GPU-2_mig-1g.10gb_a", "GPU-2_mig-1g.10gb_b", "GPU-2_mig-1g.10gb_c")
+	pod := withSidecar(withInit(testPod("", "a", "b"), "init"), "side")
+	askingFor(asking(pod, "a", 1), "a", three, 1)
+	askingFor(askingFor(pod, "b", three, 1), "side", one, 1)
+	askingFor(pod, "init", one, 2)
+	require.Equal(t, map[corev1.ResourceName]int{contract.GPUResource: 1, one: 3, three: 2}, devicesNeeded(pod))
+	a := testAllocator()
+	got, err := a.assign(uid(pod, "p"), devices, topology.Map{})
+	require.NoError(t, err)
+	require.Equal(t, assignment{
+		"side": {"GPU-2_mig-1g.10gb_a"}, "init": {"GPU-2_mig-1g.10gb_b", "GPU-2_mig-1g.10gb_c"},
+		"a": {"GPU-0", "GPU-1_mig-3g.40gb_a"}, "b": {"GPU-1_mig-3g.40gb_b"},
+	}, got)
+	require.Equal(t, 3, a.inUse(), "cards, whole or in slices")
+	require.Equal(t, []types.UID{"p"}, a.owners("GPU-2"), "a fault of a card concerns who has a slice of it")
+
+	_, err = a.assign(uid(askingFor(testPod("", "x"), "x", one, 1), "q"), devices, topology.Map{})
+	require.EqualError(t, err, "requested: 1, free: 0, slices: 3")
+	require.Equal(t, "OutOfnvidia.com/mig-1g.10gb", outOfCards(err).Reason)
+	require.Equal(t, "Pod was rejected: Node didn't have enough resource: nvidia.com/mig-1g.10gb, requested: 1, free: 0, slices: 3", outOfCards(err).Message)
+}
+
+// Slices fill cards that are in use, so that others stay free to be made whole.
+func TestSlicesArePacked(t *testing.T) {
+	t.Parallel()
+	const one = corev1.ResourceName("nvidia.com/mig-1g.10gb")
+	devices := usable("A_mig-1g.10gb_1", "A_mig-1g.10gb_2", "B_mig-1g.10gb_1", "B_mig-1g.10gb_2", "C_mig-1g.10gb_1", "C_mig-3g.40gb_1")
+	a := testAllocator()
+	next := func(id types.UID, n int64) []string {
+		got, err := a.assign(uid(askingFor(testPod("", "x"), "x", one, n), id), devices, topology.Map{})
+		require.NoError(t, err)
+		return got["x"]
+	}
+	require.Equal(t, []string{"C_mig-1g.10gb_1"}, next("p", 1), "the least that is left of a card")
+	a.claim("old", assignment{"x": {"B_mig-1g.10gb_2"}})
+	require.Equal(t, []string{"B_mig-1g.10gb_1", "A_mig-1g.10gb_1"}, next("q", 2), "the card in use first")
+}
+
+// What is left of a card that was cut anew goes to nobody while a pod has something of
+// it as it was: its container still sees the card.
+func TestACardThatWasCutUnderAPod(t *testing.T) {
+	t.Parallel()
+	const one = corev1.ResourceName("nvidia.com/mig-1g.10gb")
+	a := testAllocator()
+	a.claim("p", assignment{"x": {"GPU-0_mig-1g.10gb_a"}})
+	a.claim("q", assignment{"x": {"GPU-1"}})
+	now := usable("GPU-0", "GPU-1_mig-1g.10gb_a", "GPU-1_mig-1g.10gb_b", "GPU-2")
+	_, err := a.assign(uid(askingFor(testPod("", "x"), "x", one, 1), "r"), now, topology.Map{})
+	require.Error(t, err)
+	got, err := a.assign(uid(asking(testPod("", "x"), "x", 1), "r"), now, topology.Map{})
+	require.NoError(t, err)
+	require.Equal(t, assignment{"x": {"GPU-2"}}, got)
+	counts, cards := a.withheld(now)
+	require.Equal(t, map[corev1.ResourceName]int{contract.GPUResource: 1, one: 2}, counts)
+	require.Equal(t, []string{"GPU-0", "GPU-1"}, cards)
+	a.release("q")
+	_, err = a.assign(uid(askingFor(testPod("", "x"), "x", one, 2), "s"), now, topology.Map{})
+	require.NoError(t, err)
+}
+
+// Whatever comes, goes, falls ill, is cut anew or restarts, and in whatever order: no
+// device has two pods, no card has one pod while another has a slice of it, or slices of
+// two layouts; and who was refused holds nothing.
+func TestNothingHasTwoPods(t *testing.T) {
+	t.Parallel()
+	const one, three = corev1.ResourceName("nvidia.com/mig-1g.10gb"), corev1.ResourceName("nvidia.com/mig-3g.40gb")
 	for seed := range uint64(200) {
 		random := rand.New(rand.NewPCG(seed, 0))
-		var cards []string
-		for i := range 8 {
-			cards = append(cards, "GPU-"+strconv.Itoa(i))
+		layout := func(card, step int) []string {
+			name := "GPU-" + strconv.Itoa(card)
+			switch cut := strconv.Itoa(step); random.IntN(3) {
+			case 0:
+				return []string{name + "_mig-1g.10gb_" + cut + "a", name + "_mig-1g.10gb_" + cut + "b", name + "_mig-3g.40gb_" + cut}
+			case 1:
+				return []string{name + "_mig-3g.40gb_" + cut + "a", name + "_mig-3g.40gb_" + cut + "b"}
+			default:
+				return []string{name}
+			}
 		}
-		a, held := newAllocator(), map[types.UID]assignment{}
+		var cards [8][]string
+		for i := range cards {
+			cards[i] = layout(i, -1)
+		}
+		a, held := testAllocator(), map[types.UID]assignment{}
 		for step := range 100 {
-			switch id := types.UID(strconv.Itoa(step)); random.IntN(6) {
+			switch id := types.UID(strconv.Itoa(step)); random.IntN(7) {
 			case 0: // one ends
 				for owner := range held {
 					a.release(owner)
@@ -91,29 +186,47 @@ func TestNoCardHasTwoPods(t *testing.T) {
 					break
 				}
 			case 1: // the agent starts again
-				a = newAllocator()
+				a = testAllocator()
 				for owner, its := range held {
 					a.claim(owner, its)
 				}
+			case 2: // somebody cuts a card, whoever has it
+				i := random.IntN(len(cards))
+				cards[i] = layout(i, step)
 			default:
-				healthy := slices.DeleteFunc(slices.Clone(cards), func(string) bool { return random.IntN(5) == 0 })
-				pod := uid(asking(asking(testPod("", "x", "y"), "x", random.Int64N(4)), "y", random.Int64N(3)), id)
-				got, err := a.assign(pod, healthy, topology.Map{})
+				devices := usable(slices.Concat(cards[:]...)...)
+				for i := range devices {
+					devices[i].Usable = random.IntN(5) > 0
+				}
+				pod := uid(asking(asking(testPod("", "x", "y"), "x", random.Int64N(3)), "y", random.Int64N(2)), id)
+				askingFor(askingFor(pod, "x", one, random.Int64N(3)), "y", three, random.Int64N(2))
+				got, err := a.assign(pod, devices, topology.Map{})
 				if err != nil {
-					require.Greater(t, cardsNeeded(pod), 0)
 					break
 				}
-				require.Len(t, got.cards(), cardsNeeded(pod))
-				require.Subset(t, healthy, got.cards())
+				wanted := map[corev1.ResourceName]int{}
+				for _, uuid := range got.devices() {
+					wanted[fakeCards{}.Device(uuid).Resource]++
+					require.True(t, slices.ContainsFunc(devices, func(d topology.Device) bool { return d.UUID == uuid && d.Usable }))
+				}
+				needed := devicesNeeded(pod)
+				maps.DeleteFunc(needed, func(_ corev1.ResourceName, n int) bool { return n == 0 })
+				require.Equal(t, needed, wanted)
 				held[id] = got
 			}
-			var all []string
-			for _, its := range held {
-				all = append(all, its.cards()...)
+			owner, forms := map[string]types.UID{}, map[string]string{}
+			for id, its := range held {
+				for _, uuid := range its.devices() {
+					require.NotContains(t, owner, uuid, "seed %d, step %d", seed, step)
+					owner[uuid] = id
+					// A slice's layout is the number that ends its name.
+					card := fakeCards{}.Device(uuid).Card
+					form := strings.TrimRight(uuid[max(strings.LastIndex(uuid, "_"), 0):], "ab")
+					require.Equal(t, form, cmp.Or(forms[card], form), "seed %d, step %d: %s", seed, step, uuid)
+					forms[card] = form
+				}
 			}
-			require.Equal(t, len(all), a.inUse())
-			slices.Sort(all)
-			require.Len(t, slices.Compact(all), a.inUse(), "seed %d, step %d", seed, step)
+			require.Equal(t, len(forms), a.inUse())
 		}
 	}
 }
@@ -121,8 +234,8 @@ func TestNoCardHasTwoPods(t *testing.T) {
 // Pods that come at once, each on a goroutine of its own.
 func TestNoCardHasTwoPodsAtOnce(t *testing.T) {
 	t.Parallel()
-	cards := []string{"GPU-0", "GPU-1", "GPU-2", "GPU-3"}
-	a := newAllocator()
+	cards := usable("GPU-0", "GPU-1", "GPU-2", "GPU-3")
+	a := testAllocator()
 	var mu sync.Mutex
 	having := map[string]types.UID{}
 	var all sync.WaitGroup
@@ -134,13 +247,13 @@ func TestNoCardHasTwoPodsAtOnce(t *testing.T) {
 				return
 			}
 			mu.Lock()
-			for _, card := range got.cards() {
+			for _, card := range got.devices() {
 				if other, taken := having[card]; taken {
 					t.Errorf("%s is pod %s's and pod %s's", card, other, pod.UID)
 				}
 				having[card] = pod.UID
 			}
-			for _, card := range got.cards() { // it ends
+			for _, card := range got.devices() { // it ends
 				delete(having, card)
 			}
 			a.release(pod.UID)
@@ -167,7 +280,7 @@ func TestAmountsWithoutEnd(t *testing.T) {
 			asked.Add(resource.MustParse(amount))
 			require.Contains(t, verdict.Message, "requested: "+asked.String()+",")
 			if name == contract.GPUResource {
-				_, err := newAllocator().assign(pod, []string{"GPU-0"}, topology.Map{})
+				_, err := testAllocator().assign(pod, usable("GPU-0"), topology.Map{})
 				require.Error(t, err)
 			}
 		}

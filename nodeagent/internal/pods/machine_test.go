@@ -79,10 +79,24 @@ type machine struct {
 	admit       func(*corev1.Pod) (reason, message string)
 }
 
+// fakeCards are the UUIDs of whole cards and of slices, which are called CARD_mig-KIND_NAME.
 type fakeCards []string
 
-func (c fakeCards) Topology() topology.Map       { return topology.Map{} }
-func (c fakeCards) CDIDevice(uuid string) string { return "example.com/gpu=" + uuid }
+func (c fakeCards) Topology() topology.Map { return topology.Map{} }
+func (c fakeCards) CDIDevice(uuid string) string {
+	if !slices.Contains(c, uuid) {
+		return ""
+	}
+	return "example.com/gpu=" + uuid
+}
+func (c fakeCards) Device(uuid string) topology.Device {
+	d := topology.Device{UUID: uuid, Card: uuid, Resource: contract.GPUResource}
+	if card, kind, slice := strings.Cut(uuid, "_"); slice {
+		kind, _, _ = strings.Cut(kind, "_")
+		d.Card, d.Resource = card, corev1.ResourceName("nvidia.com/"+kind)
+	}
+	return d
+}
 
 // watchedCards are cards some of which failed.
 type watchedCards struct {
@@ -98,8 +112,14 @@ func (c watchedCards) CDIDevice(uuid string) string {
 	return c.fakeCards.CDIDevice(uuid)
 }
 
-func (c watchedCards) UUIDs() []string {
-	return slices.DeleteFunc(slices.Clone(c.fakeCards), func(card string) bool { return c.Trouble(card) != "" })
+func (c watchedCards) Devices() []topology.Device {
+	var all []topology.Device
+	for _, uuid := range c.fakeCards {
+		d := c.Device(uuid)
+		d.Usable = c.Trouble(uuid) == ""
+		all = append(all, d)
+	}
+	return all
 }
 func (c watchedCards) Trouble(uuid string) string { _, message := c.Failed(uuid); return message }
 func (c watchedCards) Failed(uuid string) (string, string) {
@@ -217,17 +237,23 @@ func (m *machine) writeCards(uuids ...string) {
 }
 
 func (m *machine) node() *corev1.Node {
-	return &corev1.Node{
+	node := &corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{Name: "ai-1"},
 		Status: corev1.NodeStatus{
 			Capacity: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("64Gi")},
 			Allocatable: corev1.ResourceList{
 				corev1.ResourceCPU: resource.MustParse("64"), corev1.ResourceMemory: resource.MustParse("64Gi"),
-				corev1.ResourcePods:  resource.MustParse("110"),
-				contract.GPUResource: *resource.NewQuantity(int64(len(m.cards)), resource.DecimalSI),
+				corev1.ResourcePods: resource.MustParse("110"),
 			},
 		},
 	}
+	for _, uuid := range m.cards {
+		name := m.cards.Device(uuid).Resource
+		q := node.Status.Allocatable[name]
+		q.Add(resource.MustParse("1"))
+		node.Status.Allocatable[name] = q
+	}
+	return node
 }
 
 // start runs a new agent on the machine, and returns when it follows the API: the

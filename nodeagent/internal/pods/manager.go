@@ -42,7 +42,7 @@ func New(o Options) (*Manager, error) {
 	return &Manager{
 		o: o, lister: cri.NewLister(o.Runtime),
 		checkpoints: checkpoints{dir: o.StateDir}, messages: messages{podDir: o.PodDir},
-		gpus: newAllocator(), workers: map[types.UID]*worker{}, over: map[types.UID]bool{},
+		gpus: newAllocator(o.Cards.Device), workers: map[types.UID]*worker{}, over: map[types.UID]bool{},
 	}, nil
 }
 
@@ -163,7 +163,7 @@ func (m *Manager) judge(w *worker, pod *corev1.Pod) {
 		}
 	}
 	if w.verdict == nil {
-		cards, err := m.gpus.assign(pod, m.o.Cards.UUIDs(), m.o.Cards.Topology())
+		cards, err := m.gpus.assign(pod, m.o.Cards.Devices(), m.o.Cards.Topology())
 		if err != nil {
 			w.verdict = outOfCards(err)
 		}
@@ -192,5 +192,6 @@ func (m *Manager) others(but types.UID) []*corev1.Pod {
 	return pods
 }
 
-// GPUsInUse is how many cards are given to pods whose processes may still live.
+// GPUsInUse is how many cards are given, whole or in slices, to pods whose processes may
+// still live.
 func (m *Manager) GPUsInUse() int { return m.gpus.inUse() }

@@ -14,6 +14,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/utils/clock"
 
+	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/nodeagent/internal/crispec"
 	"github.com/ainode/ainode/nodeagent/internal/topology"
 	"github.com/ainode/ainode/nodeagent/internal/volumes"
@@ -62,18 +63,22 @@ type Services interface {
 	Of(namespace string) ([]*corev1.Service, error)
 }
 
-// Cards are the machine's GPUs.
+// Cards are the machine's GPUs, and the MIG slices of those that are cut.
 type Cards interface {
-	// UUIDs of the cards that may be given to pods, in index order.
-	UUIDs() []string
-	// Trouble is why pods do not get the card now; empty if they do.
+	// Devices are all cards that are given whole, and all slices, in their order. Pods
+	// may have those that are usable.
+	Devices() []topology.Device
+	// Device is one of them, or one that is no more.
+	Device(uuid string) topology.Device
+	// Trouble is why pods do not get the device now; empty if they do.
 	Trouble(uuid string) string
-	// Failed is what befell a card that pods do not get until it is reset, the machine
-	// boots or it is replaced: one word, and a text that names it. Empty for others.
+	// Failed is what befell a device that pods do not get until it is reset, the machine
+	// boots or it is replaced, or that is no more: one word, and a text that names it.
+	// Empty for others.
 	Failed(uuid string) (reason, message string)
 	// Topology is how the cards talk to each other.
 	Topology() topology.Map
-	// CDIDevice is the CDI device name of a card.
+	// CDIDevice is the CDI device name of a device; empty if there is no such one now.
 	CDIDevice(uuid string) string
 }
 
@@ -84,7 +89,7 @@ type Options struct {
 	// NodeName selects the pods: spec.nodeName equals it.
 	NodeName string
 	// Node returns the node as registered: its labels, its taints, and in
-	// status.allocatable what pods may have (pods and nvidia.com/gpu included).
+	// status.allocatable what pods may have (pods, cards and slices included).
 	// It is asked at each admission and must not block.
 	Node func() *corev1.Node
 	// HostIPs returns the node's addresses, the preferred one first. It must not block.
@@ -187,7 +192,10 @@ func (o *Options) complete() error {
 
 type noCards struct{}
 
-func (noCards) UUIDs() []string                { return nil }
+func (noCards) Devices() []topology.Device { return nil }
+func (noCards) Device(uuid string) topology.Device {
+	return topology.Device{UUID: uuid, Card: uuid, Resource: contract.GPUResource}
+}
 func (noCards) Trouble(string) string          { return "" }
 func (noCards) Failed(string) (string, string) { return "", "" }
 func (noCards) Topology() topology.Map         { return topology.Map{} }

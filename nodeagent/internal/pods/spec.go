@@ -37,14 +37,18 @@ func (w *worker) sandboxConfig(pod *corev1.Pod, attempt uint32) (*runtimeapi.Pod
 
 func (w *worker) containerConfig(ctx context.Context, pod *corev1.Pod, c *corev1.Container, attempt uint32, p prepared, mounts []*runtimeapi.Mount) (*runtimeapi.ContainerConfig, error) {
 	cards := w.cards[c.Name]
-	if asked := gpusOf(c); len(cards) != asked {
-		return nil, fmt.Errorf("the container asks for %d cards and %d are known to be its own: delete the pod to have it placed anew", asked, len(cards))
+	asked := 0
+	for _, n := range devicesOf(c) {
+		asked += n
+	}
+	if len(cards) != asked {
+		return nil, fmt.Errorf("the container asks for %d GPUs and %d are known to be its own: delete the pod to have it placed anew", asked, len(cards))
 	}
 	var devices []string
 	for _, card := range cards {
 		device := w.m.o.Cards.CDIDevice(card)
 		if device == "" { // without its card it would run and find none
-			return nil, fmt.Errorf("its card %s is not there: %s", card, w.m.o.Cards.Trouble(card))
+			return nil, fmt.Errorf("its %s %s is not there: %s", w.m.o.Cards.Device(card).Kind(), card, w.m.o.Cards.Trouble(card))
 		}
 		devices = append(devices, device)
 	}

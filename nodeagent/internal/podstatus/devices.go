@@ -11,7 +11,7 @@ import (
 	"github.com/ainode/ainode/api/contract"
 )
 
-// deviceHealth is which GPUs a container has, and how they are (KEP-4680); where
+// deviceHealth is which GPUs and slices a container has, and how they are (KEP-4680); where
 // nobody knows any more, what stood there stays.
 func deviceHealth(cards []Card, old *corev1.ContainerStatus) []corev1.ResourceStatus {
 	if len(cards) == 0 {
@@ -20,15 +20,19 @@ func deviceHealth(cards []Card, old *corev1.ContainerStatus) []corev1.ResourceSt
 		}
 		return old.AllocatedResourcesStatus
 	}
-	status := corev1.ResourceStatus{Name: contract.GPUResource}
+	var all []corev1.ResourceStatus
 	for _, card := range cards {
+		at := slices.IndexFunc(all, func(s corev1.ResourceStatus) bool { return s.Name == card.Resource })
+		if at < 0 {
+			at, all = len(all), append(all, corev1.ResourceStatus{Name: card.Resource})
+		}
 		health := corev1.ResourceHealth{ResourceID: corev1.ResourceID(card.UUID), Health: corev1.ResourceHealthStatusHealthy}
 		if card.Trouble != "" {
 			health.Health, health.Message = corev1.ResourceHealthStatusUnhealthy, ptr.To(shortened(card.Trouble))
 		}
-		status.Resources = append(status.Resources, health)
+		all[at].Resources = append(all[at].Resources, health)
 	}
-	return []corev1.ResourceStatus{status}
+	return all
 }
 
 // shortened keeps a message within what the API takes.

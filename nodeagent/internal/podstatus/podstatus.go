@@ -59,9 +59,11 @@ type Verdict struct {
 	Disruption bool
 }
 
-// Card is a GPU that a container has.
+// Card is a GPU that a container has, or a MIG slice of one.
 type Card struct {
 	UUID string
+	// Resource is what it is counted as.
+	Resource corev1.ResourceName
 	// Trouble is why no other pod would get it now; empty if it is well.
 	Trouble string
 }

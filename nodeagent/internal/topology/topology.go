@@ -1,6 +1,6 @@
 // Package topology chooses which of a machine's free cards a pod gets: those that
 // talk to each other best, NVLink before PCIe, and so that what stays free talks
-// well too. It is pure.
+// well too; and which slices of cards. It is pure.
 package topology
 
 import (

@@ -120,3 +120,16 @@ func TestManyCardsAreChosenInTime(t *testing.T) {
 		require.Equal(t, 4, m.Between(got[i], got[i+1]).NVLinks, "pairs stay together")
 	}
 }
+
+// Cards in use are filled first, then those of which least is left.
+func TestSlicesFillCardsInUse(t *testing.T) {
+	t.Parallel()
+	slice := func(card, name string) Device { return Device{UUID: card + name, Card: card} }
+	free := []Device{slice("A", "1"), slice("A", "2"), slice("A", "3"), slice("B", "1"), slice("B", "2"), slice("C", "1"), slice("C", "2"), slice("C", "3")}
+	require.Equal(t, []Device{slice("B", "1")}, Pack(free, nil, 1), "the least rest")
+	require.Equal(t, []Device{slice("C", "1"), slice("C", "2")}, Pack(free, map[string]int{"C": 2, "B": 1}, 2), "the fullest card")
+	require.Equal(t, []Device{slice("B", "1"), slice("B", "2"), slice("A", "1"), slice("A", "2")}, Pack(free, map[string]int{"B": 1}, 4), "and then one other alone")
+	require.Equal(t, []Device{}, Pack(free, nil, 0))
+	require.Nil(t, Pack(free, nil, 9))
+	require.Nil(t, Pack(nil, nil, 1))
+}

@@ -36,7 +36,8 @@ func newTop(env *Env) *cobra.Command {
 
 			UTIL is the share of time in which the GPU computed, ECC the double-bit errors since the driver was loaded, XID the last
 			error since the agent started, IDLE for how long the GPU was not seen to compute. A GPU that is "out" is given to no
-			pod until it has recovered. Figures of simulated GPUs are made up, and marked so.
+			pod until it has recovered. A GPU in MIG mode is followed by its slices, each with the id of its GPU instance and its
+			profile; what only the whole GPU measures stands with the GPU. Figures of simulated GPUs are made up, and marked so.
 
 			The nodes are read through the target's API server, for which you need to get nodes/proxy. A node that can't be read says
 			why; the others are shown all the same.`),
@@ -51,7 +52,7 @@ func newTop(env *Env) *cobra.Command {
 			kubectl ainode top --pods
 
 			# The cards that nobody uses
-			kubectl ainode top -o json | jq -r '.nodes[].cards[] | select(.pod == null).uuid'`),
+			kubectl ainode top -o json | jq -r '.nodes[].cards[] | select(.pod == null and .slices == null).uuid'`),
 		ValidArgsFunction: completeNodes(env),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.complete(args); err != nil {

@@ -211,5 +211,5 @@ func gpus(_ context.Context, s *sight) (string, []flaw, error) {
 	case n == 0:
 		return one(Warning, "it has no GPU", "pods that ask for one never run there", onMachine)
 	}
-	return nodes.GPUs(s.node.Status), nil, nil
+	return nodes.GPUs(s.node.Status) + nodes.Slices(s.node.Status), nil, nil
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/ainode/ainode/api/contract"
 )
 
-// describeCards draws which pod has which card, as the pods' own statuses say it
+// describeCards draws which pod has which card or slice, as the pods' own statuses say it
 // (KEP-4680), and what the Node says of its cards.
 func describeCards(w io.Writer, line func(string, string, ...any), v View) {
 	for _, c := range v.Node.Status.Conditions {
@@ -32,16 +32,26 @@ func describeCards(w io.Writer, line func(string, string, ...any), v View) {
 		title += " (simulated)"
 	}
 	fmt.Fprintf(w, "%s:\n", title)
-	for _, g := range v.Record.Status.GPUs {
-		holder := holders[g.UUID]
-		if holder == "" {
-			holder = "-"
+	held := func(uuid string) string {
+		if holder := holders[uuid]; holder != "" {
+			return holder
 		}
-		line(fmt.Sprintf("  %d", g.Index), "%s", holder)
+		return "-"
+	}
+	for _, g := range v.Record.Status.GPUs {
+		switch {
+		case !g.MIG:
+			line(fmt.Sprintf("  %d", g.Index), "%s", held(g.UUID))
+		case len(g.Slices) == 0:
+			line(fmt.Sprintf("  %d", g.Index), "in MIG mode, without slices")
+		}
+		for _, s := range g.Slices {
+			line(fmt.Sprintf("  %d %s", g.Index, s.Profile), "%s", held(s.UUID))
+		}
 	}
 }
 
-// holders are the pods that have cards, by UUID; told is false where no status says.
+// holders are the pods that have cards and slices, by UUID; told is false where no status says.
 func holders(pods []corev1.Pod) (by map[string]string, told bool) {
 	by = map[string]string{}
 	for i := range pods {
@@ -69,8 +79,21 @@ func holders(pods []corev1.Pod) (by map[string]string, told bool) {
 }
 
 func asksForGPUs(p corev1.Pod) bool {
-	return slices.ContainsFunc(p.Spec.Containers, func(c corev1.Container) bool {
-		q := c.Resources.Limits[contract.GPUResource]
-		return !q.IsZero()
-	})
+	cards, slices := asked(&p)
+	return cards+slices > 0
+}
+
+// asked is how many cards, and how many slices of them, the pod's containers ask for.
+func asked(p *corev1.Pod) (cards, slices int64) {
+	for _, c := range p.Spec.Containers {
+		for name, q := range c.Resources.Limits {
+			switch {
+			case name == contract.GPUResource:
+				cards += q.Value()
+			case contract.IsGPUResource(name):
+				slices += q.Value()
+			}
+		}
+	}
+	return cards, slices
 }

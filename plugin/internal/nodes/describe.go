@@ -11,7 +11,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/cli-runtime/pkg/printers"
 
-	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/api/handover"
 	"github.com/ainode/ainode/api/v1alpha1"
 	"github.com/ainode/ainode/plugin/internal/term"
@@ -45,7 +44,7 @@ func Describe(out io.Writer, v View) error {
 	if at := ends(r, v.Now); at != "" {
 		line("Ends", "free at %s%s", at, drains(r, v.Now))
 	}
-	line("GPUs", "%s, %d in use", GPUs(r.Status), r.Status.GPUsInUse)
+	line("GPUs", "%s%s, %d in use", GPUs(r.Status), Slices(r.Status), r.Status.GPUsInUse)
 	line("Address", "%s", or(r.Status.Address))
 	if r.Spec.PodCIDR != "" {
 		line("Pods' range", "%s", r.Spec.PodCIDR)
@@ -60,6 +59,9 @@ func Describe(out io.Writer, v View) error {
 	}
 	for _, g := range r.Status.GPUs {
 		line(fmt.Sprintf("  %d", g.Index), "%s  %s  %s", g.UUID, strings.TrimPrefix(g.Product, "NVIDIA "), g.Memory.String())
+		for _, s := range g.Slices {
+			line(fmt.Sprintf("  %d %s", g.Index, s.Profile), "%s", s.UUID)
+		}
 	}
 	fmt.Fprintf(w, "Capacity:\n")
 	for _, name := range slices.Sorted(maps.Keys(r.Status.Capacity)) {
@@ -113,15 +115,21 @@ func describeTarget(w io.Writer, line func(string, string, ...any), v View) {
 }
 
 func podGPUs(p *corev1.Pod) string {
-	total := int64(0)
-	for _, c := range p.Spec.Containers {
-		q := c.Resources.Limits[contract.GPUResource]
-		total += q.Value()
+	cards, slices := asked(p)
+	count := func(n int64, what string) string {
+		if n == 1 {
+			return "1 " + what
+		}
+		return fmt.Sprintf("%d %ss", n, what)
 	}
-	if total == 1 {
-		return "1 GPU"
+	switch {
+	case slices == 0:
+		return count(cards, "GPU")
+	case cards == 0:
+		return count(slices, "MIG slice")
+	default:
+		return count(cards, "GPU") + ", " + count(slices, "MIG slice")
 	}
-	return fmt.Sprintf("%d GPUs", total)
 }
 
 func fingerprint(publicKey string) string {

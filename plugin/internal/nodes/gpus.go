@@ -36,6 +36,22 @@ func GPUs(s v1alpha1.AINodeStatus) string {
 	return text
 }
 
+// Slices writes how cards are cut: ", 2 of them in MIG mode with 9 slices"; empty where
+// none is.
+func Slices(s v1alpha1.AINodeStatus) string {
+	cards, slices := 0, 0
+	for _, g := range s.GPUs {
+		if g.MIG {
+			cards++
+		}
+		slices += len(g.Slices)
+	}
+	if cards == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", %d of them in MIG mode with %d slices", cards, slices)
+}
+
 // memoryWord is a part of a product's name that tells its memory: 80GB, HBM3e.
 var memoryWord = regexp.MustCompile(`^([0-9]+GB|HBM[0-9]?[a-z]?|GDDR[0-9]?)$`)
 

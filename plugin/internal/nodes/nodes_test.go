@@ -102,3 +102,28 @@ func TestTheCardMap(t *testing.T) {
 	require.NoError(t, Describe(&out, view))
 	require.Contains(t, out.String(), "does not keep which pod has which card")
 }
+
+// Slices stand below each other by their card and profile, each with its pod.
+func TestTheCardMapOfSlices(t *testing.T) {
+	t.Parallel()
+	record := &v1alpha1.AINode{Status: v1alpha1.AINodeStatus{GPUs: []v1alpha1.GPU{
+		{UUID: "GPU-a", Product: "NVIDIA H100 80GB HBM3"},
+		{UUID: "GPU-b", Index: 1, Product: "NVIDIA H100 80GB HBM3", MIG: true, Slices: []v1alpha1.GPUSlice{{UUID: "MIG-a", Profile: "3g.40gb"}, {UUID: "MIG-b", Profile: "1g.10gb"}}},
+		{UUID: "GPU-c", Index: 2, Product: "NVIDIA H100 80GB HBM3", MIG: true},
+	}}}
+	const kind = corev1.ResourceName("nvidia.com/mig-1g.10gb")
+	pod := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ml", Name: "serve"}}
+	pod.Spec.Containers = []corev1.Container{{Name: "main", Resources: corev1.ResourceRequirements{Limits: corev1.ResourceList{kind: resource.MustParse("1")}}}}
+	pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "main", AllocatedResourcesStatus: []corev1.ResourceStatus{
+		{Name: kind, Resources: []corev1.ResourceHealth{{ResourceID: "MIG-b", Health: corev1.ResourceHealthStatusHealthy}}},
+	}}}
+	var out strings.Builder
+	require.NoError(t, Describe(&out, View{Record: record, Node: &corev1.Node{}, Now: time.Unix(0, 0), Pods: []corev1.Pod{pod}}))
+	require.Regexp(t, `(?m)^Card map:\n  0: +-\n  1 3g.40gb: +-\n  1 1g.10gb: +ml/serve \(main\)\n  2: +in MIG mode, without slices$`, out.String())
+	require.Regexp(t, `(?m)^  1 3g.40gb: +MIG-a$`, out.String())
+	require.Regexp(t, `(?m)^GPUs: +3×H100, 2 of them in MIG mode with 2 slices, 0 in use$`, out.String())
+	require.Regexp(t, `(?m)^  ml/serve: +.*  1 MIG slice  `, out.String())
+	for line := range strings.Lines(out.String()) {
+		require.LessOrEqual(t, len([]rune(line)), 81, line)
+	}
+}

@@ -16,11 +16,17 @@ import (
 	"github.com/prometheus/common/model"
 )
 
-// Card is one card of a node. What a card does not tell is nil.
+// Card is one card of a node, or a MIG slice of one. What it does not tell is nil.
 type Card struct {
 	Index   int    `json:"index"`
 	UUID    string `json:"uuid"`
 	Product string `json:"product"`
+	// Profile is of a slice NVIDIA's name of its kind, GPUInstance the id of what it is
+	// on its card.
+	Profile     string `json:"profile,omitempty"`
+	GPUInstance string `json:"gpuInstance,omitempty"`
+	// Slices are those of a card in MIG mode, which is given in them alone.
+	Slices []Card `json:"slices,omitempty"`
 	// Usable says that pods may have it.
 	Usable bool `json:"usable"`
 	// Namespace, Pod and Container have the card; empty where it is free.
@@ -50,7 +56,17 @@ func (c *Card) Owner() string {
 	return c.Namespace + "/" + c.Pod
 }
 
-// Parse reads an agent's metrics, and returns the cards by their index.
+// devices are the card, and its slices.
+func (c *Card) devices() []*Card {
+	all := []*Card{c}
+	for i := range c.Slices {
+		all = append(all, &c.Slices[i])
+	}
+	return all
+}
+
+// Parse reads an agent's metrics, and returns the cards by their index, each with its
+// slices.
 func Parse(metrics []byte) ([]Card, error) {
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	families, err := parser.TextToMetricFamilies(bytes.NewReader(metrics))
@@ -61,15 +77,19 @@ func Parse(metrics []byte) ([]Card, error) {
 	if !ok {
 		return nil, nil
 	}
-	cards := map[string]*Card{}
+	cards, cardOf := map[string]*Card{}, map[string]string{} // by UUID, slices too
 	for _, m := range known.GetMetric() {
-		c := &Card{Usable: value(m) == 1}
+		c, card := &Card{UUID: id(m), Usable: value(m) == 1}, ""
 		for _, l := range m.GetLabel() {
 			switch l.GetName() {
 			case "gpu":
 				c.Index, _ = strconv.Atoi(l.GetValue()) // 0 where it is none
 			case "UUID":
-				c.UUID = l.GetValue()
+				card = l.GetValue()
+			case "GPU_I_PROFILE":
+				c.Profile = l.GetValue()
+			case "GPU_I_ID":
+				c.GPUInstance = l.GetValue()
 			case "modelName":
 				c.Product = l.GetValue()
 			case "namespace":
@@ -81,6 +101,9 @@ func Parse(metrics []byte) ([]Card, error) {
 			}
 		}
 		cards[c.UUID] = c
+		if card != c.UUID {
+			cardOf[c.UUID] = card
+		}
 	}
 	busy := map[string]float64{}
 	for name, set := range map[string]func(*Card, float64){
@@ -94,30 +117,50 @@ func Parse(metrics []byte) ([]Card, error) {
 		"ainode_gpu_last_busy_timestamp_seconds": func(c *Card, v float64) { busy[c.UUID] = v },
 	} {
 		for _, m := range families[name].GetMetric() {
-			if c := cards[uuid(m)]; c != nil {
+			if c := cards[id(m)]; c != nil {
 				set(c, value(m))
 			}
 		}
 	}
-	var all []Card
 	for _, c := range cards {
 		if seconds, ok := busy[c.UUID]; ok && (c.UtilizationPercent == nil || *c.UtilizationPercent == 0) {
 			at := time.Unix(int64(seconds), 0).UTC()
 			c.IdleSince = &at
 		}
+	}
+	for uuid, card := range cardOf {
+		if cards[card] != nil { // a slice comes never without its card
+			cards[card].Slices = append(cards[card].Slices, *cards[uuid])
+			delete(cards, uuid)
+		}
+	}
+	var all []Card
+	for _, c := range cards {
+		slices.SortFunc(c.Slices, inOrder)
 		all = append(all, *c)
 	}
-	slices.SortFunc(all, func(a, b Card) int { return cmp.Or(cmp.Compare(a.Index, b.Index), strings.Compare(a.UUID, b.UUID)) })
+	slices.SortFunc(all, inOrder)
 	return all, nil
 }
 
-func uuid(m *dto.Metric) string {
+// inOrder is by index, and of slices by their instances.
+func inOrder(a, b Card) int {
+	return cmp.Or(cmp.Compare(a.Index, b.Index), cmp.Compare(len(a.GPUInstance), len(b.GPUInstance)),
+		strings.Compare(a.GPUInstance, b.GPUInstance), strings.Compare(a.UUID, b.UUID))
+}
+
+// id is the UUID of the slice that a metric is about, or of the card.
+func id(m *dto.Metric) string {
+	var card string
 	for _, l := range m.GetLabel() {
-		if l.GetName() == "UUID" {
+		switch {
+		case l.GetName() == "MIG_UUID" && l.GetValue() != "":
 			return l.GetValue()
+		case l.GetName() == "UUID":
+			card = l.GetValue()
 		}
 	}
-	return ""
+	return card
 }
 
 // value of a gauge or a counter.

@@ -26,8 +26,8 @@ type Node struct {
 // dash stands where a card tells nothing.
 const dash = "-"
 
-// Cards writes a block for each node, a line for each card, within 80 columns as
-// long as the names are short.
+// Cards writes a block for each node, a line for each card and each slice of one, within
+// 80 columns as long as the names are short.
 func Cards(out io.Writer, nodes []Node, now time.Time) error {
 	for i := range nodes {
 		n := &nodes[i]
@@ -38,10 +38,9 @@ func Cards(out io.Writer, nodes []Node, now time.Time) error {
 			return fmt.Errorf("print: %w", err)
 		}
 		var rows [][]string
-		for j := range n.Cards {
-			c := &n.Cards[j]
+		for _, c := range n.devices() {
 			rows = append(rows, []string{
-				fmt.Sprint(c.Index), number(c.UtilizationPercent, "%"), memory(c.MemoryUsedMiB, c.MemoryTotalMiB),
+				place(c), number(c.UtilizationPercent, "%"), memory(c.MemoryUsedMiB, c.MemoryTotalMiB),
 				number(c.PowerWatts, "W"), number(c.TemperatureCelsius, "C"), number(c.DoubleBitErrors, ""), xid(c.LastXID),
 				idle(c.IdleSince, now), holder(c),
 			})
@@ -62,9 +61,18 @@ func (n *Node) title() string {
 		return text + "  can't be read: " + n.Problem
 	}
 	used, products := 0, map[string]int{}
+	slicesUsed, slicesTotal := 0, 0
 	for i := range n.Cards {
-		products[strings.TrimPrefix(n.Cards[i].Product, "NVIDIA ")]++
-		if n.Cards[i].Pod != "" {
+		c := &n.Cards[i]
+		products[strings.TrimPrefix(c.Product, "NVIDIA ")]++
+		slicesTotal += len(c.Slices)
+		here := 0
+		for j := range c.Slices {
+			if c.Slices[j].Pod != "" {
+				here++
+			}
+		}
+		if slicesUsed += here; here > 0 || c.Pod != "" {
 			used++
 		}
 	}
@@ -83,10 +91,30 @@ func (n *Node) title() string {
 	if len(n.Cards) > 0 {
 		text += fmt.Sprintf(", %d in use", used)
 	}
+	if slicesTotal > 0 {
+		text += fmt.Sprintf("; %d of %d MIG slices", slicesUsed, slicesTotal)
+	}
 	if n.Health != "" {
 		text += "\n  " + strings.ReplaceAll(n.Health, "\n", " ")
 	}
 	return text
+}
+
+// devices are the node's cards, each before its slices.
+func (n *Node) devices() []*Card {
+	var all []*Card
+	for i := range n.Cards {
+		all = append(all, n.Cards[i].devices()...)
+	}
+	return all
+}
+
+// place is a card's index, and a slice's GPU instance and kind on it: 1/7 1g.10gb.
+func place(c *Card) string {
+	if c.Profile == "" {
+		return fmt.Sprint(c.Index)
+	}
+	return fmt.Sprintf("%d/%s %s", c.Index, c.GPUInstance, c.Profile)
 }
 
 // Pods writes a line for each pod that has cards.
@@ -99,7 +127,7 @@ func Pods(out io.Writer, nodes []Node, now time.Time) error {
 		}
 		for _, p := range perPod(&nodes[i]) {
 			rows = append(rows, []string{
-				p.name, nodes[i].Name, fmt.Sprint(p.cards), number(p.utilization(), "%"), memory(p.used, p.total), number(p.power, "W"),
+				p.name, nodes[i].Name, p.gpus(), number(p.utilization(), "%"), memory(p.used, p.total), number(p.power, "W"),
 				idle(p.idleSince, now),
 			})
 		}
@@ -110,15 +138,28 @@ func Pods(out io.Writer, nodes []Node, now time.Time) error {
 	return aligned(out, []string{"POD", "NODE", "GPUS", "UTIL", "MEMORY", "POWER", "IDLE"}, rows)
 }
 
-// pod is the sum of a pod's cards.
+// pod is the sum of a pod's cards and slices.
 type pod struct {
 	name               string
-	cards, measured    int
+	cards, slices      int
+	measured           int
 	use                float64
 	used, total, power *float64
 	// idleSince is the latest of its cards', nil if one computes.
 	idleSince *time.Time
 	busy      bool
+}
+
+// gpus counts cards and slices.
+func (p *pod) gpus() string {
+	switch {
+	case p.slices == 0:
+		return fmt.Sprint(p.cards)
+	case p.cards == 0:
+		return fmt.Sprintf("%d MIG", p.slices)
+	default:
+		return fmt.Sprintf("%d+%d MIG", p.cards, p.slices)
+	}
 }
 
 // utilization is the cards' mean.
@@ -132,8 +173,7 @@ func (p *pod) utilization() *float64 {
 
 func perPod(n *Node) []*pod {
 	var pods []*pod
-	for i := range n.Cards {
-		c := &n.Cards[i]
+	for _, c := range n.devices() {
 		if c.Pod == "" {
 			continue
 		}
@@ -142,7 +182,11 @@ func perPod(n *Node) []*pod {
 			at, pods = len(pods), append(pods, &pod{name: c.Owner()})
 		}
 		p := pods[at]
-		p.cards++
+		if c.Profile != "" {
+			p.slices++
+		} else {
+			p.cards++
+		}
 		if c.UtilizationPercent != nil {
 			p.measured++
 			p.use += *c.UtilizationPercent
@@ -209,6 +253,8 @@ func holder(c *Card) string {
 		return "out"
 	case !c.Usable:
 		return c.Owner() + " (out)"
+	case len(c.Slices) > 0:
+		return "MIG"
 	case c.Pod == "":
 		return dash
 	}

@@ -34,10 +34,38 @@ type Card struct {
 	Machine       string `json:"machine"`
 	DriverVersion string `json:"driverVersion"`
 	CUDAVersion   string `json:"cudaVersion"`
+	// Slice is what of the card a container was given, if not the whole.
+	Slice *Slice `json:"slice,omitempty"`
 }
 
-// File is the name of the card's file in a directory of cards.
-func (c Card) File() string { return c.UUID + ".json" }
+// Slice is a MIG slice of a simulated card.
+type Slice struct {
+	UUID string `json:"uuid"`
+	// Profile in NVIDIA's words, for example 1g.10gb.
+	Profile string `json:"profile"`
+	// Index among the card's slices.
+	Index       int    `json:"index"`
+	MemoryBytes uint64 `json:"memoryBytes"`
+}
+
+// Extension ends the names of the files of cards and slices, which begin with the UUID.
+const Extension = ".json"
+
+// File is the name of the card's, or the slice's, file in a directory of cards.
+func (c Card) File() string {
+	if c.Slice != nil {
+		return c.Slice.UUID + Extension
+	}
+	return c.UUID + Extension
+}
+
+// place orders the slices of a card, before which comes the whole.
+func (c Card) place() int {
+	if c.Slice == nil {
+		return -1
+	}
+	return c.Slice.Index
+}
 
 // Write writes the card's file into directory, which must exist, so that a reader
 // sees the old one or the new one.
@@ -68,7 +96,7 @@ func Read(directory string) ([]Card, error) {
 	}
 	var cards []Card
 	for _, e := range entries {
-		if filepath.Ext(e.Name()) != ".json" {
+		if filepath.Ext(e.Name()) != Extension {
 			continue
 		}
 		raw, err := os.ReadFile(filepath.Join(directory, e.Name()))
@@ -82,7 +110,7 @@ func Read(directory string) ([]Card, error) {
 		cards = append(cards, card)
 	}
 	slices.SortFunc(cards, func(a, b Card) int {
-		return cmp.Or(cmp.Compare(a.Index, b.Index), cmp.Compare(a.UUID, b.UUID))
+		return cmp.Or(cmp.Compare(a.Index, b.Index), cmp.Compare(a.UUID, b.UUID), cmp.Compare(a.place(), b.place()))
 	})
 	return cards, nil
 }
