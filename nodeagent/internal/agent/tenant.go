@@ -32,6 +32,7 @@ import (
 	"github.com/ainode/ainode/nodeagent/internal/nodestatus"
 	"github.com/ainode/ainode/nodeagent/internal/pods"
 	"github.com/ainode/ainode/nodeagent/internal/probes"
+	"github.com/ainode/ainode/nodeagent/internal/readcache"
 )
 
 // stopGrace is how long a pod may take to end at release. Unbind has evicted what
@@ -51,6 +52,7 @@ type tenant struct {
 	// cardNews is that other cards may be given to pods than before.
 	cardNews chan struct{}
 	runtime  *cri.Runtime
+	cache    *readcache.Cache
 	clock    clock.WithTicker
 
 	mu       sync.Mutex
@@ -111,6 +113,9 @@ func (t *tenant) Serve(ctx context.Context, target binding.Target, registered fu
 	recorder := events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "kubelet", Host: t.node})
 	t.tellNode(recorder)
 	defer t.tellNode(nil)
+	if err := t.cache.Open(ctx); err != nil {
+		klog.FromContext(ctx).Error(err, "What pods read from buckets is not cached")
+	}
 	manager, err := t.newPods(client, node.Node, target.Epoch, podNetwork.mode(), recorder, pressure.admit)
 	if err != nil {
 		return err
@@ -161,6 +166,9 @@ func (t *tenant) StopAll(ctx context.Context) error {
 		manager = rooms.Manager
 	}
 	if err := manager.StopAll(ctx, stopGrace); err != nil {
+		return err
+	}
+	if err := t.cache.Close(); err != nil {
 		return err
 	}
 	return t.place().Remove(ctx, t.runtime.RuntimeService)

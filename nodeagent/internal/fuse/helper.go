@@ -90,23 +90,23 @@ func (m Mount) isHelper(pid int) bool {
 }
 
 // end waits until no helper lives, and kills those that do after grace.
-func (m Mount) end(ctx context.Context, grace time.Duration) error {
+func (m Mount) end(ctx context.Context, grace time.Duration) (killed bool, err error) {
 	until := time.Now().Add(grace)
 	for {
 		helpers, err := m.helpers()
 		if err != nil || len(helpers) == 0 {
-			return err
+			return killed, err
 		}
-		if !time.Now().Before(until) {
+		if killed = !time.Now().Before(until); killed {
 			for _, h := range helpers {
 				if err := h.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
-					return fmt.Errorf("end the FUSE helper: %w", err)
+					return killed, fmt.Errorf("end the FUSE helper: %w", err)
 				}
 			}
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return killed, ctx.Err()
 		case <-time.After(look):
 		}
 	}

@@ -4,6 +4,9 @@
 package ossfs
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"path"
@@ -31,6 +34,8 @@ type Bucket struct {
 	path     string
 	endpoint endpoint
 	options  []option
+	// cached: a cache is asked for; forgotten: it must not outlive the mount.
+	cached, forgotten bool
 	// keyID and keySecret stand in the password file alone.
 	keyID, keySecret string
 }
@@ -64,7 +69,7 @@ func Read(source *corev1.CSIPersistentVolumeSource, mountOptions []string, secre
 	if err != nil {
 		wrong = append(wrong, fmt.Errorf("mountOptions: %w", err))
 	}
-	b.options = append(listed, other...)
+	b.readOptions(append(listed, other...))
 	if err := b.readKeys(a, secret); err != nil {
 		wrong = append(wrong, err)
 	}
@@ -91,6 +96,35 @@ func (b *Bucket) readKeys(attributes map[string]string, secret map[string][]byte
 		}
 	}
 	return errors.Join(wrong...)
+}
+
+// readOptions keeps what is for the helper apart from what asks for a cache.
+func (b *Bucket) readOptions(all []option) {
+	for _, o := range all {
+		if !caching[o.name] {
+			b.options = append(b.options, o)
+		}
+	}
+	b.cached, b.forgotten = has(all, "use_cache"), has(all, "del_cache")
+}
+
+// Cached reports whether the volume asks for a cache on the machine's disk: otherOpts
+// hold use_cache, with whatever path.
+func (b Bucket) Cached() bool { return b.cached }
+
+// Kept reports whether what a mount of the pod has cached may serve the next one. Not
+// if anything was written through it: a helper that fails to upload a file believes its
+// own copy. Nor if the volume says so (del_cache).
+func (b Bucket) Kept(pod Pod) bool { return b.cached && !b.forgotten && pod.ReadOnly }
+
+// Digest is the same for two mounts if what one has cached is what the other may read:
+// of the same place, by the same keys. Nobody finds them by it who has no salt.
+func (b Bucket) Digest(helper Helper, salt []byte) string {
+	mac := hmac.New(sha256.New, salt)
+	for _, part := range []string{string(helper), b.endpoint.forHelper(helper), b.name, b.path, b.keyID, b.keySecret} {
+		_, _ = fmt.Fprintf(mac, "%d:%s", len(part), part)
+	}
+	return hex.EncodeToString(mac.Sum(nil))
 }
 
 // Host is where the bucket is asked for, for messages.

@@ -46,15 +46,28 @@ func (m *Manager) claim(ctx context.Context, pod *corev1.Pod, v *corev1.Volume) 
 	if err != nil {
 		return err
 	}
-	command := bucket.Command(helper,
-		ossfs.Pod{ReadOnly: !mayWrite(pod, v, volume), FSGroup: fsGroup(pod)},
-		ossfs.Place{Mountpoint: at.Beside(), PasswordFile: at.PasswordFile(), Spool: at.Spool()})
+	of := ossfs.Pod{ReadOnly: !mayWrite(pod, v, volume), FSGroup: fsGroup(pod)}
+	place := ossfs.Place{Mountpoint: at.Beside(), PasswordFile: at.PasswordFile()}
+	if printed, err := exec.CommandContext(ctx, program, "--version").Output(); err != nil || ossfs.Spools(helper, string(printed)) {
+		place.Spool = at.Spool()
+	}
+	if place.Cache, err = m.takeCache(pod.UID, v.Name, bucket, helper, of); err != nil {
+		return err
+	}
+	if place.Cache != "" {
+		place.EnsureFree = m.o.Cache.EnsureFree()
+	}
+	command := bucket.Command(helper, of, place)
 	if err := os.MkdirAll(filepath.Dir(at.Target), 0o700); err != nil {
 		return fmt.Errorf("make the directory of volumes: %w", err)
 	}
 	err = at.Make(ctx, fuse.Command{Program: program, Args: command.Args, Password: command.Password})
 	var failed *fuse.FailedError
 	if !errors.As(err, &failed) {
+		return err
+	}
+	// Nobody has read or written by it.
+	if err := m.giveCache(pod.UID, v.Name, true); err != nil {
 		return err
 	}
 	said := bucket.Redact(failed.Said)

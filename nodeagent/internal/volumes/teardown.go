@@ -41,7 +41,8 @@ func (m *Manager) Teardown(ctx context.Context, uid types.UID) error {
 	return nil
 }
 
-// removeHelpers unmounts what has a helper, and ends it.
+// removeHelpers unmounts what has a helper, and ends it. What it has cached is put away
+// for the next.
 func (m *Manager) removeHelpers(ctx context.Context, uid types.UID) error {
 	directory := filepath.Join(m.o.Root, string(uid), helpersDir)
 	entries, err := os.ReadDir(directory)
@@ -52,9 +53,17 @@ func (m *Manager) removeHelpers(ctx context.Context, uid types.UID) error {
 		return fmt.Errorf("list the pod's mounts: %w", err)
 	}
 	for _, e := range entries {
-		if err := m.fuseMount(uid, e.Name()).Remove(ctx); err != nil {
+		well, err := m.fuseMount(uid, e.Name()).Remove(ctx)
+		if err != nil {
 			return err
 		}
+		if err := m.giveCache(uid, e.Name(), well); err != nil {
+			return err
+		}
+	}
+	// Also of helpers that an interrupted call has ended.
+	if err := m.dropCaches(uid); err != nil {
+		return err
 	}
 	return os.Remove(directory)
 }

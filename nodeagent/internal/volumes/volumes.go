@@ -43,6 +43,8 @@ type Options struct {
 	Tokens Tokens
 	// Claims are asked for the claims that pods name. May be nil: then none can be mounted.
 	Claims Claims
+	// Cache keeps what is read from buckets. May be nil: then nothing is kept.
+	Cache Cache
 	// FUSEDevice defaults to /dev/fuse.
 	FUSEDevice string
 	// Boot is this boot of the machine. What was written in another one may be half on
