@@ -66,6 +66,7 @@ type machine struct {
 	stop    context.CancelFunc
 	done    chan error
 	watches atomic.Int32   // that have begun
+	cache   volumes.Cache  // of what is read from buckets; nil: none
 	own     podrange.Range // of the pods' addresses; none: they share the machine's
 	admit   func(*corev1.Pod) (reason, message string)
 }
@@ -234,7 +235,7 @@ func (m *machine) startAway() {
 	m.t.Helper()
 	reader := objects.Reader{Client: m.client}
 	v, err := volumes.New(volumes.Options{
-		Root: filepath.Join(m.root, "volumes"), Objects: reader, Followed: objects.NewFollower(m.client), Tokens: reader, Claims: reader, Mounter: mount.New(""), Boot: "one",
+		Root: filepath.Join(m.root, "volumes"), Objects: reader, Followed: objects.NewFollower(m.client), Tokens: reader, Claims: reader, Mounter: mount.New(""), Boot: "one", Cache: m.cache,
 	})
 	require.NoError(m.t, err)
 	m.images = &countedImages{ImageManagerService: m.c.Runtime.Images}
