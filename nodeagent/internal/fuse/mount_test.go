@@ -123,6 +123,13 @@ func TestMountIsMadeAndRemoved(t *testing.T) {
 		require.NotContains(t, string(text), s3test.KeySecret)
 		require.NotContains(t, string(text), s3test.KeyID)
 	}
+	// Nor in its core, if it crashes.
+	limits, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(helpers[0].Pid), "limits"))
+	require.NoError(t, err)
+	require.Regexp(t, `Max core file size +0 +0 `, string(limits))
+	cored, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(helpers[0].Pid), "coredump_filter"))
+	require.NoError(t, err)
+	require.Equal(t, "00000000", strings.TrimSpace(string(cored)))
 	require.True(t, f.remove(t.Context()))
 	f.requireNothing()
 	require.False(t, f.remove(t.Context()), "it is idempotent, and there was no helper")
