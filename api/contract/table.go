@@ -266,7 +266,7 @@ var Table = []Row{
 	allowed("service-endpoint", "A pod can be the endpoint of a Service and is called through it."),
 	allowed("config-map", "As volume and as environment.", "Container.EnvFrom", "EphemeralContainerCommon.EnvFrom", "VolumeSource.ConfigMap", "VolumeProjection.ConfigMap"),
 	allowed("secret", "As volume and as environment; as pull secret.", "PodSpec.ImagePullSecrets", "VolumeSource.Secret", "VolumeProjection.Secret"),
-	allowed("persistent-volume-claim", "Claims bound to a volume of driver "+OSSDriver+" (object storage), by the machine's ossfs or s3fs.", "VolumeSource.PersistentVolumeClaim").
+	allowed("persistent-volume-claim", "Claims bound to a volume of driver "+OSSDriver+" (object storage), by the machine's ossfs or s3fs; what is read is kept on its disk where volume and machine say so.", "VolumeSource.PersistentVolumeClaim").
 		notYet("volumes of other drivers are not mounted; the pod waits and says so"),
 	allowed("logs-exec", "kubectl logs, exec, attach, cp and port-forward work."),
 	allowed("metrics-api", "kubectl top and the metrics API work."),

@@ -60,7 +60,7 @@ func (b Bucket) Command(helper Helper, pod Pod, at Place) Command {
 	}
 	c := Command{Helper: helper, Args: []string{what, at.Mountpoint, "-f"}}
 	// The volume's first: of two alike, helpers take the last.
-	set := append([]option{}, b.options...)
+	set := slices.DeleteFunc(slices.Clone(b.options), func(o option) bool { return helper == S3FS && o.name == "sigv1" }) // S3 has none
 	if at.Cache != "" {
 		// A helper that is told of room twice ends (ossfs 1.91).
 		set = slices.DeleteFunc(set, func(o option) bool { return room[o.name] })
@@ -100,6 +100,9 @@ func (b Bucket) fixed(helper Helper, pod Pod, at Place) []option {
 	}
 	if helper == S3FS && b.endpoint.region != "" && !has(b.options, "endpoint") {
 		set = append(set, option{"endpoint", b.endpoint.region})
+	}
+	if helper == OSSFS && has(b.options, "sigv4") && !has(b.options, "region") && b.endpoint.region != "" {
+		set = append(set, option{"region", b.endpoint.region})
 	}
 	if !has(b.options, "connect_timeout") {
 		set = append(set, option{"connect_timeout", connectTimeout})

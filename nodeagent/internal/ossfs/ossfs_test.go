@@ -64,6 +64,9 @@ func TestCommand(t *testing.T) {
 			at: func(p *Place) { p.Cache, p.EnsureFree = "/state/bucket-cache/used/uid/data/once", 1<<30 },
 		},
 		"no-cache-here": {with: map[string]string{"otherOpts": "-o use_cache,free_space_ratio=20"}},
+		"signature-v4":  {with: map[string]string{"sigVersion": "v4"}},
+		"signature-v1":  {with: map[string]string{"sigversion": "v1", "Path": "/llm"}},
+		"region":        {with: map[string]string{"url": "http://storage.example.com", "sigVersion": "v4", "region": "cn-x"}},
 		"old":           {at: func(p *Place) { p.Spool = "" }},
 		"mount-options": {
 			mountOptions: []string{"kernel_cache", "-o retries=3"},
@@ -126,6 +129,9 @@ func TestRefused(t *testing.T) {
 		"no key":           {with: map[string]string{"akId": "", "akSecret": " "}, why: []string{"volumeAttributes has no akId", "volumeAttributes has no akSecret"}},
 		"half a secret":    {secret: map[string][]byte{"akId": []byte(keyID)}, why: []string{"the Secret of nodePublishSecretRef has no akSecret"}},
 		"two lines":        {with: map[string]string{"akSecret": "a\nb"}, why: []string{"has an akSecret that is no access key"}},
+		"no region":        {with: map[string]string{"url": "http://storage.example.com", "sigVersion": "v4"}, why: []string{"v4 needs volumeAttributes[region]"}},
+		"a signature":      {with: map[string]string{"sigVersion": "v2"}, why: []string{`volumeAttributes[sigVersion] "v2" is neither`}},
+		"a region":         {with: map[string]string{"region": "a,credlib=/tmp/x"}, why: []string{"is not a region"}},
 		"all at once":      {with: map[string]string{"bucket": "", "url": "", "akId": ""}, why: []string{"bucket", "url", "akId"}},
 	} {
 		t.Run(name, func(t *testing.T) {

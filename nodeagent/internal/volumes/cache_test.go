@@ -2,6 +2,7 @@ package volumes
 
 import (
 	"crypto/sha256"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
@@ -202,6 +203,36 @@ func TestCacheStaysWithinItsLimit(t *testing.T) {
 	require.LessOrEqual(t, most, uint64(cacheSize))
 	// One object that does not fit.
 	c.reads(t, at, "weights-large", c.model(t, "weights-large", cacheSize+modelSize))
+	require.NoError(t, c.Teardown(t.Context(), pod.UID))
+	c.openAtOnce(t)
+}
+
+// openAtOnce reads more than fits, all of which stays open: what can't be read says so,
+// and nothing reads as what it is not.
+func (c *cached) openAtOnce(t *testing.T) {
+	t.Helper()
+	pod := reading("many")
+	at := c.setup(t, pod)
+	var open []*os.File
+	full := 0
+	for i := range 6 {
+		name := fmt.Sprintf("weights-open-%d", i)
+		want := c.model(t, name, modelSize)
+		f, err := os.Open(filepath.Join(at, name))
+		require.NoError(t, err)
+		open = append(open, f)
+		digest := sha256.New()
+		if _, err = io.Copy(digest, f); err != nil {
+			require.ErrorIs(t, err, unix.ENOSPC)
+			full++
+			continue
+		}
+		require.Equal(t, want[:], digest.Sum(nil))
+	}
+	t.Logf("of %d objects of %d MiB that were open at once, %d could not be read", len(open), modelSize>>20, full)
+	for _, f := range open {
+		require.NoError(t, f.Close())
+	}
 	c.end(t, pod)
 }
 
