@@ -89,6 +89,7 @@ func TestStory(t *testing.T) {
 	part("the agent is killed", func(t *testing.T) { s.testKilledAgent(t) })
 	part("a bucket in a pod", func(t *testing.T) { s.testBucket(t) })
 	part("the plugin's bad input", func(t *testing.T) { s.testBadInput(t) })
+	part("kubeconfigs as people have them", func(t *testing.T) { s.testKubeconfigs(t) })
 	part("unbind", func(t *testing.T) { s.testUnbind(t) })
 	part("nothing of the bucket stays on the machine", func(t *testing.T) { s.testBucketGone(t) })
 	part("pods with addresses of their own", func(t *testing.T) { s.testPodAddresses(t) })

@@ -92,6 +92,10 @@ func (o *addOptions) run(ctx context.Context) error {
 	if err := preflight.Binder.Check(ctx, "add AI nodes", preflight.Needs{Cluster: hub, Rights: bootstrap.AddRights(o.node)}); err != nil {
 		return err
 	}
+	unreached, err := hub.Greeted(ctx, at, "--hub-server")
+	if err != nil {
+		return err
+	}
 	if o.joinFile != "" {
 		// Now, and not when everything is made and an earlier join file void.
 		probe, err := os.CreateTemp(dirOf(o.joinFile), ".ainode-*")
@@ -113,6 +117,7 @@ func (o *addOptions) run(ctx context.Context) error {
 		return nil
 	}
 	progress := o.env.progress()
+	warnUnreached(progress, o.node, at.Server, unreached, "--hub-server")
 	if added.New {
 		progress.Line(o.node, "added")
 	} else {

@@ -332,14 +332,25 @@ func (w *fakeWorld) as(token, _, _ string) (kubernetes.Interface, error) {
 
 func (w *fakeWorld) Hub() (*kube.Cluster, error) {
 	return &kube.Cluster{Name: "hub", Config: &rest.Config{Host: "https://hub:6443", TLSClientConfig: rest.TLSClientConfig{CAData: []byte("pem")}},
-		Core: w.hub, Records: w.records, ContextName: "hub"}, nil
+		Core: w.hub, Records: w.records, ContextName: "hub", Greet: greet}, nil
 }
 
 func (w *fakeWorld) Target() (*kube.Cluster, error) {
 	return &kube.Cluster{Name: "target", Config: &rest.Config{Host: "https://target:6443", TLSClientConfig: rest.TLSClientConfig{CAData: []byte("pem")}},
 		Core: w.target, Records: w.records, As: w.as, ContextName: "Prod_Cluster",
 		Date:  func(context.Context) (time.Time, error) { return today.Add(-w.skew), nil },
-		Probe: w.probe, Scrape: w.scrape}, nil
+		Probe: w.probe, Scrape: w.scrape, Greet: greet}, nil
+}
+
+// greet is what machines would meet at an address.
+func greet(_ context.Context, a kube.Address) error {
+	switch {
+	case strings.Contains(a.Server, "silent"):
+		return syscall.ECONNREFUSED
+	case strings.Contains(a.Server, "stranger"):
+		return &kube.UntrustedError{Server: a.Server, Err: errors.New("x509: certificate signed by unknown authority")}
+	}
+	return nil
 }
 
 // scrape is what a node's agent tells through the API server.

@@ -9,6 +9,7 @@ import (
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/ainode/ainode/plugin/internal/configs"
+	"github.com/ainode/ainode/plugin/internal/output"
 	"github.com/ainode/ainode/plugin/internal/preflight"
 )
 
@@ -112,6 +113,7 @@ func (o *importOptions) run(ctx context.Context) error {
 		return err
 	}
 	progress := o.env.progress()
+	warnUnreached(progress, o.name, seen.Address.Server, seen.Unreached, "--node-server")
 	for _, change := range done.Changes {
 		progress.Line(o.name, "%s", change)
 	}
@@ -124,4 +126,11 @@ func (o *importOptions) run(ctx context.Context) error {
 	}
 	o.dryRun.announce(o.env, "clusterconfig/%s %s (%s, Kubernetes %s)", o.name, done.What, seen.Address.Server, seen.Version)
 	return nil
+}
+
+// warnUnreached tells that machines may not reach an API server either.
+func warnUnreached(progress *output.Progress, about, server string, unreached error, flag string) {
+	if unreached != nil {
+		progress.Warn(about, "%s was not reached from here straight (%v); if the AI nodes can't either, name another address:  %s https://HOST:PORT", server, unreached, flag)
+	}
 }

@@ -61,6 +61,9 @@ type Seen struct {
 	Address kube.Address
 	UID     string
 	Version string
+	// Unreached is why the address was not reached from here the way machines take;
+	// nil where it was.
+	Unreached error
 }
 
 // Look reads the target. It changes nothing.
@@ -78,7 +81,8 @@ func Look(ctx context.Context, target *kube.Cluster, server, flag string) (Seen,
 		return s, fmt.Errorf("ask the target cluster for its version: %w", err)
 	}
 	s.Version = version.GitVersion
-	return s, nil
+	s.Unreached, err = target.Greeted(ctx, s.Address, flag)
+	return s, err
 }
 
 // Others are the names of the other configs of the same cluster.

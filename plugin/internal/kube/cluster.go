@@ -41,6 +41,8 @@ type Cluster struct {
 	Scrape func(ctx context.Context, node string) ([]byte, error)
 	// Date is the API server's clock; nil where there is none to ask.
 	Date func(ctx context.Context) (time.Time, error)
+	// Greet is Handshake; nil where there is nobody to greet.
+	Greet func(ctx context.Context, a Address) error
 	// ContextName is the kubeconfig's name of the cluster; it may be empty.
 	ContextName string
 }
@@ -93,7 +95,7 @@ func Connect(name string, cfg *rest.Config) (*Cluster, error) {
 		}
 		return acting, nil
 	}
-	return &Cluster{Name: name, Config: cfg, Core: core, Records: records, As: as,
+	return &Cluster{Name: name, Config: cfg, Core: core, Records: records, As: as, Greet: Handshake,
 		Date: func(ctx context.Context) (time.Time, error) { return dateOf(ctx, cfg) }}, nil
 }
 
