@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"path"
 	"regexp"
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -159,6 +160,20 @@ func (b Bucket) Cached() bool { return b.cached }
 // if anything was written through it: a helper that fails to upload a file believes its
 // own copy. Nor if the volume says so (del_cache).
 func (b Bucket) Kept(pod Pod) bool { return b.cached && !b.forgotten && pod.ReadOnly }
+
+// StartRoom is how much more than Place.EnsureFree must be free on the cache's disk for a
+// helper to start, in bytes: multipart_size times parallel_count.
+func (b Bucket) StartRoom() int64 {
+	megabytes, count := int64(10), int64(5) // the helpers' own
+	for _, o := range b.options {
+		if n, err := strconv.ParseInt(o.value, 10, 32); err == nil && o.name == "multipart_size" {
+			megabytes = n
+		} else if err == nil && o.name == "parallel_count" {
+			count = n
+		}
+	}
+	return megabytes * count << 20
+}
 
 // Digest is the same for two mounts if what one has cached is what the other may read:
 // of the same place, by the same keys. Nobody finds them by it who has no salt.

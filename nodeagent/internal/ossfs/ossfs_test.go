@@ -167,6 +167,8 @@ func TestDigest(t *testing.T) {
 	} {
 		require.NotEqual(t, digest, read(map[string]string{name: value}).Digest(S3FS, salt), name)
 	}
+	require.EqualValues(t, 50<<20, bucket.StartRoom())
+	require.EqualValues(t, 6<<30, read(map[string]string{"otherOpts": "-o multipart_size=512,parallel_count=12"}).StartRoom())
 	require.True(t, bucket.Kept(Pod{ReadOnly: true}))
 	require.False(t, bucket.Kept(Pod{}))
 	require.False(t, read(map[string]string{"otherOpts": "-o del_cache"}).Kept(Pod{ReadOnly: true}))

@@ -91,25 +91,26 @@ func (c *Cache) Salt() ([]byte, error) {
 // Take gives the pod's volume a folder to cache in: what a mount with that digest has
 // left, or an empty one; without a digest one that goes with this mount. What an earlier
 // helper of this very volume had is thrown away, since it has not ended well.
-func (c *Cache) Take(uid types.UID, volume, digest string) (string, error) {
+//
+// A helper does not start where it finds less free than EnsureFree and start, in bytes.
+// Idle caches go for it, its own the last; if that is not enough it gets no folder.
+func (c *Cache) Take(uid types.UID, volume, digest string, start int64) (string, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	at := c.used(uid, volume)
 	if err := os.RemoveAll(at); err != nil {
 		return "", fmt.Errorf("remove what a helper has left: %w", err)
 	}
+	left, err := c.makeRoom(digest, c.EnsureFree()+start)
+	if err != nil || !left.enough {
+		return "", err
+	}
 	if err := os.MkdirAll(at, 0o700); err != nil {
 		return "", fmt.Errorf("make the cache's folder: %w", err)
 	}
 	folder := filepath.Join(at, cmp.Or(digest, once))
-	idle, err := c.idle()
-	if err != nil {
-		return "", err
-	}
-	for _, i := range slices.Backward(idle) {
-		if i.digest == digest {
-			return folder, os.Rename(i.path, folder)
-		}
+	if left.idle != "" {
+		return folder, os.Rename(left.idle, folder)
 	}
 	return folder, os.Mkdir(folder, 0o700)
 }

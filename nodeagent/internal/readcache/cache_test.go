@@ -48,8 +48,9 @@ func (f *fixture) again(size int64) *fixture {
 
 func (f *fixture) take(uid, digest string) string {
 	f.t.Helper()
-	dir, err := f.Take(types.UID("pod-"+uid), "data", digest)
+	dir, err := f.Take(types.UID("pod-"+uid), "data", digest, 0)
 	require.NoError(f.t, err)
+	require.NotEmpty(f.t, dir)
 	f.clock.Step(time.Second)
 	return dir
 }
@@ -142,6 +143,43 @@ func TestIdleCachesMakeRoom(t *testing.T) {
 	f.give("three", true)
 	require.NoError(t, f.RemoveIdle())
 	require.NoFileExists(t, filepath.Join(f.take("four", "c"), "0"))
+}
+
+// A helper that finds too little free does not start at all.
+func TestRoomIsMadeForTheNext(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	const start = 30 << 20
+	for _, uid := range []string{"own", "other"} {
+		f.mustFill(f.take(uid, uid), 18)
+		f.give(uid, true)
+	}
+	idle := func() (digests []string) {
+		all, err := f.idle()
+		require.NoError(t, err)
+		for _, i := range all {
+			digests = append(digests, i.digest)
+		}
+		return digests
+	}
+	dir, err := f.Take("pod-next", "data", "own", start)
+	require.NoError(t, err)
+	require.FileExists(t, filepath.Join(dir, "0"), "another's is enough, though its own is older")
+	require.Empty(t, idle())
+
+	f.mustFill(dir, 40)
+	f.give("next", true)
+	dir, err = f.Take("pod-next", "data", "own", start)
+	require.NoError(t, err)
+	require.NoFileExists(t, filepath.Join(dir, "0"), "its own is too large")
+
+	f.mustFill(dir, 40)
+	f.give("next", true)
+	f.mustFill(f.take("busy", "busy"), 50)
+	dir, err = f.Take("pod-next", "data", "own", start)
+	require.NoError(t, err)
+	require.Empty(t, dir, "others need it all")
+	require.NoDirExists(t, filepath.Join(f.o.Target, usedDir, "pod-next", "data"))
 }
 
 func TestTheNextAgentFindsIt(t *testing.T) {

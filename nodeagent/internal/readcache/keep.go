@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -46,12 +47,57 @@ func (c *Cache) look() error {
 		if c.o.Clock.Since(i.since) > longIdle {
 			return true, nil
 		}
-		var s unix.Statfs_t
-		if err := unix.Statfs(c.o.Target, &s); err != nil {
-			return false, fmt.Errorf("measure the cache: %w", err)
-		}
-		return s.Bavail < s.Blocks/roomy, nil
+		free, size, err := c.free()
+		return free < size/roomy, err
 	})
+}
+
+// free is how much of the file system is free, and how large it is, in bytes.
+func (c *Cache) free() (free, size int64, err error) {
+	var s unix.Statfs_t
+	if err := unix.Statfs(c.o.Target, &s); err != nil {
+		return 0, 0, fmt.Errorf("measure the cache: %w", err)
+	}
+	return int64(s.Bavail) * s.Bsize, int64(s.Blocks) * s.Bsize, nil //nolint:gosec // no file system has 2^63 bytes
+}
+
+// room is what makeRoom has left.
+type room struct {
+	enough bool
+	// idle is the path of the newest idle cache with the digest, empty if there is none.
+	idle string
+}
+
+// makeRoom removes idle caches, the oldest first and the digest's newest the last, until
+// that much is free, in bytes.
+func (c *Cache) makeRoom(digest string, need int64) (room, error) {
+	all, err := c.idle()
+	if err != nil {
+		return room{}, err
+	}
+	for i, one := range slices.Backward(all) {
+		if one.digest == digest {
+			all = append(slices.Delete(all, i, i+1), one)
+			break
+		}
+	}
+	for {
+		free, _, err := c.free()
+		if err != nil {
+			return room{}, err
+		}
+		if free >= need || len(all) == 0 {
+			left := room{enough: free >= need}
+			if n := len(all); n > 0 && all[n-1].digest == digest {
+				left.idle = all[n-1].path
+			}
+			return left, nil
+		}
+		if err := os.RemoveAll(all[0].path); err != nil {
+			return room{}, fmt.Errorf("remove an idle cache: %w", err)
+		}
+		all = all[1:]
+	}
 }
 
 // RemoveIdle frees the disk of all that no mount has.

@@ -13,8 +13,9 @@ type Cache interface {
 	// EnsureFree is how much of it a helper leaves free, in bytes.
 	EnsureFree() int64
 	// Take gives a volume a folder: what the last mount with the digest has left, or an
-	// empty one. Without a digest it serves this mount alone.
-	Take(uid types.UID, volume, digest string) (string, error)
+	// empty one. Without a digest it serves this mount alone. It is empty, as a name, if
+	// less than EnsureFree and start is free, in bytes.
+	Take(uid types.UID, volume, digest string, start int64) (string, error)
 	// Give takes it back from a volume that has no helper any more. well: what is in it
 	// is whole.
 	Give(uid types.UID, volume string, well bool) error
@@ -23,7 +24,7 @@ type Cache interface {
 }
 
 // takeCache is a folder for what the volume's helper reads, empty if nobody asks for
-// one or the machine has none: the volume is the same without.
+// one, or the machine has none or no room: the volume is the same without.
 func (m *Manager) takeCache(uid types.UID, volume string, bucket ossfs.Bucket, helper ossfs.Helper, pod ossfs.Pod) (string, error) {
 	if m.o.Cache == nil || !bucket.Cached() {
 		return "", nil
@@ -36,7 +37,7 @@ func (m *Manager) takeCache(uid types.UID, volume string, bucket ossfs.Bucket, h
 	if bucket.Kept(pod) {
 		digest = bucket.Digest(helper, salt)
 	}
-	return m.o.Cache.Take(uid, volume, digest)
+	return m.o.Cache.Take(uid, volume, digest, bucket.StartRoom())
 }
 
 func (m *Manager) giveCache(uid types.UID, volume string, well bool) error {
