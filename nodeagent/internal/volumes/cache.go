@@ -1,7 +1,10 @@
 package volumes
 
 import (
+	"context"
+
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/klog/v2"
 
 	"github.com/ainode/ainode/nodeagent/internal/ossfs"
 )
@@ -24,32 +27,48 @@ type Cache interface {
 }
 
 // takeCache is a folder for what the volume's helper reads, empty if nobody asks for
-// one, or the machine has none or no room: the volume is the same without.
-func (m *Manager) takeCache(uid types.UID, volume string, bucket ossfs.Bucket, helper ossfs.Helper, pod ossfs.Pod) (string, error) {
+// one, or the machine has none or no room: the volume is the same without. For the same
+// reason what goes wrong with the cache keeps no pod from starting or ending.
+func (m *Manager) takeCache(ctx context.Context, uid types.UID, volume string, bucket ossfs.Bucket, helper ossfs.Helper, pod ossfs.Pod) string {
 	if m.o.Cache == nil || !bucket.Cached() {
-		return "", nil
+		return ""
 	}
 	salt, err := m.o.Cache.Salt()
-	if err != nil || salt == nil {
-		return "", err
+	if err == nil && salt == nil {
+		return ""
 	}
-	digest := ""
+	path, digest := "", ""
 	if bucket.Kept(pod) {
 		digest = bucket.Digest(helper, salt)
 	}
-	return m.o.Cache.Take(uid, volume, digest, bucket.StartRoom())
+	if err == nil {
+		path, err = m.o.Cache.Take(uid, volume, digest, bucket.StartRoom())
+	}
+	switch {
+	case err != nil:
+		klog.FromContext(ctx).Error(err, "What is read from a bucket is not cached", "podUID", uid, "volume", volume)
+		return ""
+	case path == "":
+		klog.FromContext(ctx).Info("What is read from a bucket is not cached: others need all of the cache", "podUID", uid, "volume", volume)
+	}
+	return path
 }
 
-func (m *Manager) giveCache(uid types.UID, volume string, well bool) error {
+// giveCache puts away what a helper that has ended has cached, if it ended well.
+func (m *Manager) giveCache(ctx context.Context, uid types.UID, volume string, well bool) {
 	if m.o.Cache == nil {
-		return nil
+		return
 	}
-	return m.o.Cache.Give(uid, volume, well)
+	if err := m.o.Cache.Give(uid, volume, well); err != nil {
+		klog.FromContext(ctx).Error(err, "The cache of a bucket is not put away", "podUID", uid, "volume", volume)
+	}
 }
 
-func (m *Manager) dropCaches(uid types.UID) error {
+func (m *Manager) dropCaches(ctx context.Context, uid types.UID) {
 	if m.o.Cache == nil {
-		return nil
+		return
 	}
-	return m.o.Cache.Drop(uid)
+	if err := m.o.Cache.Drop(uid); err != nil {
+		klog.FromContext(ctx).Error(err, "The cache of a pod's buckets is not removed", "podUID", uid)
+	}
 }

@@ -149,6 +149,15 @@ func TestBucketIsReadOnce(t *testing.T) {
 	_, err := c.Setup(t.Context(), reading("five"))
 	require.ErrorContains(t, err, "its secret is another")
 
+	// A cache that is broken is as good as none.
+	require.NoError(t, c.cache.RemoveIdle())
+	require.NoError(t, os.RemoveAll(filepath.Join(c.at, "used")))
+	require.NoError(t, os.WriteFile(filepath.Join(c.at, "used"), nil, 0o600))
+	c.asks("-o use_cache", nil)
+	broken := reading("broken")
+	require.GreaterOrEqual(t, c.reads(t, c.setup(t, broken), "weights", digest), int64(modelSize))
+	require.NoError(t, c.Teardown(t.Context(), broken.UID))
+
 	// No mount of the cache is to be seen where there is none.
 	c.o.Cache = nil
 	c.asks("-o use_cache", nil)

@@ -51,10 +51,7 @@ func (m *Manager) claim(ctx context.Context, pod *corev1.Pod, v *corev1.Volume) 
 	if printed, err := exec.CommandContext(ctx, program, "--version").Output(); err != nil || ossfs.Spools(helper, string(printed)) {
 		place.Spool = at.Spool()
 	}
-	if place.Cache, err = m.takeCache(pod.UID, v.Name, bucket, helper, of); err != nil {
-		return err
-	}
-	if place.Cache != "" {
+	if place.Cache = m.takeCache(ctx, pod.UID, v.Name, bucket, helper, of); place.Cache != "" {
 		place.EnsureFree = m.o.Cache.EnsureFree()
 	}
 	command := bucket.Command(helper, of, place)
@@ -66,10 +63,7 @@ func (m *Manager) claim(ctx context.Context, pod *corev1.Pod, v *corev1.Volume) 
 	if !errors.As(err, &failed) {
 		return err
 	}
-	// Nobody has read or written by it.
-	if err := m.giveCache(pod.UID, v.Name, true); err != nil {
-		return err
-	}
+	m.giveCache(ctx, pod.UID, v.Name, true) // nobody has read or written by it
 	said := bucket.Redact(failed.Said)
 	klog.FromContext(ctx).Info("A FUSE helper could not mount a volume", "persistentVolume", volume.Name,
 		"helper", helper, "late", failed.Late, "said", said[max(0, len(said)-mostSaid):])

@@ -57,14 +57,9 @@ func (m *Manager) removeHelpers(ctx context.Context, uid types.UID) error {
 		if err != nil {
 			return err
 		}
-		if err := m.giveCache(uid, e.Name(), well); err != nil {
-			return err
-		}
+		m.giveCache(ctx, uid, e.Name(), well)
 	}
-	// Also of helpers that an interrupted call has ended.
-	if err := m.dropCaches(uid); err != nil {
-		return err
-	}
+	m.dropCaches(ctx, uid) // also of helpers that an interrupted call has ended
 	return os.Remove(directory)
 }
 
