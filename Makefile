@@ -100,6 +100,10 @@ conformance: needs ## Kubernetes' own node tests on a kubelet and on an AI node,
 bench-admission: ## the webhook against the least a webhook can do and against the habit (2½ minutes)
 	@$(GO) test ./webhook/internal/admission -run '^$$' -bench '^BenchmarkAdmission$$' -benchtime 1x
 
+.PHONY: bench-storage
+bench-storage: needs ## a bucket read through a pod's mount and by the same FUSE client by hand (needs root, 2 minutes)
+	@$(GO) test ./nodeagent/internal/pods -run '^$$' -bench '^BenchmarkStorage$$' -benchtime 1x
+
 FUZZTIME ?= 1m
 .PHONY: fuzz
 fuzz: ## every fuzz target, a minute each (FUZZTIME=10m for longer)
@@ -109,7 +113,7 @@ fuzz: ## every fuzz target, a minute each (FUZZTIME=10m for longer)
 
 # A bare machine: the Go toolchain is asked for, the distribution's packages are
 # installed where they are missing.
-PACKAGES := gcc:gcc runc:runc iptables:iptables ip:iproute2 busybox:busybox-static bash-static:bash-static git:git s3fs:s3fs
+PACKAGES := gcc:gcc runc:runc iptables:iptables ip:iproute2 busybox:busybox-static bash-static:bash-static git:git s3fs:s3fs mkfs.ext4:e2fsprogs
 .PHONY: needs
 needs:
 	@command -v $(GO) >/dev/null || { echo "Go 1.26 or newer is needed: https://go.dev/dl (a Go from 1.21 on fetches it by itself)"; exit 1; }

@@ -267,7 +267,7 @@ var Table = []Row{
 	allowed("service-endpoint", "A pod can be the endpoint of a Service and is called through it."),
 	allowed("config-map", "As volume and as environment.", "Container.EnvFrom", "EphemeralContainerCommon.EnvFrom", "VolumeSource.ConfigMap", "VolumeProjection.ConfigMap"),
 	allowed("secret", "As volume and as environment; as pull secret.", "PodSpec.ImagePullSecrets", "VolumeSource.Secret", "VolumeProjection.Secret"),
-	allowed("persistent-volume-claim", "Claims bound to a volume of driver "+OSSDriver+" (object storage), by the machine's ossfs or s3fs; of another CSI driver, where that runs on the machine itself (AI nodes run no DaemonSet pods), with volumeMode Filesystem. Else the pod waits and says so.", "VolumeSource.PersistentVolumeClaim"),
+	allowed("persistent-volume-claim", "Claims bound to a volume of driver "+OSSDriver+" (object storage), by the machine's ossfs or s3fs; what is read is kept on its disk where volume and machine say so. Of another CSI driver, where that runs on the machine itself (AI nodes run no DaemonSet pods), with volumeMode Filesystem. Else the pod waits and says so.", "VolumeSource.PersistentVolumeClaim"),
 	allowed("logs-exec", "kubectl logs, exec, attach, cp and port-forward work."),
 	allowed("metrics-api", "kubectl top and the metrics API work."),
 	allowed("init-containers", "Init containers and sidecars (restartPolicy: Always) work.", "PodSpec.InitContainers"),

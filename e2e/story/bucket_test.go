@@ -14,6 +14,7 @@ import (
 func (s *Story) testBucket(t *testing.T) {
 	require.Equal(t, "written in the pod\n", s.must(t, "exec", "ray-gpu", "--", "cat", "/oss-data/from-pod"))
 	require.Contains(t, s.machineMounts(t), "fuse.s3fs")
+	require.Contains(t, s.machineMounts(t), "/bucket-cache ext4 ")
 
 	// Nobody is told a key but he who reads the PersistentVolume that holds it.
 	told := s.must(t, "get", "events,pods,nodes,ainodes", "-A", "-o", "yaml")
@@ -45,10 +46,12 @@ func (s *Story) machineMounts(t *testing.T) string {
 	return out
 }
 
-// testBucketGone is asked after unbind: nothing of the mount is left on the machine,
+// testBucketGone is asked after unbind: nothing of the mount, and of the disk for what
+// was read, is left on the machine,
 // and all of it in the bucket.
 func (s *Story) testBucketGone(t *testing.T) {
 	require.NotContains(t, s.machineMounts(t), "fuse.s3fs")
+	require.NotContains(t, s.machineMounts(t), "/bucket-cache ")
 	processes, err := s.quiet(t.Context(), "ps", "-eo", "args")
 	require.NoError(t, err)
 	require.NotContains(t, processes, "url=http://"+gatewayAddress, "a helper outlived the pod")

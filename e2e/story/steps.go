@@ -175,7 +175,7 @@ func AgentOptions(m Machine) []string {
 		"--container-runtime-endpoint", "unix://" + m.ContainerdSocket, "--cdi-dir", m.CDIDir,
 		"--cni-bin-dir", m.CNIBinDir, "--cni-conf-dir", m.CNIConfDir,
 		// The disk is the host's, and how full that is must not decide what runs.
-		"--eviction-hard=", "--image-gc-high-threshold=100",
+		"--eviction-hard=", "--image-gc-high-threshold=100", "--bucket-cache-size", "1Gi",
 	}
 	if !exists("/dev/nvidiactl") {
 		options = append(options, "--simulate-gpus", "dgxh200", "--simulate-cpu", "128", "--simulate-memory", "1Ti")

@@ -68,6 +68,9 @@ func Run(ctx context.Context, cfg config.Run) error {
 	tenant.csi = drivers.volumes
 	holder := identity.Holder(key.Public.Fingerprint())
 	tenant.holder, tenant.size, tenant.runtime = holder, size, runtime
+	if tenant.cache, err = newCache(cfg, tenant.clock); err != nil {
+		return err
+	}
 	binder, err := binding.New(binding.Options{
 		Store: store, Joined: joined, Key: key, Holder: holder,
 		Facts:  func() binding.Facts { return facts(identity, address, size, cards, tenant.tracker.Summary().Total) },

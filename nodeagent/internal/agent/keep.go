@@ -1,8 +1,10 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"github.com/godbus/dbus/v5"
@@ -11,11 +13,15 @@ import (
 	"k8s.io/client-go/tools/record"
 	criapi "k8s.io/cri-api/pkg/apis"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/mount-utils"
+	"k8s.io/utils/clock"
 
+	"github.com/ainode/ainode/nodeagent/internal/config"
 	"github.com/ainode/ainode/nodeagent/internal/imagegc"
 	"github.com/ainode/ainode/nodeagent/internal/logrotation"
 	"github.com/ainode/ainode/nodeagent/internal/machine"
 	"github.com/ainode/ainode/nodeagent/internal/nodestatus"
+	"github.com/ainode/ainode/nodeagent/internal/readcache"
 	"github.com/ainode/ainode/nodeagent/internal/shutdown"
 	"github.com/ainode/ainode/nodeagent/internal/usage"
 )
@@ -52,7 +58,7 @@ func (t *tenant) keepers(ctx context.Context, node *nodestatus.Registrar, p *pre
 	node.Images, node.Changed = collector.Images, changed
 	evictions := t.newEvictions(p.gauge, rooms, meter, collector, node.Node, recorder)
 	return []func(context.Context) error{
-		logs.Run, collector.Run, evictions.Run,
+		logs.Run, collector.Run, evictions.Run, t.cache.Run,
 		func(ctx context.Context) error { return p.down.Run(ctx, rooms, recorder) },
 		func(ctx context.Context) error { return p.end.Run(ctx, rooms, recorder) },
 		func(ctx context.Context) error { return either(ctx, changed, p.down.Changed(), p.end.Changed()) },
@@ -86,6 +92,19 @@ func (t *tenant) imageDisk(ctx context.Context) (machine.Disk, error) {
 		return machine.Disk{}, err
 	}
 	return machine.DiskOf(folder)
+}
+
+// newCache makes what keeps the reads of buckets on disk. Without it pods have their
+// buckets all the same.
+func newCache(cfg config.Run, clock clock.WithTicker) (*readcache.Cache, error) {
+	size, err := cfg.BucketCache()
+	if err != nil {
+		return nil, fmt.Errorf("read --bucket-cache-size: %w", err)
+	}
+	return readcache.New(readcache.Options{
+		Target: cfg.StateDir.BucketCache(), Size: size, Mounter: mount.New(""), Clock: clock,
+		Image: filepath.Join(cmp.Or(cfg.BucketCacheDir, string(cfg.StateDir)), "ainode-bucket-cache"),
+	}), nil
 }
 
 // nodeRef is what events about the node refer to.

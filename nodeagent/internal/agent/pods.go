@@ -34,7 +34,7 @@ func (t *tenant) newPods(client kubernetes.Interface, node func() *corev1.Node, 
 	state := string(t.cfg.StateDir)
 	reader := objects.Reader{Client: client}
 	v, err := volumes.New(volumes.Options{
-		Root: t.cfg.StateDir.Volumes(), Objects: reader, Followed: objects.NewFollower(client), Tokens: reader, Claims: reader,
+		Root: t.cfg.StateDir.Volumes(), Objects: reader, Followed: objects.NewFollower(client), Tokens: reader, Claims: reader, Cache: t.cache,
 		CSI: t.csi, Drivers: reader, Node: node, Mounter: mount.New(""), Boot: t.machine.BootID, Clock: t.clock,
 		Allocatable: func() corev1.ResourceList { return t.size.allocatable },
 	})

@@ -82,9 +82,13 @@ func (t *tenant) newEvictions(gauge *eviction.Gauge, rooms *podRooms, meter *usa
 	return eviction.New(eviction.Options{
 		Gauge: gauge, Pods: evictable{rooms, meter}, OneDisk: t.oneDisk, Recorder: recorder, Clock: t.clock,
 		Node: func() *corev1.ObjectReference { return nodeRef(node()) },
-		Reclaim: func(ctx context.Context) error {
-			// Dead containers first: they keep images in use.
-			return errors.Join(rooms.RemoveDead(ctx), collector.RemoveUnused(ctx))
+		Reclaim: func(ctx context.Context, images bool) error {
+			err := t.cache.RemoveIdle()
+			if images {
+				// Dead containers first: they keep images in use.
+				err = errors.Join(err, rooms.RemoveDead(ctx), collector.RemoveUnused(ctx))
+			}
+			return err
 		},
 	})
 }

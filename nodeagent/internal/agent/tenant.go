@@ -35,6 +35,7 @@ import (
 	"github.com/ainode/ainode/nodeagent/internal/podresources"
 	"github.com/ainode/ainode/nodeagent/internal/pods"
 	"github.com/ainode/ainode/nodeagent/internal/probes"
+	"github.com/ainode/ainode/nodeagent/internal/readcache"
 )
 
 // stopGrace is how long a pod may take to end at release. Unbind has evicted what
@@ -55,6 +56,7 @@ type tenant struct {
 	cardNews chan struct{}
 	runtime  *cri.Runtime
 	csi      *csi.Manager
+	cache    *readcache.Cache
 	clock    clock.WithTicker
 
 	mu       sync.Mutex
@@ -121,6 +123,9 @@ func (t *tenant) Serve(ctx context.Context, target binding.Target, registered fu
 	}
 	t.tellNode(recorder)
 	defer t.tellNode(nil)
+	if err := t.cache.Open(ctx); err != nil {
+		klog.FromContext(ctx).Error(err, "What pods read from buckets is not cached")
+	}
 	manager, err := t.newPods(client, node.Node, target.Since, podNetwork.mode(), recorder, pressure.admit)
 	if err != nil {
 		return err
@@ -177,6 +182,9 @@ func (t *tenant) StopAll(ctx context.Context) error {
 		manager = rooms.Manager
 	}
 	if err := manager.StopAll(ctx, stopGrace); err != nil {
+		return err
+	}
+	if err := t.cache.Close(); err != nil {
 		return err
 	}
 	return t.place().Remove(ctx, t.runtime.RuntimeService)

@@ -70,6 +70,11 @@ type Run struct {
 	// until ImageGCLowThreshold is reached; 100 removes none.
 	ImageGCHighThreshold int `json:"imageGCHighThreshold,omitempty"`
 	ImageGCLowThreshold  int `json:"imageGCLowThreshold,omitempty"`
+	// BucketCacheSize is how much disk may hold what pods have read from buckets whose
+	// volumes ask for a cache; empty: nothing is cached. BucketCacheDir is a directory on
+	// that disk; empty: StateDir.
+	BucketCacheSize string `json:"bucketCacheSize,omitempty"`
+	BucketCacheDir  string `json:"bucketCacheDir,omitempty"`
 	// EvictionHard is how much of memory, disk and process ids must stay free, as the
 	// kubelet's --eviction-hard has it; empty turns eviction off.
 	EvictionHard string `json:"evictionHard,omitempty"`
@@ -136,6 +141,8 @@ func (r *Run) Flags(flags *pflag.FlagSet) {
 	flags.IntVar(&r.ContainerLogMaxFiles, "container-log-max-files", r.ContainerLogMaxFiles, "most files of a container's log, the current one included")
 	flags.IntVar(&r.ImageGCHighThreshold, "image-gc-high-threshold", r.ImageGCHighThreshold, "per cent of the disk from which on unused images are removed; 100: never")
 	flags.IntVar(&r.ImageGCLowThreshold, "image-gc-low-threshold", r.ImageGCLowThreshold, "per cent of the disk down to which unused images are removed")
+	flags.StringVar(&r.BucketCacheSize, "bucket-cache-size", r.BucketCacheSize, "how much disk may hold what pods have read from buckets whose volumes ask for it (otherOpts: -o use_cache); empty: none")
+	flags.StringVar(&r.BucketCacheDir, "bucket-cache-dir", r.BucketCacheDir, "directory on the disk that is to hold it (default: that of --state-dir)")
 	flags.StringVar(&r.EvictionHard, "eviction-hard", r.EvictionHard, "what must stay free; pods are evicted for it")
 	flags.DurationVar(&r.ShutdownGracePeriod.Duration, "shutdown-grace-period", r.ShutdownGracePeriod.Duration, "how long a shutdown of the machine may wait for pods; 0: not at all")
 	flags.DurationVar(&r.ShutdownGracePeriodCriticalPods.Duration, "shutdown-grace-period-critical-pods", r.ShutdownGracePeriodCriticalPods.Duration, "what of that is kept for critical pods, which end last")
@@ -158,6 +165,18 @@ func (r *Run) ReadFile(path string) error {
 		return fmt.Errorf("configuration %q: want apiVersion %q and kind %q", path, APIVersion, Kind)
 	}
 	return nil
+}
+
+// leastBucketCache in bytes: helpers load 50 MB at a time, several at once.
+const leastBucketCache = 1 << 30
+
+// BucketCache is BucketCacheSize in bytes, 0 if there is none.
+func (r *Run) BucketCache() (int64, error) {
+	if r.BucketCacheSize == "" {
+		return 0, nil
+	}
+	q, err := resource.ParseQuantity(r.BucketCacheSize)
+	return q.Value(), err
 }
 
 // Validate lists everything that is wrong, by flag.
@@ -190,6 +209,10 @@ func (r *Run) Validate() error {
 	logSize, err := resource.ParseQuantity(r.ContainerLogMaxSize)
 	check(err == nil && logSize.Sign() > 0, "--container-log-max-size: %q is not an amount", r.ContainerLogMaxSize)
 	check(r.ContainerLogMaxFiles > 1, "--container-log-max-files: want at least 2, got %d", r.ContainerLogMaxFiles)
+	cacheSize, err := r.BucketCache()
+	check(err == nil && (cacheSize == 0 || cacheSize >= leastBucketCache), "--bucket-cache-size: want at least 1Gi, or nothing, got %q", r.BucketCacheSize)
+	check(r.BucketCacheDir == "" || filepath.IsAbs(r.BucketCacheDir), "--bucket-cache-dir: %q is not an absolute path", r.BucketCacheDir)
+	check(r.BucketCacheDir == "" || r.BucketCacheSize != "", "--bucket-cache-dir: only together with --bucket-cache-size")
 	check(r.ShutdownGracePeriodCriticalPods.Duration >= 0 && r.ShutdownGracePeriodCriticalPods.Duration <= r.ShutdownGracePeriod.Duration,
 		"--shutdown-grace-period-critical-pods: want no more than --shutdown-grace-period, got %v and %v",
 		r.ShutdownGracePeriodCriticalPods.Duration, r.ShutdownGracePeriod.Duration)

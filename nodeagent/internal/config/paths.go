@@ -54,3 +54,7 @@ func (s State) Registered() string { return filepath.Join(s.Target(), "registere
 // Images is DIR/images: with whose credentials images were pulled. Not the target's:
 // images outlive a binding, and the next cluster's pods are not the last one's.
 func (s State) Images() string { return filepath.Join(string(s), "images") }
+
+// BucketCache is DIR/bucket-cache, where the cache of buckets is mounted. Always there,
+// wherever its disk is: so one that is not asked for any more is found.
+func (s State) BucketCache() string { return filepath.Join(string(s), "bucket-cache") }

@@ -87,6 +87,7 @@ var checks = []check{
 	{"cgroups", areaMachine, cgroups},
 	{"time", areaMachine, synchronised},
 	{"pressure", areaMachine, pressure},
+	{"buckets", areaMachine, buckets},
 	{"runtime", areaRuntime, runtimeAnswers},
 	{"runc", areaRuntime, runc},
 	{"cgroup-driver", areaRuntime, cgroupDriver},

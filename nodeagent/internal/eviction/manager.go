@@ -44,8 +44,9 @@ type Pods interface {
 type Options struct {
 	Gauge *Gauge
 	Pods  Pods
-	// Reclaim frees disk that no pod needs.
-	Reclaim func(ctx context.Context) error
+	// Reclaim frees disk that no pod needs; images and dead containers too if images:
+	// on another disk they give nothing back to the node's own.
+	Reclaim func(ctx context.Context, images bool) error
 	// OneDisk reports whether images and writable layers are on the disk with logs and
 	// volumes.
 	OneDisk  func(ctx context.Context) bool
@@ -116,9 +117,8 @@ func (m *Manager) look(ctx context.Context) (ended []<-chan struct{}) {
 	}
 	signal := met[0]
 	m.o.Recorder.Eventf(m.o.Node(), corev1.EventTypeWarning, reasonThresholdMet, "Attempting to reclaim %s", resourceOf(signal))
-	// Images on another disk give nothing back to the node's own.
-	if conditionOf(signal) == corev1.NodeDiskPressure && (ofImages(signal) || m.o.OneDisk(ctx)) {
-		if err := m.o.Reclaim(ctx); err != nil {
+	if conditionOf(signal) == corev1.NodeDiskPressure {
+		if err := m.o.Reclaim(ctx, ofImages(signal) || m.o.OneDisk(ctx)); err != nil {
 			klog.FromContext(ctx).Error(err, "Not all of the disk that no pod needs is freed")
 		}
 		if readings, met = m.o.Gauge.observe(ctx); len(met) == 0 {

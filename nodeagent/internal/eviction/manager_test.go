@@ -29,6 +29,7 @@ type node struct {
 	ended     map[types.UID]podstatus.Verdict
 	reclaim   func()
 	reclaimed int
+	images    int  // of these, also images
 	elsewhere bool // images are on a disk of their own
 	events    *record.FakeRecorder
 }
@@ -41,7 +42,14 @@ func newNode(t *testing.T, pods ...candidate) *node {
 	clock := testclock.NewFakeClock(start)
 	n.Manager = New(Options{
 		Gauge: NewGauge(func(context.Context) Readings { return n.readings }, thresholds, clock), Pods: n, Recorder: n.events, Clock: clock,
-		Reclaim: func(context.Context) error { n.reclaimed++; n.reclaim(); return nil },
+		Reclaim: func(_ context.Context, images bool) error {
+			n.reclaimed++
+			if images {
+				n.images++
+			}
+			n.reclaim()
+			return nil
+		},
 		OneDisk: func(context.Context) bool { return !n.elsewhere },
 		Node:    func() *corev1.ObjectReference { return &corev1.ObjectReference{Kind: "Node", Name: "ai-1"} },
 	})
@@ -122,10 +130,11 @@ func TestImagesOnAnotherDiskStay(t *testing.T) {
 	n.elsewhere = true
 	n.readings[NodeFsAvailable] = Reading{9, 100}
 	require.Len(t, n.look(t.Context()), 1)
-	require.Zero(t, n.reclaimed)
+	require.Equal(t, 1, n.reclaimed)
+	require.Zero(t, n.images)
 	n.readings = Readings{ImageFsAvailable: {14, 100}}
 	n.look(t.Context())
-	require.Equal(t, 1, n.reclaimed)
+	require.Equal(t, 1, n.images)
 }
 
 func TestNobodyIsEvictedBlindly(t *testing.T) {

@@ -35,12 +35,21 @@ func (m Mount) start(c Command) (ended <-chan struct{}, err error) {
 	// The agent is the last that the kernel kills for memory, a helper need not be: a new
 	// one takes its place.
 	_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", command.Process.Pid), []byte("0"), 0)
+	noCore(command.Process.Pid)
 	done := make(chan struct{})
 	go func() {
 		_ = command.Wait()
 		close(done)
 	}()
 	return done, nil
+}
+
+// noCore keeps a helper's memory, with its keys, out of a file if it crashes: by the
+// limit on files, and by what is left out of a core (core(5)), since a program that
+// takes cores (core_pattern) is asked whatever the limit.
+func noCore(pid int) {
+	_ = unix.Prlimit(pid, unix.RLIMIT_CORE, &unix.Rlimit{}, nil)
+	_ = os.WriteFile(fmt.Sprintf("/proc/%d/coredump_filter", pid), []byte("0"), 0)
 }
 
 // helpers are the processes that were given this mount.
@@ -90,23 +99,23 @@ func (m Mount) isHelper(pid int) bool {
 }
 
 // end waits until no helper lives, and kills those that do after grace.
-func (m Mount) end(ctx context.Context, grace time.Duration) error {
+func (m Mount) end(ctx context.Context, grace time.Duration) (killed bool, err error) {
 	until := time.Now().Add(grace)
 	for {
 		helpers, err := m.helpers()
 		if err != nil || len(helpers) == 0 {
-			return err
+			return killed, err
 		}
-		if !time.Now().Before(until) {
+		if killed = !time.Now().Before(until); killed {
 			for _, h := range helpers {
 				if err := h.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
-					return fmt.Errorf("end the FUSE helper: %w", err)
+					return killed, fmt.Errorf("end the FUSE helper: %w", err)
 				}
 			}
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return killed, ctx.Err()
 		case <-time.After(look):
 		}
 	}

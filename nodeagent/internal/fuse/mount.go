@@ -220,24 +220,30 @@ func (m Mount) said() string {
 // clear ends every helper, and takes away what it was given; the target, which may be
 // a dead mount that somebody still has, stays.
 func (m Mount) clear(ctx context.Context) error {
-	if err := m.end(ctx, 0); err != nil {
+	if _, err := m.end(ctx, 0); err != nil {
 		return err
 	}
 	return m.removeDir()
 }
 
 // Remove unmounts the target, ends the helper and removes its folder. It is idempotent,
-// and fails with EBUSY as long as somebody uses the mount.
-func (m Mount) Remove(ctx context.Context) error {
+// and fails with EBUSY as long as somebody uses the mount. well: the helper served to
+// the last and ended by itself, so that what it has written is whole.
+func (m Mount) Remove(ctx context.Context) (well bool, err error) {
+	served, err := m.Live()
+	if err != nil {
+		return false, err
+	}
 	for _, path := range []string{m.Beside(), m.Target} {
 		if err := unmountAll(path); err != nil {
-			return err
+			return false, err
 		}
 	}
-	if err := m.end(ctx, endWithin); err != nil {
-		return err
+	killed, err := m.end(ctx, endWithin)
+	if err != nil {
+		return false, err
 	}
-	return m.removeDir()
+	return served && !killed, m.removeDir()
 }
 
 func (m Mount) removeDir() error {

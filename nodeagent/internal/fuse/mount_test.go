@@ -33,8 +33,16 @@ func newFixture(t *testing.T) *fixture {
 	gateway.Bucket(t, "models", map[string]string{"hello.txt": "hello"})
 	dir := t.TempDir()
 	f := &fixture{Mount: Mount{Target: filepath.Join(dir, "target"), Dir: filepath.Join(dir, "own")}, t: t, gateway: gateway}
-	t.Cleanup(func() { require.NoError(t, f.Remove(context.Background())) })
+	t.Cleanup(func() { f.remove(context.Background()) })
 	return f
+}
+
+// remove reports whether the helper ended well.
+func (f *fixture) remove(ctx context.Context) bool {
+	f.t.Helper()
+	well, err := f.Remove(ctx)
+	require.NoError(f.t, err)
+	return well
 }
 
 func (f *fixture) command(bucket string) Command {
@@ -115,9 +123,16 @@ func TestMountIsMadeAndRemoved(t *testing.T) {
 		require.NotContains(t, string(text), s3test.KeySecret)
 		require.NotContains(t, string(text), s3test.KeyID)
 	}
-	require.NoError(t, f.Remove(t.Context()))
+	// Nor in its core, if it crashes.
+	limits, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(helpers[0].Pid), "limits"))
+	require.NoError(t, err)
+	require.Regexp(t, `Max core file size +0 +0 `, string(limits))
+	cored, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(helpers[0].Pid), "coredump_filter"))
+	require.NoError(t, err)
+	require.Equal(t, "00000000", strings.TrimSpace(string(cored)))
+	require.True(t, f.remove(t.Context()))
 	f.requireNothing()
-	require.NoError(t, f.Remove(t.Context()), "it is idempotent")
+	require.False(t, f.remove(t.Context()), "it is idempotent, and there was no helper")
 }
 
 // Whoever has the target bound with propagation sees the new mount over the dead one.
@@ -144,6 +159,9 @@ func TestDeadHelperIsReplaced(t *testing.T) {
 	f.requireLive(true)
 	f.requireRead(f.Target)
 	f.requireRead(bound)
+	require.NoError(t, unmountAll(bound))
+	f.kill()
+	require.False(t, f.remove(t.Context()), "it did not serve to the last")
 }
 
 func TestEndedIsToldOfCancellation(t *testing.T) {
@@ -214,7 +232,7 @@ func TestRemoveWithoutServer(t *testing.T) {
 	f.make()
 	f.requireRead(f.Target)
 	f.gateway.Stop()
-	require.NoError(t, f.Remove(t.Context()))
+	f.remove(t.Context())
 	f.requireNothing()
 }
 
@@ -242,8 +260,9 @@ func TestBusyMountStays(t *testing.T) {
 	f.make()
 	open, err := os.Open(filepath.Join(f.Target, "hello.txt"))
 	require.NoError(t, err)
-	require.ErrorIs(t, f.Remove(t.Context()), syscall.EBUSY)
+	_, err = f.Remove(t.Context())
+	require.ErrorIs(t, err, syscall.EBUSY)
 	f.requireLive(true)
 	require.NoError(t, open.Close())
-	require.NoError(t, f.Remove(t.Context()))
+	require.True(t, f.remove(t.Context()))
 }

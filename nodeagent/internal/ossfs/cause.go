@@ -39,6 +39,9 @@ var causes = []struct {
 	{[]string{"fuse: device not found", "failed to open /dev/fuse", "fuse: failed to open"}, func(Bucket) string {
 		return NoFUSE
 	}},
+	{[]string{"no enough disk space"}, func(Bucket) string {
+		return "the machine's disk has no room for what the helper has to keep: free some, or set --bucket-cache-size of ainode-agent higher (df -h shows both)"
+	}},
 	{[]string{"fuse: unknown option"}, func(Bucket) string {
 		return "the helper does not know an option of the volume: check otherOpts and mountOptions in the PersistentVolume"
 	}},

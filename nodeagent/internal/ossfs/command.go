@@ -1,6 +1,7 @@
 package ossfs
 
 import (
+	"slices"
 	"strconv"
 )
 
@@ -30,8 +31,13 @@ type Place struct {
 	Mountpoint string
 	// PasswordFile holds Command.Password, mode 0600.
 	PasswordFile string
-	// Spool is a directory for what is not uploaded yet: it may grow large.
+	// Spool is a directory for what is not uploaded yet: it may grow large. Empty for a
+	// helper that can't be told.
 	Spool string
+	// Cache is a directory for what was read, empty if nothing is to be kept.
+	Cache string
+	// EnsureFree is how much of Cache's disk stays free, in bytes.
+	EnsureFree int64
 }
 
 // Command is a helper's command.
@@ -54,7 +60,12 @@ func (b Bucket) Command(helper Helper, pod Pod, at Place) Command {
 	}
 	c := Command{Helper: helper, Args: []string{what, at.Mountpoint, "-f"}}
 	// The volume's first: of two alike, helpers take the last.
-	set := append([]option{}, b.options...)
+	set := slices.DeleteFunc(slices.Clone(b.options), func(o option) bool { return helper == S3FS && o.name == "sigv1" }) // S3 has none
+	if at.Cache != "" {
+		// A helper that is told of room twice ends (ossfs 1.91).
+		set = slices.DeleteFunc(set, func(o option) bool { return room[o.name] })
+		set = append(set, option{"use_cache", at.Cache}, option{"ensure_diskfree", strconv.FormatInt(at.EnsureFree>>20, 10)})
+	}
 	set = append(set, b.fixed(helper, pod, at)...)
 	seen := map[option]bool{}
 	for _, o := range set {
@@ -73,21 +84,25 @@ func (b Bucket) Command(helper Helper, pod Pod, at Place) Command {
 // fixed are the options that no volume decides, and defaults for those that it has
 // left open.
 func (b Bucket) fixed(helper Helper, pod Pod, at Place) []option {
-	set := []option{
-		{"url", b.endpoint.forHelper(helper)},
-		{"passwd_file", at.PasswordFile},
-		{"tmpdir", at.Spool},
+	set := []option{{"url", b.endpoint.forHelper(helper)}, {"passwd_file", at.PasswordFile}}
+	if at.Spool != "" {
+		set = append(set, option{"tmpdir", at.Spool})
+	}
+	set = append(set, []option{
 		{"dbglevel", "err"},
 		// Whatever user a container has: the mount is in its pod alone.
 		{"allow_other", ""},
 		// A bucket may hold anything.
 		{"nosuid", ""}, {"nodev", ""},
-	}
+	}...)
 	if b.endpoint.address() && !has(b.options, "use_path_request_style") {
 		set = append(set, option{"use_path_request_style", ""})
 	}
 	if helper == S3FS && b.endpoint.region != "" && !has(b.options, "endpoint") {
 		set = append(set, option{"endpoint", b.endpoint.region})
+	}
+	if helper == OSSFS && has(b.options, "sigv4") && !has(b.options, "region") && b.endpoint.region != "" {
+		set = append(set, option{"region", b.endpoint.region})
 	}
 	if !has(b.options, "connect_timeout") {
 		set = append(set, option{"connect_timeout", connectTimeout})

@@ -48,6 +48,13 @@ var ours = map[string]string{
 	"passwd_file": "nodePublishSecretRef", "public_bucket": "nodePublishSecretRef",
 }
 
+// caching are options that ask for a cache on the machine's disk. Where it lies, and how
+// much of it there may be, the machine decides: they are taken out of the others.
+var caching = words("use_cache del_cache check_cache_dir_exist")
+
+// room are options that say how much of the disk a helper leaves free.
+var room = words("ensure_diskfree free_space_ratio")
+
 func words(text string) map[string]bool {
 	set := map[string]bool{}
 	for _, w := range strings.Fields(text) {
@@ -103,7 +110,7 @@ func readList(list string) ([]option, error) {
 		case text == "":
 		case mine:
 			wrong = append(wrong, fmt.Errorf("%s can't be set here: %s decides it", o.name, instead))
-		case !allowed[o.name]:
+		case !allowed[o.name] && !caching[o.name]:
 			wrong = append(wrong, fmt.Errorf("%q can't be set on AI nodes: leave it out", name(o.name)))
 		case strings.ContainsAny(o.value, `\'"`) || strings.ContainsFunc(o.value, isControl):
 			wrong = append(wrong, fmt.Errorf("the value of %s holds a quote, a backslash or a control character", o.name))

@@ -40,6 +40,7 @@ func TestCommand(t *testing.T) {
 		mountOptions []string
 		secret       map[string][]byte
 		pod          Pod
+		at           func(*Place)
 	}{
 		"seed":         {},
 		"public":       {with: map[string]string{"url": "oss-cn-beijing.aliyuncs.com"}},
@@ -56,6 +57,17 @@ func TestCommand(t *testing.T) {
 		"read-only":    {pod: Pod{ReadOnly: true}},
 		"fs-group":     {pod: Pod{FSGroup: ptr.To[int64](2000)}},
 		"own-group":    {with: map[string]string{"otherOpts": "-ogid=7,umask=0022"}, pod: Pod{FSGroup: ptr.To[int64](2000)}},
+		// The path is the vendor's driver's matter, room is told once, and a helper that
+		// is too old is not told where its spool is.
+		"cached": {
+			with: map[string]string{"otherOpts": "-o use_cache=/tmp/ossfs -o del_cache,ensure_diskfree=10 -o allow_other"}, pod: Pod{ReadOnly: true},
+			at: func(p *Place) { p.Cache, p.EnsureFree = "/state/bucket-cache/used/uid/data/once", 1<<30 },
+		},
+		"no-cache-here": {with: map[string]string{"otherOpts": "-o use_cache,free_space_ratio=20"}},
+		"signature-v4":  {with: map[string]string{"sigVersion": "v4"}},
+		"signature-v1":  {with: map[string]string{"sigversion": "v1", "Path": "/llm"}},
+		"region":        {with: map[string]string{"url": "http://storage.example.com", "sigVersion": "v4", "region": "cn-x"}},
+		"old":           {at: func(p *Place) { p.Spool = "" }},
 		"mount-options": {
 			mountOptions: []string{"kernel_cache", "-o retries=3"},
 			with:         map[string]string{"otherOpts": "-oendpoint=cn-x,connect_timeout=60 -o use_path_request_style"},
@@ -65,8 +77,12 @@ func TestCommand(t *testing.T) {
 			t.Parallel()
 			bucket, err := Read(volume(test.with), test.mountOptions, test.secret)
 			require.NoError(t, err)
+			at := place
+			if test.at != nil {
+				test.at(&at)
+			}
 			for _, helper := range Helpers {
-				c := bucket.Command(helper, test.pod, place)
+				c := bucket.Command(helper, test.pod, at)
 				require.Equal(t, helper, c.Helper)
 				require.NotContains(t, strings.Join(c.Args, " "), keyID)
 				require.NotContains(t, strings.Join(c.Args, " "), keySecret)
@@ -113,6 +129,9 @@ func TestRefused(t *testing.T) {
 		"no key":           {with: map[string]string{"akId": "", "akSecret": " "}, why: []string{"volumeAttributes has no akId", "volumeAttributes has no akSecret"}},
 		"half a secret":    {secret: map[string][]byte{"akId": []byte(keyID)}, why: []string{"the Secret of nodePublishSecretRef has no akSecret"}},
 		"two lines":        {with: map[string]string{"akSecret": "a\nb"}, why: []string{"has an akSecret that is no access key"}},
+		"no region":        {with: map[string]string{"url": "http://storage.example.com", "sigVersion": "v4"}, why: []string{"v4 needs volumeAttributes[region]"}},
+		"a signature":      {with: map[string]string{"sigVersion": "v2"}, why: []string{`volumeAttributes[sigVersion] "v2" is neither`}},
+		"a region":         {with: map[string]string{"region": "a,credlib=/tmp/x"}, why: []string{"is not a region"}},
 		"all at once":      {with: map[string]string{"bucket": "", "url": "", "akId": ""}, why: []string{"bucket", "url", "akId"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -123,6 +142,53 @@ func TestRefused(t *testing.T) {
 			}
 			require.NotContains(t, err.Error(), keySecret)
 		})
+	}
+}
+
+// What one mount has cached another reads only if it may: of the same place, by the same
+// keys; and only what nobody could write through.
+func TestDigest(t *testing.T) {
+	t.Parallel()
+	read := func(with map[string]string) Bucket {
+		with["otherOpts"] += " -o use_cache"
+		bucket, err := Read(volume(with), nil, nil)
+		require.NoError(t, err)
+		require.True(t, bucket.Cached())
+		return bucket
+	}
+	salt := []byte("salt")
+	bucket := read(map[string]string{})
+	digest := bucket.Digest(S3FS, salt)
+	require.Equal(t, digest, read(map[string]string{"otherOpts": "-o retries=3"}).Digest(S3FS, salt))
+	require.NotEqual(t, digest, bucket.Digest(OSSFS, salt))
+	require.NotEqual(t, digest, bucket.Digest(S3FS, []byte("other")))
+	for name, value := range map[string]string{
+		"bucket": "other", "url": "oss-cn-hangzhou.aliyuncs.com", "path": "/llm", "akId": "LTAI5tOther", "akSecret": "other",
+	} {
+		require.NotEqual(t, digest, read(map[string]string{name: value}).Digest(S3FS, salt), name)
+	}
+	require.EqualValues(t, 50<<20, bucket.StartRoom())
+	require.EqualValues(t, 6<<30, read(map[string]string{"otherOpts": "-o multipart_size=512,parallel_count=12"}).StartRoom())
+	require.True(t, bucket.Kept(Pod{ReadOnly: true}))
+	require.False(t, bucket.Kept(Pod{}))
+	require.False(t, read(map[string]string{"otherOpts": "-o del_cache"}).Kept(Pod{ReadOnly: true}))
+}
+
+func TestSpools(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		helper  Helper
+		printed string
+		spools  bool
+	}{
+		{S3FS, "Amazon Simple Storage Service File System V1.90 (commit:unknown) with GnuTLS(gcrypt)\n", true},
+		{S3FS, "Amazon Simple Storage Service File System V1.89 (commit:unknown) with GnuTLS(gcrypt)\n", false},
+		{OSSFS, "Aliyun Open Storage Service File System V1.80.7(commit:0e7a2d5) with OpenSSL\n", false},
+		{OSSFS, "Alibaba Cloud Open Storage Service File System V1.91.10 (commit:a056705) with OpenSSL\n", true},
+		{S3FS, "Amazon Simple Storage Service File System V2.0 (commit:unknown)\n", true},
+		{S3FS, "", true},
+	} {
+		require.Equal(t, test.spools, Spools(test.helper, test.printed), test.printed)
 	}
 }
 

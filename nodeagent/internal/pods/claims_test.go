@@ -1,12 +1,16 @@
 package pods
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
@@ -66,6 +70,54 @@ func (m *machine) helpers() []string {
 	return strings.Fields(string(out))
 }
 
+// requireNoKeys are told: in the texts, by any process's arguments or environment, or
+// in any file below the agent's own folder that is not the helpers' private one.
+func (m *machine) requireNoKeys(texts map[string]string) {
+	m.t.Helper()
+	private := 0
+	require.NoError(m.t, filepath.WalkDir(m.root, func(path string, e fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case e.IsDir() && e.Name() == "oss-volume" && filepath.Base(filepath.Dir(path)) == "volumes":
+			return filepath.SkipDir // the bucket itself
+		case e.IsDir() && e.Name() == "private":
+			info, err := e.Info()
+			require.NoError(m.t, err)
+			require.Equal(m.t, os.FileMode(0o700), info.Mode().Perm())
+			private++
+			return filepath.SkipDir
+		case !e.Type().IsRegular():
+			return nil
+		}
+		raw, err := os.ReadFile(path)
+		texts[path] = string(raw)
+		return err
+	}))
+	require.NotZero(m.t, private, "the walk has passed the helpers")
+	seen := 0
+	processes, err := filepath.Glob("/proc/[0-9]*")
+	require.NoError(m.t, err)
+	for _, process := range processes {
+		name, err := os.ReadFile(filepath.Join(process, "comm"))
+		if err != nil || strings.TrimSpace(string(name)) == "versitygw" {
+			continue // it has ended, or has the keys by right
+		}
+		for _, file := range []string{"cmdline", "environ"} {
+			if raw, err := os.ReadFile(filepath.Join(process, file)); err == nil {
+				texts[string(name)+file+process] = string(raw)
+				seen += strings.Count(string(raw), "passwd_file="+m.root)
+			}
+		}
+	}
+	require.NotZero(m.t, seen, "the helpers' arguments are among what is looked at")
+	for where, text := range texts {
+		for _, key := range []string{s3test.KeyID, s3test.KeySecret} {
+			require.False(m.t, strings.Contains(text, key), "a key is told in %s", where)
+		}
+	}
+}
+
 // A pod waits for its claim, says so, and starts when it is bound. Its helper outlives
 // the agent; one that is killed is replaced under the running container; nothing is
 // left of it, and nobody is told a key.
@@ -115,9 +167,7 @@ func TestPodWithBucket(t *testing.T) {
 
 	status, err := json.Marshal([]*corev1.Pod{m.get("app"), m.get("second")})
 	require.NoError(t, err)
-	for _, key := range []string{s3test.KeyID, s3test.KeySecret} {
-		require.NotContains(t, string(status)+m.events.String()+m.c.Log(), key)
-	}
+	m.requireNoKeys(map[string]string{"a status": string(status), "an event": m.events.String(), "the runtime's log": m.c.Log()})
 	m.end("app")
 	m.end("second")
 	require.Empty(t, m.helpers())
@@ -147,4 +197,97 @@ func TestMountOfDeletedPodGoes(t *testing.T) {
 		return err == nil && len(uids) == 0
 	}, patience, wink)
 	require.Empty(t, m.helpers())
+}
+
+// The agent was killed between mounting and starting the container: the next one starts
+// it on what is mounted.
+func TestMountIsTakenOver(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	gateway := s3test.Start(t)
+	m.bucket(gateway, "models")
+	m.bound()
+	m.start()
+	pod := claiming("app")
+	pod.Spec.Containers[0].Image = "localhost/test/late:1"
+	pod.Spec.Containers[0].ImagePullPolicy = corev1.PullNever
+	m.create(pod)
+	mounted := filepath.Join(m.root, "volumes", string(pod.UID), "volumes", "oss-volume", "hello.txt")
+	require.Eventually(t, func() bool { _, err := os.Stat(mounted); return err == nil }, patience, wink)
+	m.halt()
+	before := m.helpers()
+	require.Len(t, before, 1)
+	m.c.Load(t, "localhost/test/late:1", nil)
+	m.start()
+	m.awaitPhase("app", corev1.PodRunning)
+	require.Equal(t, "hello", m.sh(pod, "cat /oss-data/hello.txt"))
+	require.Equal(t, before, m.helpers())
+	m.end("app")
+}
+
+// writing writes files of 2 MiB into the bucket, one after the other, and notes of each
+// whether it was told that it is written: when fsync and close have returned.
+const writing = `trap 'exit 0' TERM
+: > /tmp/told
+i=0
+while :; do
+  i=$((i+1))
+  busybox dd if=/dev/urandom of=/tmp/file bs=64k count=32 2>/dev/null
+  if busybox dd if=/tmp/file of=/oss-data/file-$i bs=64k conv=fsync 2>/dev/null; then
+    echo "ok file-$i $(busybox sha256sum < /tmp/file)" >> /tmp/told
+  else
+    echo "failed file-$i" >> /tmp/told
+  fi
+done`
+
+// The gateway goes and comes back while a pod writes. What the pod was told is written
+// is in the bucket, whole; what is not, it was told too; and it writes on.
+func TestNothingToldWrittenIsLost(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	gateway := s3test.Start(t)
+	m.bucket(gateway, "models")
+	m.bound()
+	volume, err := m.client.CoreV1().PersistentVolumes().Get(t.Context(), "oss-test", metav1.GetOptions{})
+	require.NoError(t, err)
+	// Else a helper tries five times, four seconds apart, before it tells.
+	volume.Spec.CSI.VolumeAttributes["otherOpts"] = "-o retries=1 -o max_stat_cache_size=0"
+	_, err = m.client.CoreV1().PersistentVolumes().Update(t.Context(), volume, metav1.UpdateOptions{})
+	require.NoError(t, err)
+	m.start()
+	pod := claiming("writer")
+	pod.Spec.Containers[0].Command = []string{"sh", "-c", writing}
+	m.create(pod)
+	m.awaitPhase("writer", corev1.PodRunning)
+	awaitMore := func(verdict string, n int) {
+		t.Helper()
+		count := func() int { return strings.Count(m.sh(pod, "cat /tmp/told"), verdict+" file-") }
+		from := count()
+		require.Eventually(t, func() bool { return count() >= from+n }, patience, 50*time.Millisecond)
+	}
+	awaitMore("ok", 2)
+	for range 3 {
+		gateway.Stop()
+		gateway.Run(t)
+		awaitMore("ok", 2)
+	}
+	gateway.Stop()
+	awaitMore("failed", 1)
+	gateway.Run(t)
+	awaitMore("ok", 2)
+
+	told := m.sh(pod, "cat /tmp/told")
+	for line := range strings.Lines(told) {
+		fields := strings.Fields(line)
+		if fields[0] != "ok" {
+			continue
+		}
+		object, err := gateway.Object("models", fields[1])
+		require.NoError(t, err)
+		digest := sha256.Sum256([]byte(object))
+		require.Equal(t, fields[2], hex.EncodeToString(digest[:]), "%s is as it was written", fields[1])
+	}
+	t.Logf("%d written, %d told that they are not", strings.Count(told, "ok "), strings.Count(told, "failed "))
+	require.Zero(t, m.get("writer").Status.ContainerStatuses[0].RestartCount)
+	m.end("writer")
 }

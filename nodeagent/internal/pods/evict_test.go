@@ -79,7 +79,7 @@ func (e *evicted) run() (gauge *eviction.Gauge, stop func()) {
 	}, thresholds, clock.RealClock{})
 	manager := eviction.New(eviction.Options{
 		Gauge: gauge, Pods: e,
-		Reclaim: e.manager.RemoveDead, OneDisk: func(context.Context) bool { return true }, Recorder: e.events,
+		Reclaim: func(ctx context.Context, _ bool) error { return e.manager.RemoveDead(ctx) }, OneDisk: func(context.Context) bool { return true }, Recorder: e.events,
 		Node: func() *corev1.ObjectReference { return &corev1.ObjectReference{Kind: "Node", Name: "ai-1"} }, Clock: clock.RealClock{},
 	})
 	ctx, cancel := context.WithCancel(e.t.Context())

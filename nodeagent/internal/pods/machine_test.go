@@ -75,6 +75,7 @@ type machine struct {
 	done        chan error
 	watches     atomic.Int32 // that have begun
 	stored      *versioned
+	cache       volumes.Cache  // of what is read from buckets; nil: none
 	own         podrange.Range // of the pods' addresses; none: they share the machine's
 	admit       func(*corev1.Pod) (reason, message string)
 }
@@ -281,7 +282,7 @@ func (m *machine) startAway() {
 	watcher := &pluginregistration.Watcher{Dir: filepath.Join(m.kubeletDir(), "plugins_registry"), Handlers: map[string]pluginregistration.Handler{"CSIPlugin": drivers}}
 	v, err := volumes.New(volumes.Options{
 		CSI: m.csi, Drivers: reader, Node: m.node,
-		Root: filepath.Join(m.root, "volumes"), Objects: reader, Followed: objects.NewFollower(client), Tokens: reader, Claims: reader, Mounter: mount.New(""), Boot: boot,
+		Root: filepath.Join(m.root, "volumes"), Objects: reader, Followed: objects.NewFollower(client), Tokens: reader, Claims: reader, Mounter: mount.New(""), Boot: boot, Cache: m.cache,
 	})
 	require.NoError(m.t, err)
 	m.images = &countedImages{ImageManagerService: m.c.Runtime.Images}

@@ -49,9 +49,15 @@ func (m *Manager) mountBucket(ctx context.Context, pod *corev1.Pod, v *corev1.Vo
 	if err != nil {
 		return err
 	}
-	command := bucket.Command(helper,
-		ossfs.Pod{ReadOnly: !mayWrite(pod, v, volume), FSGroup: fsGroup(pod)},
-		ossfs.Place{Mountpoint: at.Beside(), PasswordFile: at.PasswordFile(), Spool: at.Spool()})
+	of := ossfs.Pod{ReadOnly: !mayWrite(pod, v, volume), FSGroup: fsGroup(pod)}
+	place := ossfs.Place{Mountpoint: at.Beside(), PasswordFile: at.PasswordFile()}
+	if printed, err := exec.CommandContext(ctx, program, "--version").Output(); err != nil || ossfs.Spools(helper, string(printed)) {
+		place.Spool = at.Spool()
+	}
+	if place.Cache = m.takeCache(ctx, pod.UID, v.Name, bucket, helper, of); place.Cache != "" {
+		place.EnsureFree = m.o.Cache.EnsureFree()
+	}
+	command := bucket.Command(helper, of, place)
 	if err := os.MkdirAll(filepath.Dir(at.Target), 0o700); err != nil {
 		return fmt.Errorf("make the directory of volumes: %w", err)
 	}
@@ -60,6 +66,7 @@ func (m *Manager) mountBucket(ctx context.Context, pod *corev1.Pod, v *corev1.Vo
 	if !errors.As(err, &failed) {
 		return err
 	}
+	m.giveCache(ctx, pod.UID, v.Name, true) // nobody has read or written by it
 	said := bucket.Redact(failed.Said)
 	klog.FromContext(ctx).Info("A FUSE helper could not mount a volume", "persistentVolume", volume.Name,
 		"helper", helper, "late", failed.Late, "said", said[max(0, len(said)-mostSaid):])

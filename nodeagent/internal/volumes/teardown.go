@@ -42,7 +42,8 @@ func (m *Manager) Teardown(ctx context.Context, uid types.UID) error {
 	return nil
 }
 
-// removeHelpers unmounts what has a helper, and ends it.
+// removeHelpers unmounts what has a helper, and ends it. What it has cached is put away
+// for the next.
 func (m *Manager) removeHelpers(ctx context.Context, uid types.UID) error {
 	directory := filepath.Join(m.o.Root, string(uid), helpersDir)
 	entries, err := os.ReadDir(directory)
@@ -53,10 +54,13 @@ func (m *Manager) removeHelpers(ctx context.Context, uid types.UID) error {
 		return fmt.Errorf("list the pod's mounts: %w", err)
 	}
 	for _, e := range entries {
-		if err := m.fuseMount(uid, e.Name()).Remove(ctx); err != nil {
+		well, err := m.fuseMount(uid, e.Name()).Remove(ctx)
+		if err != nil {
 			return err
 		}
+		m.giveCache(ctx, uid, e.Name(), well)
 	}
+	m.dropCaches(ctx, uid) // also of helpers that an interrupted call has ended
 	return os.Remove(directory)
 }
 

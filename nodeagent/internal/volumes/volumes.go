@@ -53,6 +53,8 @@ type Options struct {
 	// Node is the Node as last seen: volumes may be for some nodes only. It must not
 	// block. Default: one without labels.
 	Node func() *corev1.Node
+	// Cache keeps what is read from buckets. May be nil: then nothing is kept.
+	Cache Cache
 	// FUSEDevice defaults to /dev/fuse.
 	FUSEDevice string
 	// Boot is this boot of the machine. What was written in another one may be half on

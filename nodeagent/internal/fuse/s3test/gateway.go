@@ -99,6 +99,13 @@ func (g *Gateway) Bucket(t testing.TB, name string, objects map[string]string) {
 	require.NoError(t, os.MkdirAll(filepath.Join(g.data, name), 0o755))
 }
 
+// Zeros puts an object of that many zeros into the bucket, which cost no disk.
+func (g *Gateway) Zeros(t testing.TB, bucket, name string, size int64) {
+	t.Helper()
+	g.Bucket(t, bucket, map[string]string{name: ""})
+	require.NoError(t, os.Truncate(filepath.Join(g.data, bucket, name), size))
+}
+
 // Object is what the bucket holds under a name.
 func (g *Gateway) Object(bucket, name string) (string, error) {
 	raw, err := os.ReadFile(filepath.Join(g.data, bucket, name))

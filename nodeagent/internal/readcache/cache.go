@@ -1,0 +1,184 @@
+// Package readcache keeps on the machine's disk what pods have read from buckets. The
+// FUSE helpers write and read it by themselves; this room gives each a folder, sees to
+// it that all together stay within a limit, and takes away what nobody needs.
+//
+// The limit is a file system of that size, in a file of the machine's disk which has no
+// name: no helper can get over it, however fast it reads, and a machine that boots has
+// nothing left of it. Helpers make room in it by themselves (ensure_diskfree). It holds
+//
+//	used/UID/VOLUME/DIGEST   what a pod's mount caches in, "once" where it goes with it
+//	idle/DIGEST.TIME         what a mount that has ended left, for the next of the same
+//	salt                     what digests are made with
+//
+// Two helpers never share a folder: each believes of what is loaded what it has seen
+// itself, and one that makes room makes the other read zeros.
+package readcache
+
+import (
+	"cmp"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/mount-utils"
+	"k8s.io/utils/clock"
+)
+
+// Options of a Cache. All but Size are required.
+type Options struct {
+	// Target is where the file system is mounted.
+	Target string
+	// Image is the file that it lies in, while it is made.
+	Image string
+	// Size of the file system in bytes; 0: there is none.
+	Size    int64
+	Mounter mount.Interface
+	Clock   clock.WithTicker
+}
+
+// Cache is safe for concurrent use.
+type Cache struct {
+	o  Options
+	mu sync.Mutex
+}
+
+// New makes a Cache; Open mounts it.
+func New(o Options) *Cache { return &Cache{o: o} }
+
+const (
+	usedDir = "used"
+	idleDir = "idle"
+	saltKey = "salt"
+	saltLen = 32
+	// once is a folder that serves one mount alone.
+	once = "once"
+)
+
+// EnsureFree is how much of the file system a helper is to leave free, in bytes: what
+// several may be about to write at once.
+func (c *Cache) EnsureFree() int64 { return min(max(c.o.Size/16, 64<<20), 1<<30) }
+
+// Salt is what digests are made with, nil where nothing is cached. It is this file
+// system's own, so that a digest, which stands in a helper's arguments, tells nobody
+// whether he has guessed a key.
+func (c *Cache) Salt() ([]byte, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if mounted, err := c.mounted(); err != nil || !mounted || c.o.Size == 0 {
+		return nil, err
+	}
+	path := filepath.Join(c.o.Target, saltKey)
+	if salt, err := os.ReadFile(path); err == nil && len(salt) == saltLen {
+		return salt, nil
+	}
+	salt := make([]byte, saltLen)
+	_, _ = rand.Read(salt) // never fails
+	if err := os.WriteFile(path, salt, 0o600); err != nil {
+		return nil, fmt.Errorf("make the cache's salt: %w", err)
+	}
+	return salt, nil
+}
+
+// Take gives the pod's volume a folder to cache in: what a mount with that digest has
+// left, or an empty one; without a digest one that goes with this mount. What an earlier
+// helper of this very volume had is thrown away, since it has not ended well.
+//
+// A helper does not start where it finds less free than EnsureFree and start, in bytes.
+// Idle caches go for it, its own the last; if that is not enough it gets no folder.
+func (c *Cache) Take(uid types.UID, volume, digest string, start int64) (string, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	at := c.used(uid, volume)
+	if err := os.RemoveAll(at); err != nil {
+		return "", fmt.Errorf("remove what a helper has left: %w", err)
+	}
+	left, err := c.makeRoom(digest, c.EnsureFree()+start)
+	if err != nil || !left.enough {
+		return "", err
+	}
+	if err := os.MkdirAll(at, 0o700); err != nil {
+		return "", fmt.Errorf("make the cache's folder: %w", err)
+	}
+	folder := filepath.Join(at, cmp.Or(digest, once))
+	if left.idle != "" {
+		return folder, os.Rename(left.idle, folder)
+	}
+	return folder, os.Mkdir(folder, 0o700)
+}
+
+// Give takes the folder back from a volume whose helper has ended, well or not. It is
+// kept for the next mount with its digest if it has one and all in it is whole.
+func (c *Cache) Give(uid types.UID, volume string, well bool) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	at := c.used(uid, volume)
+	folders, err := os.ReadDir(at)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("list the cache of a volume: %w", err)
+	}
+	if err := os.MkdirAll(filepath.Join(c.o.Target, idleDir), 0o700); err != nil {
+		return fmt.Errorf("make the folder of idle caches: %w", err)
+	}
+	for _, f := range folders {
+		if !well || f.Name() == once {
+			continue
+		}
+		name := f.Name() + "." + strconv.FormatInt(c.o.Clock.Now().UnixNano(), 10)
+		if err := os.Rename(filepath.Join(at, f.Name()), filepath.Join(c.o.Target, idleDir, name)); err != nil {
+			return fmt.Errorf("keep the cache of a volume: %w", err)
+		}
+	}
+	return os.RemoveAll(at)
+}
+
+// Drop removes all that the pod's volumes still have.
+func (c *Cache) Drop(uid types.UID) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := os.RemoveAll(filepath.Join(c.o.Target, usedDir, string(uid))); err != nil {
+		return fmt.Errorf("remove the caches of a pod: %w", err)
+	}
+	return nil
+}
+
+func (c *Cache) used(uid types.UID, volume string) string {
+	return filepath.Join(c.o.Target, usedDir, string(uid), volume)
+}
+
+// idleCache is one that no mount has.
+type idleCache struct {
+	path, digest string
+	since        time.Time
+}
+
+// idle are all that no mount has, the oldest first.
+func (c *Cache) idle() ([]idleCache, error) {
+	directory := filepath.Join(c.o.Target, idleDir)
+	entries, err := os.ReadDir(directory)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list idle caches: %w", err)
+	}
+	var all []idleCache
+	for _, e := range entries {
+		digest, at, _ := strings.Cut(e.Name(), ".")
+		nanoseconds, _ := strconv.ParseInt(at, 10, 64) // what has no time is the oldest
+		all = append(all, idleCache{filepath.Join(directory, e.Name()), digest, time.Unix(0, nanoseconds)})
+	}
+	slices.SortFunc(all, func(a, b idleCache) int { return cmp.Compare(a.since.UnixNano(), b.since.UnixNano()) })
+	return all, nil
+}

@@ -1,0 +1,105 @@
+package readcache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Open mounts the file system, unless it is, with what an earlier agent's pods have in
+// it: then also its size stays what it was. Where nothing is to be cached any more, one
+// that nobody uses is taken away.
+func (c *Cache) Open(ctx context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	mounted, err := c.mounted()
+	if err != nil {
+		return err
+	}
+	if c.o.Size == 0 {
+		if mounted {
+			err = c.unmount(0)
+		}
+		if errors.Is(err, unix.EBUSY) {
+			return nil
+		}
+		return err
+	}
+	// What one that was killed meanwhile has left.
+	if err := os.Remove(c.o.Image); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove a cache that is not mounted: %w", err)
+	}
+	if mounted {
+		return nil
+	}
+	return c.mount(ctx)
+}
+
+func (c *Cache) mount(ctx context.Context) error {
+	for _, dir := range []string{c.o.Target, filepath.Dir(c.o.Image)} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("make the cache's folder: %w", err)
+		}
+	}
+	image, err := os.OpenFile(c.o.Image, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("make the cache's file: %w", err)
+	}
+	// Without its name it is there as long as it is mounted.
+	defer func() { _ = os.Remove(c.o.Image) }()
+	// It takes of the disk what is in it.
+	if err := errors.Join(image.Truncate(c.o.Size), image.Close()); err != nil {
+		return fmt.Errorf("make the cache's file: %w", err)
+	}
+	// No journal: what a crash would leave is not used again.
+	format := exec.CommandContext(ctx, "mkfs.ext4", "-q", "-m", "0", "-i", "65536", "-O", "^has_journal", "-E", "nodiscard", c.o.Image) //nolint:gosec // the agent's own
+	if out, err := format.CombinedOutput(); err != nil {
+		return fmt.Errorf("make the cache's file system: %w: %s", err, strings.TrimSpace(string(out)))
+	}
+	// discard: what is removed in it is free on the disk below. noinit_itable: the kernel
+	// does not fill it with empty tables.
+	if err := c.o.Mounter.Mount(c.o.Image, c.o.Target, "ext4", []string{"loop", "discard", "noinit_itable", "noatime", "nosuid", "nodev", "noexec"}); err != nil {
+		return fmt.Errorf("mount the cache: %w", err)
+	}
+	if err := os.Chmod(c.o.Target, 0o700); err != nil { //nolint:gosec // a folder
+		return fmt.Errorf("close the cache to others: %w", err)
+	}
+	return nil
+}
+
+// Close takes the file system away with all that is in it: at once from all eyes, and
+// from the disk when the last who looks into it has gone. It is idempotent.
+func (c *Cache) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if mounted, err := c.mounted(); err != nil || !mounted {
+		return err
+	}
+	return c.unmount(unix.MNT_DETACH)
+}
+
+func (c *Cache) unmount(flags int) error {
+	if err := unix.Unmount(c.o.Target, unix.UMOUNT_NOFOLLOW|flags); err != nil {
+		return fmt.Errorf("unmount the cache: %w", err)
+	}
+	return os.Remove(c.o.Target)
+}
+
+// mounted asks the machine.
+func (c *Cache) mounted() (bool, error) {
+	is, err := c.o.Mounter.IsMountPoint(c.o.Target)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look for the cache: %w", err)
+	}
+	return is, nil
+}
