@@ -5,35 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"strings"
 
 	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 
 	"github.com/ainode/ainode/api/contract"
-	"github.com/ainode/ainode/nodeagent/internal/ossfs"
 	"github.com/ainode/ainode/nodeagent/internal/pluginregistration"
 )
-
-// buckets looks for what mounts the contract's object storage: the kernel's FUSE and a
-// helper. A machine whose pods use no bucket needs neither.
-func buckets(_ context.Context, s *sight) []Finding {
-	why := "pods with a bucket (driver " + contract.OSSDriver + ") wait; others don't need it"
-	var all []Finding
-	if _, err := os.Stat(filepath.Join(s.Root, "dev/fuse")); err != nil {
-		all = append(all, found(Warning, "there is no /dev/fuse", why, "Load the kernel's module:  modprobe fuse")...)
-	}
-	var names []string
-	for _, helper := range ossfs.Helpers { // the first is the one that is used
-		names = append(names, string(helper))
-		if path, err := exec.LookPath(string(helper)); err == nil {
-			return append(all, saw(path+" mounts buckets")...)
-		}
-	}
-	return append(all, found(Warning, "none of "+strings.Join(names, ", ")+" is installed", why, "Install one:  apt-get install s3fs")...)
-}
 
 // drivers asks the CSI drivers that show themselves on this machine who they are, as
 // the agent does.

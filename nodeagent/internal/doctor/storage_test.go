@@ -2,7 +2,6 @@ package doctor
 
 import (
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -10,26 +9,6 @@ import (
 
 	"github.com/ainode/ainode/nodeagent/internal/csi/csitest"
 )
-
-func TestWhatMountsBuckets(t *testing.T) {
-	b := newBench(t)
-	b.Root = t.TempDir()
-	t.Setenv("PATH", t.TempDir())
-	said := func() (all []string) {
-		for _, f := range b.Examine(t.Context()) {
-			if f.ID == "fuse" {
-				all = append(all, string(f.Severity)+" "+f.What)
-			}
-		}
-		return all
-	}
-	require.Equal(t, []string{"warning there is no /dev/fuse", "warning none of ossfs, s3fs is installed"}, said())
-	require.NoError(t, os.MkdirAll(filepath.Join(b.Root, "dev"), 0o750))
-	require.NoError(t, os.WriteFile(filepath.Join(b.Root, "dev", "fuse"), nil, 0o600))
-	helper := filepath.Join(os.Getenv("PATH"), "s3fs")
-	require.NoError(t, os.WriteFile(helper, nil, 0o755)) //nolint:gosec // a program
-	require.Equal(t, []string{"ok " + helper + " mounts buckets"}, said())
-}
 
 func TestCSIDrivers(t *testing.T) {
 	t.Parallel()
