@@ -125,8 +125,8 @@ func Ask(ctx context.Context, client kubernetes.Interface, a Asked) ([]string, e
 	var mu sync.Mutex
 	allowed := map[Right]map[string]bool{}
 	var work []func() error
-	for resource, all := range verbs {
-		for _, verb := range slices.Compact(slices.Sorted(slices.Values(all))) {
+	for resource, wanted := range verbs {
+		for _, verb := range slices.Compact(slices.Sorted(slices.Values(wanted))) {
 			work = append(work, func() error {
 				for _, round := range rounds(resource, verb, namespaced[resource], a) {
 					yes, err := anyOf(ctx, client, round)
