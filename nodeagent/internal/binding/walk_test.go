@@ -335,7 +335,9 @@ func TestTheWalk(t *testing.T) {
 			return c != nil && c.Reason == reason
 		}, time.Minute, 5*time.Millisecond)
 	}
-	h.change(func() { h.record.Spec.BindEpoch, h.record.Spec.ClusterConfigName, h.record.Status.ObservedEpoch = 1, "", 1 })
+	h.change(func() {
+		h.record.Spec.BindEpoch, h.record.Spec.ClusterConfigName, h.record.Status.ObservedEpoch = 1, "", 1
+	})
 	reports(v1alpha1.Bound, 2)
 	ready(reasonOutdated)
 	serving, after := tenant.now()
