@@ -92,7 +92,21 @@ func (c *cluster) testAINode(t *testing.T) {
 	require.NoError(t, c.patch(t, ainodes, "", "ai-a", `{"metadata":{"labels":{"rack":"1"}}}`))
 	status("Unbound")
 	require.NoError(t, spec("other", 2))
-	require.NoError(t, spec("", 2))
+	// A hub that was restored learns what the machine serves, and nothing else.
+	serves := func(is string, epoch int) {
+		require.NoError(t, c.patch(t, ainodes, "", "ai-a", fmt.Sprintf(`{"status":{"bindStatus":%q,"observedEpoch":%d}}`, is, epoch), "status"))
+	}
+	refused(t, spec("other", 4), "bindEpoch grows with a new binding alone")
+	serves("Bound", 4)
+	refused(t, spec("other", 5), "bindEpoch grows with a new binding alone")
+	require.NoError(t, spec("other", 4))
+	require.NoError(t, spec("", 4))
+	refused(t, spec("other", 5), "still letting go")
+	serves("Bound", 6)
+	refused(t, spec("other", 7), "still letting go")
+	require.NoError(t, spec("other", 6))
+	serves("Unbound", 6)
+	require.NoError(t, spec("", 6))
 	require.NoError(t, c.delete(t, ainodes, "", "ai-a"))
 }
 
