@@ -110,7 +110,21 @@ func (c *cluster) testAINode(t *testing.T) {
 	status("Unbound")
 	refused(t, c.patch(t, ainodes, "", "ai-a", `{"spec":{"clusterConfigName":"other","bindEpoch":4,"sinceEpoch":1}}`), keeps)
 	require.NoError(t, spec("other", 4))
-	require.NoError(t, spec("", 4))
+	// A hub that was restored learns what the machine serves, and nothing else.
+	serves := func(is string, epoch int) {
+		require.NoError(t, c.patch(t, ainodes, "", "ai-a", fmt.Sprintf(`{"status":{"bindStatus":%q,"observedEpoch":%d}}`, is, epoch), "status"))
+	}
+	serves("Bound", 6)
+	refused(t, spec("other", 6), keeps)
+	require.NoError(t, renewal(6, 4))
+	refused(t, spec("", 7), "bindEpoch grows with a binding or its renewal alone")
+	require.NoError(t, c.patch(t, ainodes, "", "ai-a", `{"spec":{"clusterConfigName":"","sinceEpoch":null}}`))
+	refused(t, spec("other", 7), "still letting go")
+	serves("Bound", 8)
+	refused(t, spec("other", 9), "still letting go")
+	require.NoError(t, spec("other", 8))
+	serves("Unbound", 9)
+	require.NoError(t, spec("", 9))
 	require.NoError(t, c.delete(t, ainodes, "", "ai-a"))
 }
 

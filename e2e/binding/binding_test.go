@@ -51,9 +51,8 @@ func TestBinding(t *testing.T) {
 		t.Run("killed with each write", func(t *testing.T) { t.Parallel(); s.testInterruptions(t) })
 		t.Run("a machine is cut off", func(t *testing.T) { t.Parallel(); s.testCutOff(t); s.testForced(t) })
 	})
-	must("bound again", func(t *testing.T) { s.bind(t, s.two, s.b); s.b.run(t, "stays", s.two) })
-	must("a copied disk", s.testClone)
 	must("the Node is deleted", s.testDeletedNode)
 	must("keys rotated, target and hub restored", s.testRestored)
 	must("two binds want one range", s.testOneRange)
+	must("a copied disk", s.testClone) // what it complains of stands for a while, and keeps others from binding
 }

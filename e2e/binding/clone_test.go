@@ -17,7 +17,8 @@ import (
 // touches nothing.
 func (s *stage) testClone(t *testing.T) {
 	m, copied, at := s.two, s.clone, s.b
-	stays := at.awaitRunning(t, "stays")
+	s.bind(t, m, at)
+	stays := at.run(t, "stays", m)
 	devcluster := s.program("devcluster") + " exec --dir " + s.a.Dir
 	out, err := exec.CommandContext(t.Context(), "sh", "-c",
 		devcluster+" "+m.Name+" -- tar -C /var/lib -cf - ainode-agent | "+devcluster+" "+copied.Name+" -- tar -C /var/lib -xf -").CombinedOutput()

@@ -98,4 +98,8 @@ func (s *stage) testForced(t *testing.T) {
 	})
 	require.Greater(t, s.released(t, m), released, "it says why")
 	s.requireNothing(t, m, at)
+
+	s.bind(t, m, at)
+	s.requireBound(t, m, at, 2)
+	at.run(t, "stays", m)
 }

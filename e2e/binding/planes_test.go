@@ -78,7 +78,7 @@ func (p *plane) up(ctx context.Context, machines int, set ...string) error {
 	if p.rest, err = clientcmd.BuildConfigFromFlags("", p.Kubeconfig()); err != nil {
 		return err
 	}
-	p.rest.QPS = -1
+	p.rest.QPS, p.rest.WarningHandler = -1, rest.NoWarnings{}
 	scheme := runtime.NewScheme()
 	if err := clientgoscheme.AddToScheme(scheme); err != nil {
 		return err

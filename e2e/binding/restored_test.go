@@ -141,6 +141,7 @@ func (s *stage) testRestored(t *testing.T) {
 	require.Contains(t, message, fmt.Sprintf("serves epoch %d and keeps its pods", epoch+1))
 	require.Equal(t, running, s.running(t, m), "an old record is no proof")
 	at.requireSame(t, stays)
+	s.awaitListed(t, m, "Bound") // the Lease is an old one too
 	s.bind(t, m, at)
 	s.requireBound(t, m, at, epoch+1)
 	s.awaitCondition(t, m, v1alpha1.ConditionReady, metav1.ConditionTrue, "AgentRunning")
