@@ -47,6 +47,9 @@ func Run(ctx context.Context, cfg config.Run) error {
 	if err != nil {
 		return err
 	}
+	if err := store.SameMachine(joined.Node, machine.Hardware{ProductUUID: identity.ProductUUID, GPUs: cards.Found().UUIDs()}); err != nil {
+		return err
+	}
 	tenant := &tenant{cfg: cfg, node: joined.Node, machine: identity, address: address, clock: clock.RealClock{}}
 	if err := tenant.followCards(cards); err != nil {
 		return err

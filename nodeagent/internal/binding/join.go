@@ -82,6 +82,10 @@ func Join(ctx context.Context, o JoinOptions) (Joined, handover.PublicKey, error
 			return joined, key, fmt.Errorf("reset the key: %w", err)
 		}
 	}
+	// A join file in hand says which machine this is.
+	if err := os.Remove(o.Store.State.Hardware()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return joined, key, fmt.Errorf("forget the earlier machine: %w", err)
+	}
 	pair, err := o.Store.Key(rand.Reader)
 	if err != nil {
 		return joined, key, err

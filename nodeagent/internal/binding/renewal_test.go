@@ -13,7 +13,7 @@ import (
 )
 
 // renew raises the epoch as the plugin does; the binding stays the same.
-func (m *machine) renew(epoch int64) {
+func (m *box) renew(epoch int64) {
 	m.hub.change(func() {
 		m.hub.record.Spec.SinceEpoch = m.hub.record.Spec.FirstEpoch()
 		m.hub.record.Spec.BindEpoch = epoch
@@ -37,7 +37,7 @@ func (r *recorder) serveWith(c Certificate) {
 	r.certificate = c
 }
 
-func (m *machine) stored() *Credential {
+func (m *box) stored() *Credential {
 	m.Helper()
 	c, err := m.store.Credential()
 	require.NoError(m, err)
@@ -49,7 +49,7 @@ func (m *machine) stored() *Credential {
 // down; the old one is acted with until the new one is stored.
 func TestARenewalStopsNothing(t *testing.T) {
 	t.Parallel()
-	m := newMachine(t)
+	m := newBox(t)
 	tenant, end := m.begin()
 	m.bind(1)
 	m.reports(v1alpha1.Bound, 1)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ainode/ainode/api/handover"
 	"github.com/ainode/ainode/nodeagent/internal/config"
+	"github.com/ainode/ainode/nodeagent/internal/machine"
 )
 
 func testStore(t *testing.T) Store {
@@ -80,4 +81,24 @@ func TestOneAgentAState(t *testing.T) {
 	again, err := Lock(path)
 	require.NoError(t, err)
 	again()
+}
+
+func TestACopiedDiskIsNotServedFrom(t *testing.T) {
+	t.Parallel()
+	s := testStore(t)
+	here, there := machine.Hardware{ProductUUID: "here", GPUs: []string{"GPU-1"}}, machine.Hardware{ProductUUID: "there", GPUs: []string{"GPU-2"}}
+	require.NoError(t, s.SameMachine("ai-1", here))
+	require.NoError(t, s.SameMachine("ai-1", machine.Hardware{ProductUUID: "here"}), "its driver is silent")
+	err := s.SameMachine("ai-1", there)
+	require.ErrorContains(t, err, "here (GPUs: GPU-1), this one is there (GPUs: GPU-2)")
+	require.ErrorContains(t, err, "rm "+s.State.Hardware())
+	require.NoError(t, s.SameMachine("ai-1", here), "nothing was changed by that")
+
+	// Whoever joins says which machine it is.
+	h := newHub("ai-1")
+	require.NoError(t, tryJoin(t, s, h, joinText(t, "ai-1"), false))
+	require.NoError(t, s.SameMachine("ai-1", there))
+
+	require.NoError(t, os.WriteFile(s.State.Hardware(), []byte("junk"), 0o600))
+	require.ErrorContains(t, s.SameMachine("ai-1", there), "rm "+s.State.Hardware())
 }

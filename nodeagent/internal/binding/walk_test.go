@@ -273,8 +273,8 @@ func (r *recorder) PodsAnswered() *Answer {
 	return r.answer
 }
 
-// machine is one agent's state, and the hub that it speaks to.
-type machine struct {
+// box is one agent's state, and the hub that it speaks to.
+type box struct {
 	*testing.T
 	hub    *miniHub
 	server *httptest.Server
@@ -283,10 +283,10 @@ type machine struct {
 	key    handover.KeyPair
 }
 
-func newMachine(t *testing.T) *machine {
+func newBox(t *testing.T) *box {
 	t.Helper()
 	h, server := newMiniHub(t)
-	m := &machine{T: t, hub: h, server: server, store: testStore(t)}
+	m := &box{T: t, hub: h, server: server, store: testStore(t)}
 	m.ca = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
 	require.NoError(t, m.store.SaveHubToken(Token{Value: "hub", Issued: time.Now(), Expires: time.Now().Add(time.Hour)}))
 	var err error
@@ -296,7 +296,7 @@ func newMachine(t *testing.T) *machine {
 }
 
 // begin starts the agent; the function it returns ends it.
-func (m *machine) begin() (*recorder, func()) {
+func (m *box) begin() (*recorder, func()) {
 	tenant := &recorder{}
 	b, err := New(Options{
 		Store: m.store, Joined: Joined{Node: "ai-1", Server: m.server.URL, CertificateAuthorityData: m.ca}, Key: m.key, Holder: "me",
@@ -309,7 +309,7 @@ func (m *machine) begin() (*recorder, func()) {
 	return tenant, func() { cancel(); require.NoError(m, <-done) }
 }
 
-func (m *machine) reports(status v1alpha1.BindStatus, epoch int64) {
+func (m *box) reports(status v1alpha1.BindStatus, epoch int64) {
 	m.Helper()
 	require.Eventually(m, func() bool {
 		s := m.hub.status()
@@ -318,7 +318,7 @@ func (m *machine) reports(status v1alpha1.BindStatus, epoch int64) {
 }
 
 // handOver lays a credential of epoch into the hub, as bind does.
-func (m *machine) handOver(epoch int64) {
+func (m *box) handOver(epoch int64) {
 	m.Helper()
 	sealed, err := handover.Credential{
 		Node: "ai-1", Epoch: epoch, Server: m.server.URL, CertificateAuthorityData: m.ca, Token: "short",
@@ -330,7 +330,7 @@ func (m *machine) handOver(epoch int64) {
 	})
 }
 
-func (m *machine) bind(epoch int64) {
+func (m *box) bind(epoch int64) {
 	m.Helper()
 	m.hub.change(func() { m.hub.record.Spec.ClusterConfigName, m.hub.record.Spec.BindEpoch = "prod", epoch })
 	m.reports(v1alpha1.Binding, epoch)
@@ -340,7 +340,7 @@ func (m *machine) bind(epoch int64) {
 // The whole walk: unbound, bound, the agent starts again, released, bound anew.
 func TestTheWalk(t *testing.T) {
 	t.Parallel()
-	m := newMachine(t)
+	m := newBox(t)
 	h := m.hub
 
 	tenant, end := m.begin()

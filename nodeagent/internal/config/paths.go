@@ -24,6 +24,9 @@ func (s State) HubToken() string { return filepath.Join(string(s), "hub-token.js
 // Key is DIR/key: the private half of the pair that bind seals credentials to.
 func (s State) Key() string { return filepath.Join(string(s), "key") }
 
+// Hardware is DIR/hardware.json: the machine that the rest is of.
+func (s State) Hardware() string { return filepath.Join(string(s), "hardware.json") }
+
 // Target is DIR/target: everything that belongs to one binding, wiped at release.
 func (s State) Target() string { return filepath.Join(string(s), "target") }
 
