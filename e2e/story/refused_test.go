@@ -75,11 +75,7 @@ func (s *Story) testRefusedForGood(t *testing.T, a accounts) {
 			return err
 		}},
 		{"a mirror pod, an endpoint of anybody's Service", a.node, createMirrorPod},
-		{"an eviction", a.node, func(ctx context.Context, c kubernetes.Interface) error {
-			return c.CoreV1().Pods("default").EvictV1(ctx, &policyv1.Eviction{
-				ObjectMeta: metav1.ObjectMeta{Name: "ray-gpu", Namespace: "default"}, DeleteOptions: &metav1.DeleteOptions{DryRun: dry},
-			})
-		}},
+		{"another node's pod evicted", a.node, evict(other.Namespace, other.Name, dry)},
 		{"its own taints", a.node, patchNode(`{"spec":{"taints":[]}}`, dry)},
 		{"its own cordon", a.node, patchNode(`{"spec":{"unschedulable":true}}`, dry)},
 		{"its own label", a.node, patchNode(`{"metadata":{"labels":{"`+contract.NodeLabel+`":null}}}`, dry)},
@@ -89,8 +85,8 @@ func (s *Story) testRefusedForGood(t *testing.T, a accounts) {
 		{"a token of its pod's account", a.node, token("default", "default", 600, s.boundTo(t, "ray-gpu"))},
 		{"a token of its own account", a.node, token(system, identity.Target(Node, 3), 600, nil)},
 		{"a client certificate", a.node, createRequest(certificatesv1.KubeAPIServerClientKubeletSignerName, certificatesv1.UsageClientAuth, dry)},
-		{"a CSI driver's node", a.node, func(ctx context.Context, c kubernetes.Interface) error {
-			_, err := c.StorageV1().CSINodes().Create(ctx, &storagev1.CSINode{ObjectMeta: metav1.ObjectMeta{Name: Node}}, metav1.CreateOptions{DryRun: dry})
+		{"another's CSINode", a.node, func(ctx context.Context, c kubernetes.Interface) error {
+			_, err := c.StorageV1().CSINodes().Create(ctx, &storagev1.CSINode{ObjectMeta: metav1.ObjectMeta{Name: "ai-other"}}, metav1.CreateOptions{DryRun: dry})
 			return err
 		}},
 		{"a Lease of the hub", a.node, func(ctx context.Context, c kubernetes.Interface) error {
@@ -120,6 +116,7 @@ func (s *Story) testRefusedForGood(t *testing.T, a accounts) {
 	// And what each is for, so that a cluster where all is refused does not pass.
 	for _, try := range []attempt{
 		{"the node reads itself", a.node, getNode(Node)},
+		{"the node sends its own pod away", a.node, evict("default", "ray-gpu", dry)},
 		{"the account renews its token", a.target, token(system, identity.Target(Node, 3), 86400, nil)},
 		{"the hub's account renews its token", a.hub, token(system, identity.HubAccount(Node), 86400, nil)},
 		{"an invitation is taken", a.joiner, token(system, identity.HubAccount(invited), 600, nil)},
@@ -144,6 +141,14 @@ func patchNode(change string, dry []string) func(context.Context, kubernetes.Int
 	return func(ctx context.Context, c kubernetes.Interface) error {
 		_, err := c.CoreV1().Nodes().Patch(ctx, Node, types.MergePatchType, []byte(change), metav1.PatchOptions{DryRun: dry})
 		return err
+	}
+}
+
+func evict(namespace, pod string, dry []string) func(context.Context, kubernetes.Interface) error {
+	return func(ctx context.Context, c kubernetes.Interface) error {
+		return c.CoreV1().Pods(namespace).EvictV1(ctx, &policyv1.Eviction{
+			ObjectMeta: metav1.ObjectMeta{Name: pod, Namespace: namespace}, DeleteOptions: &metav1.DeleteOptions{DryRun: dry},
+		})
 	}
 }
 
