@@ -87,7 +87,6 @@ func TestStory(t *testing.T) {
 	part("a configmap that comes late", func(t *testing.T) { s.testLateConfigMap(t) })
 	part("a token that the node is not given", func(t *testing.T) { s.testRefusedToken(t) })
 	part("the agent is killed", func(t *testing.T) { s.testKilledAgent(t) })
-	part("slices of a card", func(t *testing.T) { s.testSlices(t) })
 	part("a bucket in a pod", func(t *testing.T) { s.testBucket(t) })
 	part("the plugin's bad input", func(t *testing.T) { s.testBadInput(t) })
 	part("kubeconfigs as people have them", func(t *testing.T) { s.testKubeconfigs(t) })
