@@ -3,6 +3,7 @@
 package pods
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -21,7 +22,8 @@ func TestTheAPIIsAwayForAnHour(t *testing.T) {
 		t.Logf("%d calls were refused in %s", l.refused.Load(), hour)
 		require.Less(t, l.refused.Load(), int32(hour/time.Second), "fewer than one a second")
 	})
-	// The token has expired, and could not be renewed. It is soon.
+	// The token has expired and could not be renewed: that is told, once. It is renewed soon.
+	require.Equal(t, 1, strings.Count(m.events.String(), "FailedMount"), "%s", m.events)
 	m.awaitSaid(m.get("steady"), "cat /token/token", "token-2")
 	m.end("steady")
 }
