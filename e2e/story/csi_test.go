@@ -130,7 +130,7 @@ func (s *Story) testDisk(t *testing.T) {
 	s.must(t, "delete", "pod", "with-disk", "--timeout=2m")
 	eventually(t, 5*time.Minute, "nothing is mounted, and nothing in use", func() (bool, string) {
 		mounts := s.machineMounts(t)
-		return !strings.Contains(mounts, "kubernetes.io/csi") && len(node().Status.VolumesInUse) == 0, mounts
+		return !strings.Contains(mounts, " /var/lib/kubelet/") && len(node().Status.VolumesInUse) == 0, mounts
 	})
 	eventually(t, 5*time.Minute, "the controller detaches the volume", func() (bool, string) {
 		left := attachment()
