@@ -19,9 +19,6 @@ import (
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
-	corev1 "k8s.io/api/core/v1"
-
-	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/api/handover"
 	"github.com/ainode/ainode/api/identity"
 	"github.com/ainode/ainode/api/v1alpha1"
@@ -114,6 +111,7 @@ type Binder struct {
 	obtain   *obtainer
 	end      *term.Known
 	wake     chan struct{}
+	restored chan struct{} // the hub's store was
 	retry    *flowcontrol.Backoff
 
 	mu         sync.Mutex
@@ -154,7 +152,7 @@ func New(o Options) (*Binder, error) {
 		return nil, err
 	}
 	b := &Binder{
-		o: o, credential: credential, end: &term.Known{}, wake: make(chan struct{}, 1),
+		o: o, credential: credential, end: &term.Known{}, wake: make(chan struct{}, 1), restored: make(chan struct{}, 1),
 		retry: flowcontrol.NewBackOff(time.Second, 30*time.Second),
 	}
 	b.end.News = b.poke
@@ -177,7 +175,12 @@ func New(o Options) (*Binder, error) {
 	if err != nil {
 		return nil, err
 	}
-	b.lease = &claimer{hub: leases, node: o.Joined.Node, holder: o.Holder, clock: o.Clock, hubTime: answers.last}
+	b.lease = &claimer{hub: leases, node: o.Joined.Node, holder: o.Holder, clock: o.Clock, hubTime: answers.last, restored: func() {
+		select {
+		case b.restored <- struct{}{}:
+		default:
+		}
+	}}
 	b.obtain = &obtainer{hub: b.hub, node: o.Joined.Node, key: o.Key, clock: o.Clock}
 	return b, nil
 }
@@ -193,9 +196,6 @@ func (b *Binder) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("make a client of the hub: %w", err)
 	}
-	record := watchOne(b.records, "ainodes", "", node, &v1alpha1.AINode{}, b.sawRecord)
-	handedOver := watchOne(secrets.CoreV1().RESTClient(), "secrets", contract.SystemNamespace, identity.HandoverSecret(node),
-		&corev1.Secret{}, func(any) { b.poke() })
 	b.hubToken.Changed = func() {
 		if b.hubToken.Refused() {
 			klog.FromContext(ctx).Info("The hub does not accept this machine's token any more; what runs is kept "+
@@ -204,7 +204,7 @@ func (b *Binder) Run(ctx context.Context) error {
 		b.poke()
 	}
 	for _, run := range []func(context.Context){
-		b.hubToken.Run, b.holdLease, record.RunWithContext, handedOver.RunWithContext,
+		b.hubToken.Run, b.holdLease, func(ctx context.Context) { b.watchHub(ctx, secrets) },
 	} {
 		wg.Go(func() { run(ctx) })
 	}

@@ -5,13 +5,10 @@ import (
 	"net/http"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/cache"
 
 	"github.com/ainode/ainode/api/handover"
 	"github.com/ainode/ainode/api/identity"
@@ -88,20 +85,4 @@ func recordClient(cfg *rest.Config) (*rest.RESTClient, error) {
 		return nil, fmt.Errorf("make a client of %s: %w", cfg.Host, err)
 	}
 	return client, nil
-}
-
-// watchOne is an informer of the one object called name; seen is called with it
-// whenever it may have changed, and with nil when it is gone.
-func watchOne(client cache.Getter, resource, namespace, name string, object runtime.Object, seen func(any)) cache.Controller {
-	_, informer := cache.NewInformerWithOptions(cache.InformerOptions{
-		ListerWatcher: cache.NewListWatchFromClient(client, resource, namespace,
-			fields.OneTermEqualSelector(metav1.ObjectNameField, name)),
-		ObjectType: object,
-		Handler: cache.ResourceEventHandlerFuncs{
-			AddFunc:    func(o any) { seen(o) },
-			UpdateFunc: func(_, o any) { seen(o) },
-			DeleteFunc: func(any) { seen(nil) },
-		},
-	})
-	return informer
 }

@@ -116,3 +116,13 @@ func TestTheTimeOfAnAnswer(t *testing.T) {
 	require.NoError(t, answer.Body.Close())
 	require.True(t, start.Truncate(time.Second).Equal(d.last()), "a refusal is dated too")
 }
+
+func TestARestoredHubIsNoticedByItsLease(t *testing.T) {
+	t.Parallel()
+	restored := 0
+	c := &claimer{restored: func() { restored++ }}
+	for _, version := range []string{"9", "10", "10", "7", "8", "junk", "3"} {
+		c.note(&coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{ResourceVersion: version}})
+	}
+	require.Equal(t, 1, restored)
+}
