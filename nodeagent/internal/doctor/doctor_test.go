@@ -172,10 +172,10 @@ func TestPressure(t *testing.T) {
 	b.Config.EvictionHard = ""
 	require.Contains(t, b.see(t, "pressure").What, "memory.available ")
 	require.Contains(t, b.see(t, "pressure").What, "nodefs.available ", "of what is to be made, the disk that it will be on")
-	b.Config.EvictionHard = "memory.available<1000Pi"
+	b.Config.EvictionHard = "pid.available<1, memory.available<1000Pi"
 	f := b.see(t, "pressure")
 	require.Equal(t, Error, f.Severity)
-	require.Contains(t, f.What, "memory.available is ")
+	require.Regexp(t, `^memory.available is \d+ of \d+: memory.available<1000Pi$`, f.What)
 }
 
 func TestCgroups(t *testing.T) {

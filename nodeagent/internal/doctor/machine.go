@@ -76,7 +76,7 @@ func pressure(ctx context.Context, s *sight) []Finding {
 	var all []Finding
 	for _, signal := range thresholds.Met(readings) {
 		r := readings[signal]
-		all = append(all, found(Error, fmt.Sprintf("%s is %d of %d, below its threshold (%s)", signal, r.Available, r.Capacity, s.Config.EvictionHard),
+		all = append(all, found(Error, fmt.Sprintf("%s is %d of %d: %s", signal, r.Available, r.Capacity, statement(s.Config.EvictionHard, signal)),
 			"the node reports pressure: no pod is sent to it, and pods are evicted", "See what takes it:  df -h; df -i; ps aux --sort=-rss | head")...)
 	}
 	if len(all) > 0 {
@@ -89,6 +89,16 @@ func pressure(ctx context.Context, s *sight) []Finding {
 		}
 	}
 	return saw(strings.Join(free, ", "))
+}
+
+// statement is what an --eviction-hard says of one signal.
+func statement(thresholds string, signal eviction.Signal) string {
+	for one := range strings.SplitSeq(thresholds, ",") {
+		if name, _, _ := strings.Cut(one, "<"); strings.TrimSpace(name) == string(signal) {
+			return strings.TrimSpace(one)
+		}
+	}
+	return ""
 }
 
 // standing is path, or what there is of it: a folder that is made when it is needed
