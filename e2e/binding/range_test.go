@@ -17,6 +17,9 @@ import (
 // testOneRange binds two nodes with one range at the same time: each has found it free
 // before either has written. One gets it, the other is told and takes its own back.
 func (s *stage) testOneRange(t *testing.T) {
+	for _, m := range []machine{s.one, s.two} {
+		s.awaitListed(t, m, "Unbound") // the hub was restored: its Leases are old ones until they are renewed
+	}
 	both := make(chan struct{})
 	var came atomic.Int32
 	kubeconfig := s.behind(t, &gate{hold: func(r *http.Request) {
