@@ -77,7 +77,7 @@ func Run(ctx context.Context, cfg config.Run) error {
 	binder, err := binding.New(binding.Options{
 		Store: store, Joined: joined, Key: key, Holder: holder,
 		Facts:  func() binding.Facts { return facts(identity, address, size, cards, tenant.tracker.Summary().Total) },
-		Tenant: tenant, Clock: clock.RealClock{},
+		Tenant: tenant, Clock: clock.RealClock{}, FenceAfter: cfg.FenceAfter.Duration,
 	})
 	if err != nil {
 		return err

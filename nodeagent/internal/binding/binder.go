@@ -88,7 +88,7 @@ const (
 // where it answered.
 type Answer struct{ Trouble string }
 
-// Options are what New needs. All are required.
+// Options are what New needs. All but FenceAfter are required.
 type Options struct {
 	Store  Store
 	Joined Joined
@@ -99,6 +99,9 @@ type Options struct {
 	Facts  func() Facts
 	Tenant Tenant
 	Clock  clock.WithTicker
+	// FenceAfter is how long hub and target may both be silent before the machine ends
+	// its pods; 0: for ever.
+	FenceAfter time.Duration
 }
 
 // Binder is the walk. Run it once.
@@ -121,12 +124,15 @@ type Binder struct {
 	registered bool
 	problem    string // of the last step, for people
 	trouble    string // of serving, for people
+	heard      time.Time
+	noted      time.Time // that it was heard, for a restart
 
 	// Only Run's goroutine touches these.
 	credential *Credential
 	clean      bool
 	began      time.Time
 	serving    *serving
+	fenced     bool
 	wrote      time.Time
 }
 
@@ -157,7 +163,8 @@ func New(o Options) (*Binder, error) {
 	}
 	b.end.News = b.poke
 	b.end.Set(end)
-	b.hubToken = &Keeper{Save: o.Store.SaveHubToken, Clock: o.Clock}
+	b.heard = o.Store.lastHeard(o.Clock.Now())
+	b.hubToken = &Keeper{Save: o.Store.SaveHubToken, Heard: b.hear, Clock: o.Clock}
 	b.hubToken.Set(token)
 	cfg := hubConfig(o.Joined, b.hubToken.Wrap)
 	if b.hub, err = clientFor(cfg); err != nil {
@@ -236,7 +243,7 @@ func (b *Binder) step(ctx context.Context) time.Duration {
 	step := next(s)
 	log := klog.FromContext(ctx).WithValues("node", b.o.Joined.Node, "step", step)
 	// What is about to happen is told before it takes its time.
-	again := min(b.report(ctx, step, s), b.untilEnd(record))
+	again := min(b.report(ctx, step, s), b.untilEnd(record), b.untilFence())
 	err := b.do(ctx, step, record)
 	b.mu.Lock()
 	b.problem = ""
@@ -295,6 +302,8 @@ func (b *Binder) do(ctx context.Context, step Step, record *v1alpha1.AINode) err
 		b.credential, b.clean = nil, true
 	case GiveBack:
 		return b.giveBack(ctx, record)
+	case Fence:
+		return b.fence(ctx)
 	case Yield:
 		b.stopServing()
 	case Wait, Rest:
@@ -333,7 +342,8 @@ func (b *Binder) serve(ctx context.Context) {
 		return
 	}
 	c := *b.credential
-	keeper := &Keeper{Clock: b.o.Clock, Changed: b.poke}
+	b.fenced = false
+	keeper := &Keeper{Clock: b.o.Clock, Changed: b.poke, Heard: b.hear}
 	keeper.Set(c.Token)
 	keeper.Save = func(t Token) error {
 		c := c
@@ -442,6 +452,7 @@ func (b *Binder) holdLease(ctx context.Context) {
 }
 
 func (b *Binder) situation() (Situation, *v1alpha1.AINode) {
+	unheard := b.unheardFor() >= b.o.FenceAfter && b.o.FenceAfter > 0
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s := Situation{
@@ -449,6 +460,7 @@ func (b *Binder) situation() (Situation, *v1alpha1.AINode) {
 		HubSilent: b.o.Clock.Since(b.began) >= silence,
 		Refused:   b.serving != nil && b.serving.token.Refused(),
 	}
+	s.Unheard = unheard && s.HubSilent
 	s.Leaving = b.end.Leaving()
 	if b.credential != nil {
 		s.Credential, s.Since = b.credential.Epoch, b.credential.since()

@@ -42,6 +42,9 @@ type Situation struct {
 	Refused bool
 	// Leaving is true while pods are sent away because the binding is about to end.
 	Leaving bool
+	// Unheard is true when neither hub nor target has answered for longer than this
+	// machine may run pods then.
+	Unheard bool
 	// Expired is true when the end of the record's binding has come, by a clock that
 	// the hub agrees with, and no pod runs any more.
 	Expired bool
@@ -67,6 +70,8 @@ const (
 	Release Step = "Release"
 	// GiveBack: the binding's end has come: tell the hub, which leads to Release.
 	GiveBack Step = "GiveBack"
+	// Fence: end every pod and keep the binding: nobody has been heard for too long.
+	Fence Step = "Fence"
 	// Yield: another machine has this node's name; leave everything as it is.
 	Yield Step = "Yield"
 )
@@ -84,6 +89,8 @@ func next(s Situation) Step {
 	switch {
 	case s.Claim == Elsewhere:
 		return Yield
+	case s.Unheard && s.Credential != 0:
+		return Fence
 	case s.Record == nil && s.Credential == 0:
 		return Wait
 	case s.Record == nil && (s.Serving || s.HubSilent):
@@ -145,7 +152,7 @@ func bindStatus(step Step, s Situation, registered bool, before v1alpha1.BindSta
 		default:
 			return v1alpha1.Bound, epoch
 		}
-	case Wait, Yield:
+	case Wait, Yield, Fence:
 	}
 	if before == "" {
 		before = v1alpha1.Unbound

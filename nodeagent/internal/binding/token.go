@@ -66,7 +66,9 @@ type Keeper struct {
 	Renew func(context.Context) (Token, error)
 	// Changed is called when the other side begins or ceases to accept the token.
 	Changed func()
-	Clock   clock.Clock
+	// Heard is called with every answer of the other side. May be nil.
+	Heard func()
+	Clock clock.Clock
 
 	mu      sync.Mutex
 	token   Token
@@ -143,6 +145,9 @@ func (s *signed) RoundTrip(r *http.Request) (*http.Response, error) {
 	answer, err := s.base.RoundTrip(r)
 	if err != nil {
 		return nil, err
+	}
+	if s.keeper.Heard != nil {
+		s.keeper.Heard()
 	}
 	s.keeper.answered(value, answer.StatusCode == http.StatusUnauthorized)
 	return answer, nil

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -44,6 +45,8 @@ type miniHub struct {
 	statuses []v1alpha1.BindStatus
 	marks    []string // what the node wrote on its Node
 	gaveBack []string // what the agent wrote into its record's spec
+	away     atomic.Bool
+	asked    atomic.Int32 // for its version
 }
 
 func newMiniHub(t *testing.T) (*miniHub, *httptest.Server) {
@@ -95,6 +98,12 @@ func (h *miniHub) status() v1alpha1.AINodeStatus {
 }
 
 func (h *miniHub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if h.away.Load() {
+		panic(http.ErrAbortHandler) // which hangs up
+	}
+	if r.URL.Path == "/version" {
+		h.asked.Add(1)
+	}
 	body, _ := io.ReadAll(r.Body)
 	object := func() any { return h.record }
 	if strings.Contains(r.URL.Path, "/secrets") {
@@ -281,6 +290,8 @@ type box struct {
 	ca     []byte
 	store  Store
 	key    handover.KeyPair
+	// fenceAfter is the agent's option.
+	fenceAfter time.Duration
 }
 
 func newBox(t *testing.T) *box {
@@ -301,6 +312,7 @@ func (m *box) begin() (*recorder, func()) {
 	b, err := New(Options{
 		Store: m.store, Joined: Joined{Node: "ai-1", Server: m.server.URL, CertificateAuthorityData: m.ca}, Key: m.key, Holder: "me",
 		Tenant: tenant, Clock: clock.RealClock{}, Facts: func() Facts { return Facts{Address: "10.0.0.7"} },
+		FenceAfter: m.fenceAfter,
 	})
 	require.NoError(m, err)
 	ctx, cancel := context.WithCancel(context.Background())

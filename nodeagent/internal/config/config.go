@@ -83,6 +83,9 @@ type Run struct {
 	// waiting off.
 	ShutdownGracePeriod             metav1.Duration `json:"shutdownGracePeriod,omitempty"`
 	ShutdownGracePeriodCriticalPods metav1.Duration `json:"shutdownGracePeriodCriticalPods,omitempty"`
+	// FenceAfter is how long hub and target may both be silent before the machine ends
+	// its pods by itself; 0: for ever.
+	FenceAfter metav1.Duration `json:"fenceAfter,omitempty"`
 	// CgroupParent is the cgroup that pods' cgroups are made in.
 	CgroupParent string `json:"cgroupParent,omitempty"`
 	// ClusterDomain is the domain of the cluster's DNS, in which pods' full names end.
@@ -90,6 +93,10 @@ type Run struct {
 	// MaxPods is how many pods the node takes.
 	MaxPods int `json:"maxPods,omitempty"`
 }
+
+// leastFenceAfter is well above what a busy API server takes to answer; both sides are
+// asked every ten seconds.
+const leastFenceAfter = 2 * time.Minute
 
 // Simulations are the machines that can be simulated.
 var Simulations = []string{"dgxa100", "dgxh100", "dgxh200", "dgxb200"}
@@ -146,6 +153,7 @@ func (r *Run) Flags(flags *pflag.FlagSet) {
 	flags.StringVar(&r.EvictionHard, "eviction-hard", r.EvictionHard, "what must stay free; pods are evicted for it")
 	flags.DurationVar(&r.ShutdownGracePeriod.Duration, "shutdown-grace-period", r.ShutdownGracePeriod.Duration, "how long a shutdown of the machine may wait for pods; 0: not at all")
 	flags.DurationVar(&r.ShutdownGracePeriodCriticalPods.Duration, "shutdown-grace-period-critical-pods", r.ShutdownGracePeriodCriticalPods.Duration, "what of that is kept for critical pods, which end last")
+	flags.DurationVar(&r.FenceAfter.Duration, "fence-after", r.FenceAfter.Duration, "how long hub and target may both be silent before the machine ends its pods by itself; 0: for ever")
 	flags.StringVar(&r.CgroupParent, "cgroup-parent", r.CgroupParent, "cgroup that the pods' cgroups are made in")
 	flags.StringVar(&r.ClusterDomain, "cluster-domain", r.ClusterDomain, "domain of the cluster's DNS, in which the full names of pods end")
 	flags.IntVar(&r.MaxPods, "max-pods", r.MaxPods, "most pods this node takes")
@@ -216,6 +224,7 @@ func (r *Run) Validate() error {
 	check(r.ShutdownGracePeriodCriticalPods.Duration >= 0 && r.ShutdownGracePeriodCriticalPods.Duration <= r.ShutdownGracePeriod.Duration,
 		"--shutdown-grace-period-critical-pods: want no more than --shutdown-grace-period, got %v and %v",
 		r.ShutdownGracePeriodCriticalPods.Duration, r.ShutdownGracePeriod.Duration)
+	check(r.FenceAfter.Duration == 0 || r.FenceAfter.Duration >= leastFenceAfter, "--fence-after: want at least %v, or 0, got %v", leastFenceAfter, r.FenceAfter.Duration)
 	check(r.MaxPods > 0, "--max-pods: want at least 1, got %d", r.MaxPods)
 	check(r.SimulateGPUs == "" || slices.Contains(Simulations, r.SimulateGPUs),
 		"--simulate-gpus: %q can't be simulated; choose one of %s", r.SimulateGPUs, strings.Join(Simulations, ", "))

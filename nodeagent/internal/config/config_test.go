@@ -23,6 +23,7 @@ func TestValidateNamesTheFlag(t *testing.T) {
 		"--cni-bin-dir":                func(r *Run) { r.CNIBinDir = "cni" },
 		"--kubelet-dir":                func(r *Run) { r.KubeletDir = "" },
 		"--pod-resources-socket":       func(r *Run) { r.PodResourcesSocket = "s.sock" },
+		"--fence-after":                func(r *Run) { r.FenceAfter.Duration = time.Minute },
 		"--node-ip":                    func(r *Run) { r.NodeIP = "127.0.0.1" },
 		"--port":                       func(r *Run) { r.Port = 0 },
 		"--container-log-max-size":     func(r *Run) { r.ContainerLogMaxSize = "much" },
