@@ -52,6 +52,7 @@ type Driver struct {
 	calls   []Call
 	fail    map[string]error
 	held    map[string]chan struct{}
+	busy    map[string]chan struct{} // volumes that a call is at
 	servers []*grpc.Server
 	status  []*registration.RegistrationStatus
 }
@@ -79,7 +80,7 @@ func New(t testing.TB, kubeletDir, name string) *Driver {
 // Make is New for a program.
 func Make(kubeletDir, name, data string) *Driver {
 	return &Driver{
-		Name: name, Data: data, dir: kubeletDir, fail: map[string]error{}, held: map[string]chan struct{}{},
+		Name: name, Data: data, dir: kubeletDir, fail: map[string]error{}, held: map[string]chan struct{}{}, busy: map[string]chan struct{}{},
 		Can: []csipb.NodeServiceCapability_RPC_Type{csipb.NodeServiceCapability_RPC_STAGE_UNSTAGE_VOLUME},
 	}
 }
@@ -186,20 +187,45 @@ func (d *Driver) Told() []*registration.RegistrationStatus {
 	return slices.Clone(d.status)
 }
 
-// begin notes a call, and holds it up or fails it if the test says so.
-func (d *Driver) begin(ctx context.Context, c Call) error {
-	d.mu.Lock()
+// begin notes a call, and holds it up or fails it if the test says so. Calls for one
+// volume come one after the other: one that was given up may still be at work. done
+// is to be called at its end.
+func (d *Driver) begin(ctx context.Context, volume string, c Call) (done func(), err error) {
+	mine := make(chan struct{})
+	for {
+		d.mu.Lock()
+		before := d.busy[volume]
+		if before == nil {
+			break
+		}
+		d.mu.Unlock()
+		select {
+		case <-before:
+		case <-ctx.Done():
+			return nil, status.FromContextError(ctx.Err()).Err()
+		}
+	}
+	d.busy[volume] = mine
 	d.calls = append(d.calls, c)
 	gate, failure := d.held[c.Method], d.fail[c.Method]
 	d.mu.Unlock()
+	done = func() {
+		d.mu.Lock()
+		delete(d.busy, volume)
+		d.mu.Unlock()
+		close(mine)
+	}
 	if gate != nil {
 		select {
 		case <-gate:
 		case <-ctx.Done():
-			return status.FromContextError(ctx.Err()).Err()
+			failure = status.FromContextError(ctx.Err()).Err()
 		}
 	}
-	return failure
+	if failure != nil {
+		done()
+	}
+	return done, failure
 }
 
 // GetInfo says who the driver is.
@@ -252,9 +278,11 @@ func (d *Driver) unlock(secrets map[string]string) error {
 
 // NodeStageVolume binds the volume to where it is staged.
 func (d *Driver) NodeStageVolume(ctx context.Context, r *csipb.NodeStageVolumeRequest) (*csipb.NodeStageVolumeResponse, error) {
-	if err := d.begin(ctx, Call{Method: Stage, Staged: r}); err != nil {
+	done, err := d.begin(ctx, r.VolumeId, Call{Method: Stage, Staged: r})
+	if err != nil {
 		return nil, err
 	}
+	defer done()
 	if err := d.unlock(r.Secrets); err != nil {
 		return nil, err
 	}
@@ -263,9 +291,11 @@ func (d *Driver) NodeStageVolume(ctx context.Context, r *csipb.NodeStageVolumeRe
 
 // NodePublishVolume binds the staged volume to a pod's.
 func (d *Driver) NodePublishVolume(ctx context.Context, r *csipb.NodePublishVolumeRequest) (*csipb.NodePublishVolumeResponse, error) {
-	if err := d.begin(ctx, Call{Method: Publish, Published: r}); err != nil {
+	done, err := d.begin(ctx, r.VolumeId, Call{Method: Publish, Published: r})
+	if err != nil {
 		return nil, err
 	}
+	defer done()
 	source := filepath.Join(d.Data, r.VolumeId)
 	if d.stages() {
 		source = r.StagingTargetPath
@@ -280,9 +310,11 @@ func (d *Driver) NodePublishVolume(ctx context.Context, r *csipb.NodePublishVolu
 
 // NodeUnpublishVolume undoes NodePublishVolume, as often as it is asked.
 func (d *Driver) NodeUnpublishVolume(ctx context.Context, r *csipb.NodeUnpublishVolumeRequest) (*csipb.NodeUnpublishVolumeResponse, error) {
-	if err := d.begin(ctx, Call{Method: Unpublish}); err != nil {
+	done, err := d.begin(ctx, r.VolumeId, Call{Method: Unpublish})
+	if err != nil {
 		return nil, err
 	}
+	defer done()
 	if err := unmount(r.TargetPath); err != nil {
 		return nil, err
 	}
@@ -294,9 +326,11 @@ func (d *Driver) NodeUnpublishVolume(ctx context.Context, r *csipb.NodeUnpublish
 
 // NodeUnstageVolume undoes NodeStageVolume, as often as it is asked.
 func (d *Driver) NodeUnstageVolume(ctx context.Context, r *csipb.NodeUnstageVolumeRequest) (*csipb.NodeUnstageVolumeResponse, error) {
-	if err := d.begin(ctx, Call{Method: Unstage}); err != nil {
+	done, err := d.begin(ctx, r.VolumeId, Call{Method: Unstage})
+	if err != nil {
 		return nil, err
 	}
+	defer done()
 	return &csipb.NodeUnstageVolumeResponse{}, unmount(r.StagingTargetPath)
 }
 
