@@ -70,7 +70,7 @@ are targets: rules of a ClusterRole.
   verbs: [list]
 - apiGroups: [apps]
   resources: [daemonsets]
-  verbs: [list]
+  verbs: [get, list]
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies, servicecidrs]
   verbs: [list]

@@ -55,9 +55,11 @@ func (s Store) SaveEnd(end term.End) error {
 	return nil
 }
 
-// keepEnd takes over the end of the binding that this machine has.
+// keepEnd takes over the end of the binding that this machine has; a record of an earlier
+// epoch is one of a hub that was restored, and its end may have been moved since.
 func (b *Binder) keepEnd(ctx context.Context, record *v1alpha1.AINode) {
-	if record == nil || b.credential == nil || record.Spec.ClusterConfigName == "" || record.Spec.FirstEpoch() != b.credential.since() {
+	if record == nil || b.credential == nil || record.Spec.ClusterConfigName == "" ||
+		record.Spec.BindEpoch < b.credential.Epoch || record.Spec.FirstEpoch() > b.credential.Epoch {
 		return
 	}
 	end := endOf(record.Spec)

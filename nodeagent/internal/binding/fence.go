@@ -58,22 +58,23 @@ func (s Store) lastHeard(now time.Time) time.Time {
 	return info.ModTime()
 }
 
-// unheardFor is how long neither the hub nor the target has answered.
+// unheardFor is how long neither the hub nor the target has answered. A machine that
+// slept counts that too: the clock that measures spans stands still meanwhile, the
+// calendar's does not.
 func (b *Binder) unheardFor() time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.o.Clock.Since(b.heard)
+	now := b.o.Clock.Now()
+	return max(now.Sub(b.heard), now.Round(0).Sub(b.heard.Round(0)))
 }
 
-// untilFence is after how long to look whether to fence.
+// untilFence is after how long to look whether to fence: soon, for a timer sleeps when
+// the machine does.
 func (b *Binder) untilFence() time.Duration {
 	if b.o.FenceAfter == 0 {
 		return time.Hour
 	}
-	if left := b.o.FenceAfter - b.unheardFor(); left > 0 {
-		return left
-	}
-	return askEvery
+	return min(max(b.o.FenceAfter-b.unheardFor(), 0)+time.Millisecond, askEvery)
 }
 
 // fence ends every pod, unless the target answers after all.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 
 	csipb "github.com/container-storage-interface/spec/lib/go/csi"
@@ -202,7 +203,9 @@ func (mt *mounting) publishFirst(ctx context.Context, staging string) error {
 		return err
 	}
 	if err := mt.publish(ctx, staging); final(err) {
-		_ = os.Remove(mt.record.target()) // empty, or it is none of ours to remove
+		if busy := os.Remove(mt.record.target()); busy != nil && !errors.Is(busy, fs.ErrNotExist) {
+			return err // mounted by an earlier call that was given up: the driver is to undo it
+		}
 		return errors.Join(err, mt.record.note(wanted, ""))
 	} else if err != nil {
 		return err
@@ -222,7 +225,7 @@ func (mt *mounting) publish(ctx context.Context, staging string) error {
 		return err
 	}
 	attributes := merged(source.VolumeAttributes, podInfo(mt.Pod, mt.object))
-	tokens, err := mt.tokens(ctx)
+	tokens, bare, err := mt.tokens(ctx)
 	if err != nil {
 		return err
 	}
@@ -231,7 +234,7 @@ func (mt *mounting) publish(ctx context.Context, staging string) error {
 	} else {
 		attributes = merged(attributes, tokens)
 	}
-	return mt.driver.call(ctx, "NodePublishVolume", merged(secrets, tokens), func(ctx context.Context, node csipb.NodeClient) error {
+	return mt.driver.call(ctx, "NodePublishVolume", merged(secrets, bare), func(ctx context.Context, node csipb.NodeClient) error {
 		_, err := node.NodePublishVolume(ctx, &csipb.NodePublishVolumeRequest{
 			VolumeId: source.VolumeHandle, PublishContext: mt.attachment, StagingTargetPath: staging, TargetPath: mt.record.target(),
 			VolumeCapability: capability(mt.Volume, mt.can, mt.FSGroup), Readonly: mt.ReadOnly, Secrets: secrets, VolumeContext: attributes,

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"k8s.io/apimachinery/pkg/types"
 	utilstrings "k8s.io/utils/strings"
@@ -106,7 +107,7 @@ func (r *record) forget(mountPoint string) error {
 // read is the record in dir, nil if there is none.
 func read(dir string) (*record, error) {
 	data, err := os.ReadFile(filepath.Join(dir, recordFile))
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) { // somebody's file is no volume
 		return nil, nil //nolint:nilnil // that there is none is no error
 	}
 	if err != nil {

@@ -42,11 +42,13 @@ func (mt *mounting) secret(ctx context.Context, field string, ref *corev1.Secret
 }
 
 // tokens are those of the pod's service account that the driver wants, as one attribute
-// that holds them by audience (CSIDriver.spec.tokenRequests).
-func (mt *mounting) tokens(ctx context.Context) (map[string]string, error) {
+// that holds them by audience (CSIDriver.spec.tokenRequests). bare are the same one by
+// one: a driver may repeat a single one.
+func (mt *mounting) tokens(ctx context.Context) (attribute, bare map[string]string, err error) {
 	if mt.object == nil || len(mt.object.Spec.TokenRequests) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
+	bare = map[string]string{}
 	pod, issued := mt.Pod, map[string]authenticationv1.TokenRequestStatus{}
 	for _, want := range mt.object.Spec.TokenRequests {
 		request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{
@@ -58,14 +60,15 @@ func (mt *mounting) tokens(ctx context.Context) (map[string]string, error) {
 		}
 		answer, err := mt.Objects.Token(ctx, pod.Namespace, pod.Spec.ServiceAccountName, request)
 		if err != nil {
-			return nil, fmt.Errorf("CSI driver %s wants a token of the pod's service account %q (CSIDriver.spec.tokenRequests): %w",
+			return nil, nil, fmt.Errorf("CSI driver %s wants a token of the pod's service account %q (CSIDriver.spec.tokenRequests): %w",
 				mt.object.Name, pod.Namespace+"/"+pod.Spec.ServiceAccountName, err)
 		}
 		issued[want.Audience] = answer.Status
+		bare["token/"+want.Audience] = answer.Status.Token
 	}
 	text, err := json.Marshal(issued)
 	if err != nil {
-		return nil, fmt.Errorf("hand tokens to CSI driver %s: %w", mt.object.Name, err)
+		return nil, nil, fmt.Errorf("hand tokens to CSI driver %s: %w", mt.object.Name, err)
 	}
-	return map[string]string{accountTokens: string(text)}, nil
+	return map[string]string{accountTokens: string(text)}, bare, nil
 }

@@ -39,7 +39,11 @@ func (w *Walk) bind(ctx context.Context, p *Plan) (int64, error) {
 	}
 	record, claimed, err := w.want(ctx, p)
 	if err != nil {
-		return 0, w.takeBack(ctx, p, 0, err)
+		epoch := int64(0)
+		if claimed && record != nil {
+			epoch = record.Spec.BindEpoch // written, and then found wanting
+		}
+		return 0, w.takeBack(ctx, p, epoch, err)
 	}
 	epoch := record.Spec.BindEpoch
 	if claimed {
@@ -71,7 +75,27 @@ func (w *Walk) give(ctx context.Context, p *Plan, record *v1alpha1.AINode) error
 	if err != nil || w.DryRun {
 		return err
 	}
-	return w.handOver(ctx, p, epoch, token)
+	if err := w.stillWanted(ctx, p, epoch); err != nil {
+		return err
+	}
+	if err := w.handOver(ctx, p, epoch, token); err != nil {
+		return err
+	}
+	return w.stillWanted(ctx, p, epoch)
+}
+
+// stillWanted takes the identity of an epoch back that was released while it was made:
+// who unbound has looked for it too early. One of the two sees what the other did.
+func (w *Walk) stillWanted(ctx context.Context, p *Plan, epoch int64) error {
+	record, err := w.Hub.AINode(ctx, p.Node)
+	if err != nil {
+		return fmt.Errorf("read AI node %q once more: %w", p.Node, err)
+	}
+	if record.Spec.ClusterConfigName == p.Config && record.Spec.BindEpoch >= epoch {
+		return nil
+	}
+	because := fmt.Errorf("AI node %q was unbound meanwhile", p.Node)
+	return errors.Join(because, w.removeIdentities(ctx, p.Node, epoch))
 }
 
 // want writes the wish into the record: a new epoch, or the one of a walk that
@@ -88,6 +112,7 @@ func (w *Walk) want(ctx context.Context, p *Plan) (record *v1alpha1.AINode, clai
 				r.Spec.SinceEpoch = r.Status.ObservedEpoch
 			}
 			r.Spec.ClusterConfigName, r.Spec.BindEpoch, r.Spec.Draining = p.Config, r.Status.ObservedEpoch, false
+			p.Term.put(&r.Spec)
 			return true, nil
 		}
 		switch r.Spec.ClusterConfigName {

@@ -132,6 +132,8 @@ func (w *Walk) raise(ctx context.Context, p *Plan) (*v1alpha1.AINode, error) {
 		switch {
 		case r.Spec.ClusterConfigName != p.Config || r.Spec.FirstEpoch() != p.since:
 			return false, fmt.Errorf("AI node %q was unbound meanwhile", p.Node)
+		case r.Spec.Draining:
+			return false, remedy.New("Finish it", "kubectl ainode unbind "+p.Node, "AI node %q is being unbound meanwhile", p.Node)
 		case p.goesOn || r.Spec.BindEpoch != p.epoch: // somebody else has begun: theirs is as new
 			return false, nil
 		}

@@ -114,6 +114,7 @@ func UnbindRights(node, config string) (hub, target []preflight.Right) {
 		{Verb: "list", Resource: "pods"},
 		{Verb: "delete", Resource: "pods"},
 		{Verb: "create", Resource: "pods", Subresource: "eviction"},
+		{Verb: "get", Group: "apps", Resource: "daemonsets"}, // whose pods are not waited for
 		{Verb: "delete", Group: "coordination.k8s.io", Resource: "leases", Namespace: corev1.NamespaceNodeLease, Name: node},
 		{Verb: "list", Group: "certificates.k8s.io", Resource: "certificatesigningrequests"},
 		{Verb: "delete", Group: "certificates.k8s.io", Resource: "certificatesigningrequests"},

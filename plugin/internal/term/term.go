@@ -28,7 +28,7 @@ func Parse(text string, now time.Time) (time.Time, error) {
 		return time.Time{}, nil
 	}
 	if at, err := time.Parse(time.RFC3339, text); err == nil {
-		return at.In(now.Location()), nil
+		return at.In(now.Location()).Truncate(time.Second), nil // all that a record keeps
 	}
 	for _, form := range forms {
 		if at, err := time.ParseInLocation(form, text, now.Location()); err == nil {

@@ -84,6 +84,8 @@ func (h *Housekeeper) unlist(ctx context.Context, config, node string) error {
 	}
 	log.FromContext(ctx).Info("Taken from the list of its config", "node", node, "config", config)
 	return retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		var c v1alpha1.ClusterConfig // new ones: what is absent from an answer leaves what was decoded before
+		var record v1alpha1.AINode
 		if err := h.live.Get(ctx, client.ObjectKey{Name: node}, &record); err != nil || record.Spec.ClusterConfigName != config {
 			return client.IgnoreNotFound(err)
 		}
