@@ -36,13 +36,17 @@ const (
 	ConditionPodsAnswered = "PodsAnswered"
 	// ConditionClockAgrees is there where the binding has an end (spec.until). While it
 	// is false the machine's clock and the hub's differ by more than two minutes, and
-	// the binding is not ended by either.
+	// the binding ends by the one that comes to its end later.
 	ConditionClockAgrees = "ClockAgrees"
 	// ConditionServingCertificate is true once the target has signed a certificate for the
 	// node's own API (logs, exec), and false when nobody did and it serves with one of its
 	// own. An API server that checks nodes' certificates refuses that.
 	ConditionServingCertificate = "ServingCertificateSigned"
 )
+
+// ReasonRecordOutdated is that of a Ready condition which is false because the record was
+// restored from a backup: status.binding, which the machine goes by, is newer.
+const ReasonRecordOutdated = "RecordOutdated"
 
 // AINode is one GPU machine of the pool. Its spec is what people want (written by
 // kubectl ainode), its status is what the machine's agent says (written by it
@@ -153,6 +157,11 @@ type AINodeStatus struct {
 	//
 	// +optional
 	ObservedEpoch int64 `json:"observedEpoch,omitempty"`
+	// Binding is what the machine goes by, as it keeps it; absent without a binding. An
+	// agent that does not write it knows neither renewals nor ends.
+	//
+	// +optional
+	Binding *ServedBinding `json:"binding,omitempty"`
 	// Address is the machine's IP as the target's cluster reaches it. Its pods share
 	// it, unless it was bound with a range (spec.podCIDR).
 	//
@@ -193,6 +202,21 @@ type AINodeStatus struct {
 	// +listType=map
 	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// ServedBinding is a binding as the machine keeps it. Once spec has been seen it says the
+// same as that.
+type ServedBinding struct {
+	// SinceEpoch is the epoch that the binding began in.
+	SinceEpoch int64 `json:"sinceEpoch"`
+	// Until is when it ends; absent if it has no end.
+	//
+	// +optional
+	Until *metav1.Time `json:"until,omitempty"`
+	// DrainGrace is how long before that pods begin to be sent away.
+	//
+	// +optional
+	DrainGrace *metav1.Duration `json:"drainGrace,omitempty"`
 }
 
 // GPU is one card.

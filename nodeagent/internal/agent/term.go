@@ -16,7 +16,7 @@ import (
 // newTerm makes what ends pods in time where the binding has an end.
 func (t *tenant) newTerm(target binding.Target, client kubernetes.Interface, node func() *corev1.Node) *term.Manager {
 	return term.New(term.Options{
-		Known: target.End, HubDate: target.HubDate, Clock: t.clock,
+		Known: target.End, HubTime: target.HubTime, Clock: t.clock,
 		Evict: func(ctx context.Context, pod *corev1.Pod) error { return evict(ctx, client, pod) },
 		Node:  func() *corev1.ObjectReference { return nodeRef(node()) },
 	})

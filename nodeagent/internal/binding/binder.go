@@ -47,8 +47,9 @@ type Target struct {
 	Refused func() bool
 	// End is when the binding ends; it may be changed at any time.
 	End *term.Known
-	// HubDate asks the hub what time it is.
-	HubDate func(ctx context.Context) (time.Time, error)
+	// HubTime is what time it is at the hub; false if it has not answered since this
+	// machine booted.
+	HubTime func() (now time.Time, heard bool)
 }
 
 // Tenant is what runs on a bound machine.
@@ -113,6 +114,7 @@ type Binder struct {
 	lease    *claimer
 	obtain   *obtainer
 	end      *term.Known
+	hubClock *hubClock
 	wake     chan struct{}
 	restored chan struct{} // the hub's store was
 	retry    *flowcontrol.Backoff
@@ -129,6 +131,9 @@ type Binder struct {
 
 	// Only Run's goroutine touches these.
 	credential *Credential
+	kept       KeptEnd
+	blanked    int64 // the epoch whose sealed credential is known to be gone from the hub
+	blankNext  time.Time
 	clean      bool
 	began      time.Time
 	serving    *serving
@@ -157,12 +162,21 @@ func New(o Options) (*Binder, error) {
 	if err != nil {
 		return nil, err
 	}
+	boot := o.Facts().Machine.BootID
+	started, err := o.Store.Started(boot)
+	if err != nil {
+		return nil, err
+	}
 	b := &Binder{
-		o: o, credential: credential, end: &term.Known{}, wake: make(chan struct{}, 1), restored: make(chan struct{}, 1),
+		o: o, credential: credential, kept: end, end: &term.Known{}, wake: make(chan struct{}, 1), restored: make(chan struct{}, 1),
 		retry: flowcontrol.NewBackOff(time.Second, 30*time.Second),
 	}
 	b.end.News = b.poke
-	b.end.Set(end)
+	b.end.Set(end.End)
+	b.hubClock = &hubClock{running: running, started: started, saved: started, save: func(at time.Time) {
+		// Without it, an agent that starts while the hub is silent only knows less.
+		_ = o.Store.SaveStarted(boot, at)
+	}}
 	b.heard = o.Store.lastHeard(o.Clock.Now())
 	b.hubToken = &Keeper{Save: o.Store.SaveHubToken, Heard: b.hear, Clock: o.Clock}
 	b.hubToken.Set(token)
@@ -176,13 +190,12 @@ func New(o Options) (*Binder, error) {
 	b.hubToken.Renew = func(ctx context.Context) (Token, error) {
 		return requestToken(ctx, b.hub, identity.HubAccount(o.Joined.Node), o.Clock.Now())
 	}
-	answers := &dated{}
 	// A client of its own: the time is that of the answer about the Lease.
-	leases, err := clientFor(hubConfig(o.Joined, func(rt http.RoundTripper) http.RoundTripper { return b.hubToken.Wrap(answers.wrap(rt)) }))
+	leases, err := clientFor(hubConfig(o.Joined, func(rt http.RoundTripper) http.RoundTripper { return b.hubToken.Wrap(b.hubClock.wrap(rt)) }))
 	if err != nil {
 		return nil, err
 	}
-	b.lease = &claimer{hub: leases, node: o.Joined.Node, holder: o.Holder, clock: o.Clock, hubTime: answers.last, restored: func() {
+	b.lease = &claimer{hub: leases, node: o.Joined.Node, holder: o.Holder, clock: o.Clock, hubTime: b.hubClock.last, restored: func() {
 		select {
 		case b.restored <- struct{}{}:
 		default:
@@ -239,7 +252,8 @@ func (b *Binder) Run(ctx context.Context) error {
 func (b *Binder) step(ctx context.Context) time.Duration {
 	s, record := b.situation()
 	b.keepEnd(ctx, record)
-	s.Expired = b.expired(ctx, s, record)
+	s.Expired = b.expired(s, record)
+	b.blankTaken(ctx)
 	step := next(s)
 	log := klog.FromContext(ctx).WithValues("node", b.o.Joined.Node, "step", step)
 	// What is about to happen is told before it takes its time.
@@ -283,7 +297,7 @@ func (b *Binder) do(ctx context.Context, step Step, record *v1alpha1.AINode) err
 		if err != nil {
 			return err
 		}
-		return b.take(ctx, credential)
+		return b.take(credential)
 	case Release:
 		if still, err := b.confirmed(ctx, record); err != nil || !still {
 			return err
@@ -299,6 +313,7 @@ func (b *Binder) do(ctx context.Context, step Step, record *v1alpha1.AINode) err
 			return err
 		}
 		b.end.Set(term.End{})
+		b.kept = KeptEnd{}
 		b.credential, b.clean = nil, true
 	case GiveBack:
 		return b.giveBack(ctx, record)
@@ -360,7 +375,7 @@ func (b *Binder) serve(ctx context.Context) {
 	target := Target{
 		Node: c.Node, Epoch: c.Epoch, Since: c.since(), Config: nodeConfig(c.Credential, keeper.Wrap),
 		ClientCA: c.ClientCAData, Labels: c.NodeLabels, PodCIDR: c.PodCIDR, Refused: keeper.Refused,
-		End: b.end, HubDate: b.hubDate,
+		End: b.end, HubTime: b.hubClock.now,
 	}
 	ctx, stop := context.WithCancel(ctx)
 	b.serving = &serving{stop: stop, done: make(chan struct{}), token: keeper}

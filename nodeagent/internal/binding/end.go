@@ -6,12 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/http"
-	"os"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
 
 	"github.com/ainode/ainode/api/v1alpha1"
@@ -34,9 +32,38 @@ func endOf(spec v1alpha1.AINodeSpec) term.End {
 	return end
 }
 
-// End reads when the binding ends; the zero End if it has no end.
-func (s Store) End() (term.End, error) {
-	var end term.End
+// KeptEnd is the end of the binding as this machine keeps it, and of which version of the
+// record it is.
+type KeptEnd struct {
+	term.End
+	UID        types.UID `json:"uid,omitempty"`
+	Generation int64     `json:"generation,omitempty"`
+	// Restored is the end that a hub had again which was restored from a backup, where
+	// nobody has set another since: it was moved after that backup.
+	Restored *term.End `json:"restored,omitempty"`
+}
+
+// see takes over what a record says of the end, unless the record is older than what is
+// kept. changed reports whether that is another one to be stored.
+func (k *KeptEnd) see(record *v1alpha1.AINode) (changed bool) {
+	end := endOf(record.Spec)
+	older := k.UID == record.UID && record.Generation < k.Generation
+	switch {
+	case end.Equal(k.End) && !older && k.Restored == nil:
+		return false
+	case older && !end.Equal(k.End) && k.Restored == nil:
+		k.Restored = &end
+		return true
+	case k.Restored != nil && end.Equal(*k.Restored) && !end.Equal(k.End):
+		return false
+	}
+	*k = KeptEnd{End: end, UID: record.UID, Generation: record.Generation}
+	return true
+}
+
+// End reads when the binding ends; the zero KeptEnd if it never had an end.
+func (s Store) End() (KeptEnd, error) {
+	var end KeptEnd
 	err := readJSON(s.State.End(), &end)
 	if errors.Is(err, fs.ErrNotExist) {
 		return end, nil
@@ -45,15 +72,7 @@ func (s Store) End() (term.End, error) {
 }
 
 // SaveEnd stores when the binding ends: it ends in time though the hub is silent.
-func (s Store) SaveEnd(end term.End) error {
-	if !end.IsZero() {
-		return writeJSON(s.State.End(), end)
-	}
-	if err := os.Remove(s.State.End()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("forget the binding's end: %w", err)
-	}
-	return nil
-}
+func (s Store) SaveEnd(end KeptEnd) error { return writeJSON(s.State.End(), end) }
 
 // keepEnd takes over the end of the binding that this machine has; a record of an earlier
 // epoch is one of a hub that was restored, and its end may have been moved since.
@@ -62,53 +81,70 @@ func (b *Binder) keepEnd(ctx context.Context, record *v1alpha1.AINode) {
 		record.Spec.BindEpoch < b.credential.Epoch || record.Spec.FirstEpoch() > b.credential.Epoch {
 		return
 	}
-	end := endOf(record.Spec)
-	if have, _ := b.end.Get(); have.Equal(end) {
+	if !b.kept.see(record) {
 		return
 	}
-	if err := b.o.Store.SaveEnd(end); err != nil {
+	if err := b.o.Store.SaveEnd(b.kept); err != nil {
 		// What runs goes by the new end all the same; only a restart without a hub
 		// would not.
 		klog.FromContext(ctx).Error(err, "The binding's end is not stored")
 	}
-	b.end.Set(end)
+	b.end.Set(b.kept.End)
 }
 
-// untilEnd is after how long the record's binding is over.
+// itsEnd is the end that this machine's binding has: before it has a credential, that of
+// the record.
+func (b *Binder) itsEnd(record *v1alpha1.AINode) term.End {
+	if b.credential == nil {
+		return endOf(record.Spec)
+	}
+	return b.kept.End
+}
+
+// served is the binding as this machine keeps it; nil without one.
+func served(c *Credential, end term.End) *v1alpha1.ServedBinding {
+	if c == nil {
+		return nil
+	}
+	b := &v1alpha1.ServedBinding{SinceEpoch: c.since()}
+	if !end.IsZero() {
+		until := metav1.NewTime(end.Until).Rfc3339Copy()
+		b.Until, b.DrainGrace = &until, &metav1.Duration{Duration: end.DrainGrace}
+	}
+	return b
+}
+
+// when says in words when a binding ends.
+func when(end term.End) string {
+	if end.IsZero() {
+		return "when it is unbound"
+	}
+	return "at " + end.Until.UTC().Format(time.RFC3339)
+}
+
+// untilEnd is after how long the binding is over.
 func (b *Binder) untilEnd(record *v1alpha1.AINode) time.Duration {
 	if record != nil {
-		if end := endOf(record.Spec); !end.IsZero() && end.Until.After(b.o.Clock.Now()) {
+		if end := b.itsEnd(record); !end.IsZero() && end.Until.After(b.o.Clock.Now()) {
 			return end.Until.Sub(b.o.Clock.Now())
 		}
 	}
 	return time.Hour
 }
 
-// expired reports whether the record's binding has come to its end. By then its pods
-// have ended; for those that have not, the release is not held up for ever.
-func (b *Binder) expired(ctx context.Context, s Situation, record *v1alpha1.AINode) bool {
+// expired reports whether the binding has come to its end, by a clock that the hub's
+// agrees with. By then its pods have ended; for those that have not, the release is not
+// held up for ever.
+func (b *Binder) expired(s Situation, record *v1alpha1.AINode) bool {
 	if record == nil || s.Claim != Ours {
 		return false
 	}
-	end, now := endOf(record.Spec), b.o.Clock.Now()
-	if end.Stage(now) != term.Over {
-		return false
-	}
-	if s.Serving && !b.end.Finished() && now.Before(end.Until.Add(lastPods)) {
-		return false
-	}
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
-	defer cancel()
-	hub, err := b.hubDate(ctx)
-	if err != nil {
+	hub, heard := b.hubClock.now()
+	if !heard {
 		return false // it can't be told of it now
 	}
-	if !term.Agree(now, hub) {
-		b.end.SetDoubt(term.Disagree(now, hub))
-		return false
-	}
-	b.end.SetDoubt("")
-	return true
+	end, now := b.itsEnd(record), term.Agreed(b.o.Clock.Now(), hub)
+	return end.Stage(now) == term.Over && (!s.Serving || b.end.Finished() || !now.Before(end.Until.Add(lastPods)))
 }
 
 // giveBack lets go of the binding in this node's own record, of the version that was
@@ -116,7 +152,7 @@ func (b *Binder) expired(ctx context.Context, s Situation, record *v1alpha1.AINo
 func (b *Binder) giveBack(ctx context.Context, record *v1alpha1.AINode) error {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
-	klog.FromContext(ctx).Info("The binding's end has come, it is given back", "node", record.Name, "config", record.Spec.ClusterConfigName, "until", record.Spec.Until)
+	klog.FromContext(ctx).Info("The binding's end has come, it is given back", "node", record.Name, "config", record.Spec.ClusterConfigName, "until", b.itsEnd(record).Until)
 	patch, err := json.Marshal(map[string]any{
 		"metadata": map[string]any{"resourceVersion": record.ResourceVersion},
 		"spec": map[string]any{
@@ -132,23 +168,4 @@ func (b *Binder) giveBack(ctx context.Context, record *v1alpha1.AINode) error {
 	}
 	b.sawRecord(&answer)
 	return nil
-}
-
-// hubDate reads the Date header of an answer of the hub, whatever else it answers. It
-// is exact to a second.
-func (b *Binder) hubDate(ctx context.Context) (time.Time, error) {
-	client, err := rest.HTTPClientFor(hubConfig(b.o.Joined, nil))
-	if err != nil {
-		return time.Time{}, fmt.Errorf("ask the hub for the time: %w", err)
-	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, b.o.Joined.Server+"/version", nil)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("ask the hub for the time: %w", err)
-	}
-	answer, err := client.Do(request)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("ask the hub for the time: %w", err)
-	}
-	_ = answer.Body.Close()
-	return http.ParseTime(answer.Header.Get("Date"))
 }

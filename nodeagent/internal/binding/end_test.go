@@ -31,7 +31,7 @@ type timed struct{ recorder }
 
 func (n *timed) Serve(ctx context.Context, target Target, registered func()) error {
 	manager := term.New(term.Options{
-		Known: target.End, HubDate: target.HubDate, Clock: clock.RealClock{},
+		Known: target.End, HubTime: target.HubTime, Clock: clock.RealClock{},
 		Evict: func(context.Context, *corev1.Pod) error { return nil },
 		Node:  func() *corev1.ObjectReference { return &corev1.ObjectReference{Kind: "Node", Name: target.Node} },
 	})

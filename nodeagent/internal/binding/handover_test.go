@@ -3,6 +3,7 @@ package binding
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -12,8 +13,10 @@ import (
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/fake"
+	k8stesting "k8s.io/client-go/testing"
 	testclock "k8s.io/utils/clock/testing"
 
 	"github.com/ainode/ainode/api/contract"
@@ -69,8 +72,9 @@ func TestObtain(t *testing.T) {
 				return
 			}
 			require.NoError(t, err)
-			b := &Binder{o: Options{Store: testStore(t)}, obtain: o}
-			require.NoError(t, b.take(context.Background(), got))
+			clock := testclock.NewFakeClock(start)
+			b := &Binder{o: Options{Store: testStore(t), Clock: clock}, obtain: o}
+			require.NoError(t, b.take(got))
 			stored, err := b.o.Store.Credential()
 			require.NoError(t, err)
 			require.Same(t, got, b.credential)
@@ -79,11 +83,40 @@ func TestObtain(t *testing.T) {
 			require.EqualValues(t, 2, stored.since())
 			require.Equal(t, "a", stored.NodeLabels["zone"])
 			require.Equal(t, "10.64.3.0/24", stored.PodCIDR)
+			// The hub is away at first: it is tried again, but not with each step.
+			refused := 0
+			hub.PrependReactor("patch", "secrets", func(k8stesting.Action) (bool, runtime.Object, error) {
+				refused++
+				return refused == 1, nil, errors.New("no route to host")
+			})
+			b.blankTaken(context.Background())
+			b.blankTaken(context.Background())
+			require.Equal(t, 1, refused)
+			clock.Step(blankEvery)
+			b.blankTaken(context.Background())
+			b.blankTaken(context.Background())
+			require.Equal(t, 2, refused, "blank for good")
 			secret, err := hub.CoreV1().Secrets(contract.SystemNamespace).Get(context.Background(), identity.HandoverSecret("ai-1"), metav1.GetOptions{})
 			require.NoError(t, err)
 			require.Empty(t, secret.Data[handover.SealedKey], "the sealed credential is blanked")
 		})
 	}
+}
+
+// A start with a credential of before leaves the one alone that has been laid there since.
+func TestTheNextCredentialIsNotBlanked(t *testing.T) {
+	t.Parallel()
+	hub := fake.NewClientset(&corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Name: identity.HandoverSecret("ai-1"), Namespace: contract.SystemNamespace},
+		Data:       map[string][]byte{handover.SealedKey: []byte("sealed"), handover.EpochKey: []byte("4")},
+	})
+	o := &obtainer{hub: hub, node: "ai-1"}
+	b := &Binder{o: Options{Clock: testclock.NewFakeClock(start)}, obtain: o, credential: &Credential{Credential: handover.Credential{Epoch: 3}}}
+	b.blankTaken(t.Context())
+	require.EqualValues(t, 3, b.blanked)
+	secret, err := hub.CoreV1().Secrets(contract.SystemNamespace).Get(t.Context(), identity.HandoverSecret("ai-1"), metav1.GetOptions{})
+	require.NoError(t, err)
+	require.Equal(t, "sealed", string(secret.Data[handover.SealedKey]))
 }
 
 func TestATokenIsRenewedAtFourFifthsOfItsLife(t *testing.T) {

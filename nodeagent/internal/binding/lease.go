@@ -4,13 +4,10 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net/http"
-	"sync"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/utils/clock"
@@ -119,43 +116,4 @@ func renewed(lease *coordinationv1.Lease) (at time.Time) {
 		}
 	}
 	return at
-}
-
-// dated notes the time that a server answers with.
-type dated struct {
-	mu sync.Mutex
-	at time.Time
-}
-
-func (d *dated) last() time.Time {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.at
-}
-
-// wrap is a rest.Config's WrapTransport.
-func (d *dated) wrap(rt http.RoundTripper) http.RoundTripper {
-	return &datedTransport{dated: d, base: rt}
-}
-
-type datedTransport struct {
-	dated *dated
-	base  http.RoundTripper
-}
-
-var _ utilnet.RoundTripperWrapper = (*datedTransport)(nil)
-
-func (d *datedTransport) WrappedRoundTripper() http.RoundTripper { return d.base }
-
-func (d *datedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
-	answer, err := d.base.RoundTrip(r)
-	if err != nil {
-		return nil, err
-	}
-	if at, err := http.ParseTime(answer.Header.Get("Date")); err == nil {
-		d.dated.mu.Lock()
-		d.dated.at = at
-		d.dated.mu.Unlock()
-	}
-	return answer, nil
 }

@@ -2,8 +2,6 @@ package binding
 
 import (
 	"context"
-	"net/http"
-	"net/http/httptest"
 	"testing"
 	"time"
 
@@ -100,21 +98,6 @@ func TestTheHubSaysThatALeaseIsOld(t *testing.T) {
 			require.Equal(t, c.want, second.expired(lease))
 		})
 	}
-}
-
-func TestTheTimeOfAnAnswer(t *testing.T) {
-	t.Parallel()
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Date", start.UTC().Format(http.TimeFormat))
-		w.WriteHeader(http.StatusForbidden)
-	}))
-	defer server.Close()
-	d := &dated{}
-	require.Zero(t, d.last())
-	answer, err := (&http.Client{Transport: d.wrap(http.DefaultTransport)}).Get(server.URL)
-	require.NoError(t, err)
-	require.NoError(t, answer.Body.Close())
-	require.True(t, start.Truncate(time.Second).Equal(d.last()), "a refusal is dated too")
 }
 
 func TestARestoredHubIsNoticedByItsLease(t *testing.T) {

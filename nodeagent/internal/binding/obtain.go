@@ -5,17 +5,26 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
 	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/api/handover"
 	"github.com/ainode/ainode/api/identity"
 	"github.com/ainode/ainode/api/v1alpha1"
+)
+
+const (
+	// blankEvery is the pause between two tries to blank what was taken over.
+	blankEvery = 30 * time.Second
+	// blankTime is how long one may take: it holds a step up.
+	blankTime = 5 * time.Second
 )
 
 // errNotThere says that bind has not handed a credential over yet.
@@ -70,26 +79,53 @@ func (o *obtainer) obtain(ctx context.Context, spec v1alpha1.AINodeSpec) (*Crede
 	}, nil
 }
 
-// blank empties the sealed credential on the hub; it is good for nothing any more.
-func (o *obtainer) blank(ctx context.Context) error {
-	patch := fmt.Sprintf(`{"data":{%q:""}}`, handover.SealedKey)
-	_, err := o.hub.CoreV1().Secrets(contract.SystemNamespace).Patch(ctx, identity.HandoverSecret(o.node),
-		types.MergePatchType, []byte(patch), metav1.PatchOptions{})
-	if err != nil && !apierrors.IsNotFound(err) {
+// blank empties the sealed credential of an epoch on the hub: it is good for nothing any
+// more. One of another epoch is left alone.
+func (o *obtainer) blank(ctx context.Context, epoch int64) error {
+	secrets, name := o.hub.CoreV1().Secrets(contract.SystemNamespace), identity.HandoverSecret(o.node)
+	secret, err := secrets.Get(ctx, name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) || err == nil && (len(secret.Data[handover.SealedKey]) == 0 || string(secret.Data[handover.EpochKey]) != strconv.FormatInt(epoch, 10)) {
+		return nil
+	}
+	if err == nil {
+		patch := fmt.Sprintf(`{"metadata":{"resourceVersion":%q},"data":{%q:""}}`, secret.ResourceVersion, handover.SealedKey)
+		_, err = secrets.Patch(ctx, name, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
+	}
+	if err != nil {
 		return fmt.Errorf("blank the handed-over credential: %w", err)
 	}
 	return nil
 }
 
-// take makes a credential this machine's own: it is stored and the Secret blanked, in
-// this order, so that a crash leaves either the Secret to be read again or the
-// credential stored.
-func (b *Binder) take(ctx context.Context, fresh *Credential) error {
+// take makes a credential this machine's own. The Secret is blanked after that, so that a
+// crash leaves either the Secret to be read again or the credential stored.
+func (b *Binder) take(fresh *Credential) error {
 	if err := b.o.Store.SaveCredential(*fresh); err != nil {
 		return err
 	}
-	b.credential, b.clean = fresh, false
-	return b.obtain.blank(ctx)
+	b.credential, b.clean, b.blanked = fresh, false, 0
+	return nil
+}
+
+// blankTaken blanks the Secret of the credential that this machine has, if it is not
+// known to be blank. What it can't do now it does with a later step.
+func (b *Binder) blankTaken(ctx context.Context) {
+	epoch := b.servedEpoch()
+	if epoch == b.blanked {
+		return
+	}
+	now := b.o.Clock.Now()
+	if now.Before(b.blankNext) {
+		return
+	}
+	b.blankNext = now.Add(blankEvery)
+	ctx, cancel := context.WithTimeout(ctx, blankTime)
+	defer cancel()
+	if err := b.obtain.blank(ctx, epoch); err != nil {
+		klog.FromContext(ctx).Info("The credential that was taken over still lies sealed on the hub, trying again", "cause", err.Error())
+		return
+	}
+	b.blanked, b.blankNext = epoch, time.Time{}
 }
 
 // refresh takes a new credential of the binding that is served, if there is one. Until
@@ -108,9 +144,9 @@ func (b *Binder) refresh(ctx context.Context, record *v1alpha1.AINode) error {
 		// First of all, or what renews the old token could store it over the new one. The
 		// next step serves again.
 		b.stopServing()
-		return b.take(ctx, fresh)
+		return b.take(fresh)
 	}
-	err = b.take(ctx, fresh)
+	err = b.take(fresh)
 	if b.credential == fresh {
 		b.serving.token.Set(fresh.Token)
 	}

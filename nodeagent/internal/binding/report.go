@@ -10,6 +10,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/ainode/ainode/api/v1alpha1"
+	"github.com/ainode/ainode/nodeagent/internal/term"
 )
 
 // report writes the status if it is due, and returns after how long the next write
@@ -67,13 +68,19 @@ func (b *Binder) wanted(step Step, s Situation, have v1alpha1.AINodeStatus, now 
 	want.PublicKey = b.o.Key.Public.String()
 	want.GPUsInUse = int32(min(b.o.Tenant.GPUsInUse(), 1<<20)) //nolint:gosec // bounded
 	want.BindStatus, want.ObservedEpoch = bindStatus(step, s, b.registered, have.BindStatus, have.ObservedEpoch)
+	want.Binding = served(b.credential, b.kept.End)
 	want.Conditions = settled(want.Conditions, now)
 	switch {
 	case s.outdated():
-		condition(&want.Conditions, now, v1alpha1.ConditionReady, false, reasonOutdated, fmt.Sprintf(
+		condition(&want.Conditions, now, v1alpha1.ConditionReady, false, v1alpha1.ReasonRecordOutdated, fmt.Sprintf(
 			"this machine serves epoch %d and keeps its pods; the record is of epoch %d, as of a hub that was restored from a backup "+
 				"(have it learn what is served with: kubectl ainode bind %s --to CONFIG; or end that with: kubectl ainode unbind %s)",
 			s.Credential, s.Record.Epoch, b.o.Joined.Node, b.o.Joined.Node))
+	case b.kept.Restored != nil:
+		condition(&want.Conditions, now, v1alpha1.ConditionReady, false, v1alpha1.ReasonRecordOutdated, fmt.Sprintf(
+			"this machine's binding ends %s and not %s, as the record has it again: the hub was restored from a backup "+
+				"(have it learn that with: kubectl ainode bind %s --to %s; or set another end: --until)",
+			when(b.kept.End), when(*b.kept.Restored), b.o.Joined.Node, b.record.Spec.ClusterConfigName))
 	case b.problem != "" && step != Obtain || b.problem != "" && b.problem != errNotThere.Error():
 		condition(&want.Conditions, now, v1alpha1.ConditionReady, false, reasonProblem, b.problem)
 	case b.trouble != "":
@@ -89,13 +96,13 @@ func (b *Binder) wanted(step Step, s Situation, have v1alpha1.AINodeStatus, now 
 	default:
 		condition(&want.Conditions, now, v1alpha1.ConditionPodsAnswered, true, reasonAnswered, "")
 	}
-	end, _ := b.end.Get()
-	switch doubt := b.end.Doubt(); {
+	hub, heard := b.hubClock.now()
+	switch end, _ := b.end.Get(); {
 	case end.IsZero():
 		meta.RemoveStatusCondition(&want.Conditions, v1alpha1.ConditionClockAgrees)
-	case doubt != "":
-		condition(&want.Conditions, now, v1alpha1.ConditionClockAgrees, false, reasonClockOff, doubt)
-	default:
+	case heard && !term.Agree(now, hub):
+		condition(&want.Conditions, now, v1alpha1.ConditionClockAgrees, false, reasonClockOff, term.Disagree(now, hub))
+	case heard:
 		condition(&want.Conditions, now, v1alpha1.ConditionClockAgrees, true, reasonClockRight, "")
 	}
 	switch certificate := b.o.Tenant.ServingCertificate(); {

@@ -27,7 +27,6 @@ const conflictLife = 2 * time.Minute
 const (
 	reasonRunning  = "AgentRunning"
 	reasonProblem  = "Problem"
-	reasonOutdated = "RecordOutdated"
 	reasonAccepted = "Accepted"
 	reasonRefused  = "Unauthorized"
 	reasonConflict = "AnotherMachine"

@@ -401,7 +401,7 @@ func TestTheWalk(t *testing.T) {
 	}
 	h.change(func() { h.record.Spec, h.record.Status.ObservedEpoch = v1alpha1.AINodeSpec{BindEpoch: 1}, 1 })
 	m.reports(v1alpha1.Bound, 2)
-	ready(reasonOutdated)
+	ready(v1alpha1.ReasonRecordOutdated)
 	serving, after := tenant.now()
 	require.EqualValues(t, 2, serving)
 	require.Equal(t, stopped, after)

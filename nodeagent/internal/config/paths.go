@@ -27,6 +27,9 @@ func (s State) Key() string { return filepath.Join(string(s), "key") }
 // Hardware is DIR/hardware.json: the machine that the rest is of.
 func (s State) Hardware() string { return filepath.Join(string(s), "hardware.json") }
 
+// Boot keeps when this boot of the machine began, by the hub's time.
+func (s State) Boot() string { return filepath.Join(string(s), "boot.json") }
+
 // Target is DIR/target: everything that belongs to one binding, wiped at release.
 func (s State) Target() string { return filepath.Join(string(s), "target") }
 

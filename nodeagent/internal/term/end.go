@@ -3,6 +3,7 @@
 package term
 
 import (
+	"fmt"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -100,9 +101,24 @@ func (e End) left(pod *corev1.Pod, now time.Time) time.Duration {
 	return left
 }
 
-// maxSkew is how far a machine's clock may be from the hub's. A clock further off has
-// jumped, and no binding is ended by it.
+// maxSkew is how far a machine's clock may be from the hub's. One of two that are further
+// apart is wrong, and nobody can tell which.
 const maxSkew = 2 * time.Minute
 
 // Agree reports whether a machine's clock is near enough to the hub's.
 func Agree(local, hub time.Time) bool { return local.Sub(hub).Abs() <= maxSkew }
+
+// Agreed is the time by which a binding ends: the machine's, and while the two do not
+// agree the one that comes to its end later. A clock that is wrong ends nothing early.
+func Agreed(local, hub time.Time) time.Time {
+	if Agree(local, hub) || local.Before(hub) {
+		return local
+	}
+	return hub
+}
+
+// Disagree says in words that the clocks do not agree.
+func Disagree(local, hub time.Time) string {
+	return fmt.Sprintf("the machine's clock says %s, the hub's %s: the binding ends when both say that it is time (set the one that is wrong, above all by NTP)",
+		local.UTC().Format(time.RFC3339), hub.UTC().Format(time.RFC3339))
+}

@@ -12,7 +12,6 @@ type Known struct {
 	end      End
 	changed  chan struct{}
 	stage    Stage
-	doubt    string
 	finished bool
 }
 
@@ -23,7 +22,7 @@ func (k *Known) Set(end End) {
 	if k.end.Equal(end) {
 		return
 	}
-	k.end, k.stage, k.doubt, k.finished = end, Open, "", false
+	k.end, k.stage, k.finished = end, Open, false
 	if k.changed != nil {
 		close(k.changed)
 		k.changed = nil
@@ -52,21 +51,6 @@ func (k *Known) Finished() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.finished
-}
-
-// Doubt says why the binding is not ended although the machine's clock says it is
-// time; empty if it is not so.
-func (k *Known) Doubt() string {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.doubt
-}
-
-// SetDoubt takes over why the clock is not believed.
-func (k *Known) SetDoubt(why string) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.doubt = why
 }
 
 // reached notes how far end has come; one that was replaced meanwhile is of no matter.

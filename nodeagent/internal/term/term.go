@@ -2,6 +2,7 @@ package term
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -29,8 +30,7 @@ const (
 	// again is the pause between two tries to evict a pod whose disruption budget does
 	// not let it go, as kubectl drain makes it.
 	again = 5 * time.Second
-	// ask is how long the hub may take to say what time it is. One that is silent keeps
-	// no binding from ending: its end was told beforehand.
+	// ask is how long the API may take to answer, where it can be done without it.
 	ask = 3 * time.Second
 )
 
@@ -47,8 +47,9 @@ type Pods interface {
 // Options of a Manager; all are required.
 type Options struct {
 	Known *Known
-	// HubDate asks the hub what time it is.
-	HubDate func(ctx context.Context) (time.Time, error)
+	// HubTime is what time it is at the hub; false if it has not answered since this
+	// machine booted. It must not block.
+	HubTime func() (now time.Time, heard bool)
 	// Evict asks the API to evict a pod.
 	Evict func(ctx context.Context, pod *corev1.Pod) error
 	// Node is what events about the node refer to.
@@ -122,7 +123,8 @@ func (m *Manager) look(ctx context.Context) time.Duration {
 		m.reach(ctx, Open)
 		return time.Hour // an end that is given later is told
 	}
-	stage := m.believed(ctx, m.end.Stage(m.o.Clock.Now()))
+	now, heard := m.now()
+	stage := m.end.Stage(now)
 	m.reach(ctx, stage)
 	wait := every
 	switch stage {
@@ -131,38 +133,27 @@ func (m *Manager) look(ctx context.Context) time.Duration {
 		m.tell(stage)
 	case Draining, Over:
 		m.tell(stage)
-		wait = min(wait, m.send(ctx, stage))
+		wait = min(wait, m.send(ctx, stage, now))
 	}
 	m.o.Known.reached(m.end, stage, stage == Over && m.finished(ctx))
-	if next := m.end.next(m.o.Clock.Now()); next > 0 {
+	if next := m.end.next(now); next > 0 && heard {
 		wait = min(wait, next)
 	}
 	return wait
 }
 
-// believed is the stage by a clock that the hub agrees with. It is asked from the
-// first moment on that something is taken away.
-func (m *Manager) believed(ctx context.Context, stage Stage) Stage {
-	if stage < Draining {
-		m.o.Known.SetDoubt("")
-		return stage
-	}
-	asking, cancel := context.WithTimeout(ctx, ask)
-	defer cancel()
-	hub, err := m.o.HubDate(asking)
+// now is the time that both clocks have come to, the machine's and the hub's. One that is
+// borne out by nobody takes nothing away: it never comes to where draining begins.
+func (m *Manager) now() (now time.Time, heard bool) {
 	local := m.o.Clock.Now()
-	if err != nil || Agree(local, hub) {
-		m.o.Known.SetDoubt("")
-		return m.end.Stage(local)
+	hub, heard := m.o.HubTime()
+	if heard {
+		return Agreed(local, hub), true
 	}
-	m.o.Known.SetDoubt(Disagree(local, hub))
-	return Announced
-}
-
-// Disagree says in words that the clocks do not agree.
-func Disagree(local, hub time.Time) string {
-	return fmt.Sprintf("the machine's clock says %s, the hub's %s: the binding is not ended before they agree (set the machine's clock, above all by NTP)",
-		local.UTC().Format(time.RFC3339), hub.UTC().Format(time.RFC3339))
+	if before := m.end.drain().Add(-time.Nanosecond); before.Before(local) {
+		return before, false
+	}
+	return local, false
 }
 
 // reach notes a stage, and tells of it where it is another.
@@ -209,28 +200,52 @@ func (m *Manager) tell(stage Stage) {
 
 // send ends the pods whose time has come and has the API evict the others. It returns
 // after how long to look again.
-func (m *Manager) send(ctx context.Context, stage Stage) time.Duration {
+func (m *Manager) send(ctx context.Context, stage Stage, now time.Time) time.Duration {
 	wait := again
+	var others []*corev1.Pod
+	// All that are due first: an eviction may take its time.
 	for _, pod := range m.pods.Active() {
-		now := m.o.Clock.Now()
 		if due := m.end.endOf(pod); stage == Over || !now.Before(due) {
 			left := m.end.left(pod, now)
 			m.ending[pod.UID] = m.pods.End(pod.UID, podstatus.Verdict{
 				Reason: reasonEnded, Message: "Pod was ended: " + m.words(Over, "Node") + ".", Grace: &left, Disruption: true,
 			})
-			continue
-		} else if now.Add(wait).After(due) {
-			wait = due.Sub(now)
-		}
-		if pod.DeletionTimestamp != nil {
-			continue
-		}
-		err := m.o.Evict(ctx, pod)
-		if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) && ctx.Err() == nil {
-			klog.FromContext(ctx).Info("Pod not evicted, trying again", "pod", klog.KObj(pod), "cause", err.Error())
+		} else {
+			wait = min(wait, due.Sub(now))
+			if pod.DeletionTimestamp == nil {
+				others = append(others, pod)
+			}
 		}
 	}
-	return wait
+	began := m.o.Clock.Now()
+	m.evict(ctx, others, wait)
+	return max(wait-m.o.Clock.Since(began), 0)
+}
+
+// evict has the API evict pods for no longer than that: whatever is left is asked for the
+// next time. A target that is out of reach is not asked for each of them.
+func (m *Manager) evict(ctx context.Context, pods []*corev1.Pod, atMost time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, atMost)
+	defer cancel()
+	for _, pod := range pods {
+		err := m.evictOne(ctx, pod)
+		if err == nil || apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+			continue
+		}
+		if errors.Is(ctx.Err(), context.Canceled) {
+			return
+		}
+		klog.FromContext(ctx).Info("Pod not evicted, trying again", "pod", klog.KObj(pod), "cause", err.Error())
+		if !apierrors.IsTooManyRequests(err) {
+			return
+		}
+	}
+}
+
+func (m *Manager) evictOne(ctx context.Context, pod *corev1.Pod) error {
+	ctx, cancel := context.WithTimeout(ctx, ask)
+	defer cancel()
+	return m.o.Evict(ctx, pod)
 }
 
 // finished reports whether nothing runs any more and the API knows it.

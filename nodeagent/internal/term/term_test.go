@@ -2,7 +2,6 @@ package term
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"sync"
 	"testing"
@@ -35,8 +34,9 @@ type node struct {
 	evicted map[types.UID]int
 	ended   map[types.UID]podstatus.Verdict
 	over    map[types.UID]chan struct{}
-	asked   int // how often the hub was
-	hub     func() (time.Time, error)
+	silent  bool // the target drops packets
+	asked   int  // how often the hub was
+	hub     func() (time.Time, bool)
 }
 
 // newNode is one whose binding ends at eight, with ten minutes of grace; it is now.
@@ -53,9 +53,9 @@ func newNode(t *testing.T, now time.Time) *node {
 			Spec:       corev1.PodSpec{TerminationGracePeriodSeconds: ptr.To[int64](60)},
 		}
 	}
-	n.hub = func() (time.Time, error) { return n.clock.Now(), nil }
+	n.hub = func() (time.Time, bool) { return n.clock.Now(), true }
 	n.Manager = New(Options{
-		Known: n.known, HubDate: n.hubDate, Evict: n.evict, Clock: n.clock,
+		Known: n.known, HubTime: n.hubTime, Evict: n.evict, Clock: n.clock,
 		Node: func() *corev1.ObjectReference { return &corev1.ObjectReference{Kind: "Node", Name: "ai-1"} },
 	})
 	n.known.Set(End{eight, 10 * time.Minute})
@@ -69,14 +69,18 @@ func (n *node) run() {
 	n.t.Cleanup(func() { cancel(); require.NoError(n.t, <-done) })
 }
 
-func (n *node) hubDate(context.Context) (time.Time, error) {
+func (n *node) hubTime() (time.Time, bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.asked++
 	return n.hub()
 }
 
-func (n *node) evict(_ context.Context, pod *corev1.Pod) error {
+func (n *node) evict(ctx context.Context, pod *corev1.Pod) error {
+	if n.silent {
+		<-ctx.Done()
+		return ctx.Err()
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.evicted[pod.UID]++
@@ -176,35 +180,74 @@ func TestABindingEndsInTime(t *testing.T) {
 	n.until("finished", n.known.Finished)
 }
 
-// A machine that slept over the end ends everything at once when it wakes, hub or no hub.
+// A machine that slept over the end ends everything at once when it wakes.
 func TestAMachineThatSlept(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, eight.Add(-3*time.Hour))
-	n.hub = func() (time.Time, error) { return time.Time{}, errors.New("no route to host") }
 	n.run()
 	n.stands(eight.Add(time.Hour), func() bool { n.mu.Lock(); defer n.mu.Unlock(); return len(n.ended) == 2 })
 	require.Zero(t, *n.ended["goes"].Grace)
 	require.Empty(t, n.evicted)
 }
 
-// A clock that has jumped ends nothing, and says so; set right, it goes on.
-func TestAClockThatJumped(t *testing.T) {
+// Two clocks that are apart end nothing before both say that it is time.
+func TestTheClockThatIsBehindDecides(t *testing.T) {
 	t.Parallel()
-	n := newNode(t, eight.Add(-3*time.Hour))
-	n.hub = func() (time.Time, error) { return eight.Add(-3 * time.Hour), nil }
+	for name, ahead := range map[string]time.Duration{"the machine's": 3 * time.Hour, "the hub's": -3 * time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			behind := eight.Add(-2 * time.Hour)
+			n := newNode(t, behind.Add(max(ahead, 0)))
+			n.hub = func() (time.Time, bool) { return n.clock.Now().Add(-ahead), true }
+			n.run()
+			n.until("looked at", func() bool { return n.asked >= 3 })
+			require.False(t, n.Full(), "at an hour after the end by the other")
+			at := eight.Add(-10 * time.Minute).Add(max(ahead, 0)) // the machine's
+			n.clock.SetTime(at.Add(-every - time.Second))
+			n.mu.Lock()
+			require.Empty(t, n.ended)
+			require.Empty(t, n.evicted)
+			n.mu.Unlock()
+			n.stands(at, n.Full)
+			n.until("ended", func() bool { _, ok := n.ended["kept"]; return ok })
+			require.InDelta(t, time.Minute, *n.ended["kept"].Grace, float64(2*time.Second), "its grace, by the clock that decides")
+		})
+	}
+}
+
+// A machine whose clock nobody has borne out since it booted takes nothing away.
+func TestAClockThatNobodyBearsOut(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, eight.Add(time.Hour))
+	n.hub = func() (time.Time, bool) { return time.Time{}, false }
 	n.run()
-	n.stands(eight.Add(time.Second), func() bool { return n.known.Doubt() != "" })
-	require.Contains(t, n.known.Doubt(), "2026-11-27T05:00:00Z")
-	n.until("asked again", func() bool { return n.asked >= 3 })
+	n.until("looked at", func() bool { return n.asked >= 3 })
 	require.False(t, n.Full())
 	require.Empty(t, n.NotReady())
 	n.mu.Lock()
 	require.Empty(t, n.ended)
 	require.Empty(t, n.evicted)
-	n.hub = func() (time.Time, error) { return n.clock.Now().Add(time.Minute), nil }
+	n.hub = func() (time.Time, bool) { return n.clock.Now().Add(time.Minute), true }
 	n.mu.Unlock()
-	n.until("believed", func() bool { return len(n.ended) == 2 })
-	require.Empty(t, n.known.Doubt())
+	n.until("borne out", func() bool { return len(n.ended) == 2 })
+}
+
+// A target that drops packets delays no pod's end: those that are due are ended first, and
+// the others are not asked for one after another.
+func TestATargetThatDropsPackets(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, eight.Add(-3*time.Hour))
+	for i := range 20 {
+		uid := types.UID("more-" + string(rune('a'+i)))
+		n.pods[uid] = &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: string(uid), UID: uid}, Spec: corev1.PodSpec{TerminationGracePeriodSeconds: ptr.To[int64](1)}}
+	}
+	n.silent = true
+	n.run()
+	n.stands(eight.Add(-10*time.Minute), n.Full)
+	began := time.Now()
+	n.clock.SetTime(eight.Add(-time.Minute))
+	n.until("both with a minute's grace ended", func() bool { return len(n.ended) >= 2 })
+	require.Less(t, time.Since(began), 10*ask, "of more than twenty questions, each given up after three seconds")
 }
 
 // A later end, while pods are sent away: those left stay, and others come again.
