@@ -128,6 +128,8 @@ func (n *node) until(what string, ok func() bool) {
 // stands waits until the manager has looked at this time.
 func (n *node) stands(at time.Time, ok func() bool) {
 	n.t.Helper()
+	// It waits by a time that it has read: one set before it waits would pass unnoticed.
+	require.Eventually(n.t, n.clock.HasWaiters, patience, time.Millisecond)
 	n.clock.SetTime(at)
 	require.Eventually(n.t, ok, patience, time.Millisecond)
 }
