@@ -178,18 +178,3 @@ func poke(c chan struct{}) {
 	default:
 	}
 }
-
-// locks are one lock a volume, so that no two calls are made for it at once. Who waits
-// for one gives up with its context.
-type locks struct{ all sync.Map }
-
-func (l *locks) lock(ctx context.Context, key string) (unlock func(), err error) {
-	of, _ := l.all.LoadOrStore(key, make(chan struct{}, 1))
-	held := of.(chan struct{}) //nolint:forcetypeassert // nothing else is stored
-	select {
-	case held <- struct{}{}:
-		return func() { <-held }, nil
-	case <-ctx.Done():
-		return nil, fmt.Errorf("wait for another pod's call for the same volume: %w", ctx.Err())
-	}
-}
