@@ -182,12 +182,9 @@ func (t *tenant) StopAll(ctx context.Context) error {
 		manager = rooms.Manager
 	}
 	if err := manager.StopAll(ctx, stopGrace); err != nil {
-		return err
+		return err // who lives still needs both
 	}
-	if err := t.cache.Close(); err != nil {
-		return err
-	}
-	return t.place().Remove(ctx, t.runtime.RuntimeService)
+	return errors.Join(t.cache.Close(), t.place().Remove(ctx, t.runtime.RuntimeService))
 }
 
 // GPUsInUse is how many cards living pods have.

@@ -50,6 +50,8 @@ type Volumes interface {
 	Keep(ctx context.Context, pod *corev1.Pod, watcher volumes.Watcher)
 	// Teardown takes away all volumes of the pod. Idempotent.
 	Teardown(ctx context.Context, uid types.UID) error
+	// Abandon is Teardown that leaves to later what a driver does not undo soon.
+	Abandon(ctx context.Context, uid types.UID) error
 	// PodUIDs are the pods that have volumes on the machine.
 	PodUIDs() ([]types.UID, error)
 }

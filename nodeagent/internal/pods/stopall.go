@@ -13,8 +13,8 @@ import (
 
 // StopAll ends every pod of this agent, whatever its epoch, each within grace, and
 // removes sandboxes, volumes and remembered state. It returns when the last process
-// has ended, or an error that says what is left: call it again then. It needs no
-// API. Call it when Run has returned.
+// has ended, or an error that says what is left: call it again then. Only what a CSI
+// driver has mounted that does not undo it soon is left to later. It needs no API. Call it when Run has returned.
 func (m *Manager) StopAll(ctx context.Context, grace time.Duration) error {
 	if err := m.stopAllOnce(ctx, grace); err != nil {
 		return fmt.Errorf("stop all pods: %w", err)
@@ -44,10 +44,12 @@ func (m *Manager) stopAllOnce(ctx context.Context, grace time.Duration) error {
 	if err != nil {
 		return err
 	}
-	var errs []error
-	for _, uid := range uids {
-		errs = append(errs, m.o.Volumes.Teardown(ctx, uid))
+	errs := make([]error, len(uids))
+	var all sync.WaitGroup
+	for i, uid := range uids {
+		all.Go(func() { errs[i] = m.o.Volumes.Abandon(ctx, uid) })
 	}
+	all.Wait()
 	// What can't be read is forgotten like the rest: nothing of it lives.
 	return errors.Join(append(errs, m.checkpoints.clear())...)
 }
@@ -99,7 +101,7 @@ func (m *Manager) endPod(ctx context.Context, pod *cri.Pod, grace time.Duration)
 	}
 	return errors.Join(
 		m.removeCgroup(pod.UID),
-		m.o.Volumes.Teardown(ctx, pod.UID),
+		m.o.Volumes.Abandon(ctx, pod.UID),
 		os.RemoveAll(m.messages.folder(pod.UID)),
 		m.checkpoints.remove(pod.UID),
 		os.RemoveAll(m.logDirectory(stub(pod))),
