@@ -15,7 +15,9 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
@@ -115,7 +117,10 @@ func reading(uid string) *corev1.Pod {
 
 func (c *cached) end(t *testing.T, pod *corev1.Pod) {
 	t.Helper()
-	require.NoError(t, c.Teardown(t.Context(), pod.UID))
+	// A file that another test's fork(2) has open too makes it busy until exec(2).
+	require.EventuallyWithT(t, func(t *assert.CollectT) {
+		require.NoError(t, c.Teardown(context.Background(), pod.UID))
+	}, patience, 10*time.Millisecond)
 	require.NoDirExists(t, filepath.Join(c.at, "used", string(pod.UID)))
 }
 

@@ -136,7 +136,7 @@ func New(o Options) (*Manager, error) {
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
 	}
-	return &Manager{o: o, tokens: tokenCache{clock: o.Clock, source: o.Tokens}}, nil
+	return &Manager{o: o, tokens: tokenCache{clock: o.Clock}}, nil
 }
 
 const (
