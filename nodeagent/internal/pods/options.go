@@ -50,7 +50,7 @@ type Volumes interface {
 	Keep(ctx context.Context, pod *corev1.Pod, watcher volumes.Watcher)
 	// Teardown takes away all volumes of the pod. Idempotent.
 	Teardown(ctx context.Context, uid types.UID) error
-	// PodUIDs are the pods that have volumes on the machine.
+	// PodUIDs are the pods that have volumes on the machine, also beside an error.
 	PodUIDs() ([]types.UID, error)
 }
 
