@@ -39,6 +39,7 @@ import (
 	"github.com/ainode/ainode/nodeagent/internal/images"
 	"github.com/ainode/ainode/nodeagent/internal/objects"
 	"github.com/ainode/ainode/nodeagent/internal/pluginregistration"
+	"github.com/ainode/ainode/nodeagent/internal/podstatus"
 	"github.com/ainode/ainode/nodeagent/internal/topology"
 	"github.com/ainode/ainode/nodeagent/internal/volumes"
 )
@@ -403,6 +404,24 @@ func (m *machine) awaitPhase(name string, phase corev1.PodPhase) *corev1.Pod {
 func (m *machine) awaitGone(name string) {
 	m.t.Helper()
 	m.await(name, "gone", func(p *corev1.Pod) bool { return p == nil })
+}
+
+// awaitEnded waits until the API knows that the pod has ended, of itself or killed: on a
+// loaded machine a grace may be too short for anything.
+func (m *machine) awaitEnded(name string) *corev1.Pod {
+	m.t.Helper()
+	return m.await(name, "ended", func(p *corev1.Pod) bool { return p != nil && podstatus.Terminal(p.Status.Phase) })
+}
+
+// awaitOutput waits until the pod's container has written the text: that its trap is
+// set, say, before which a signal to a container's first process is lost.
+func (m *machine) awaitOutput(name, text string) {
+	m.t.Helper()
+	require.Eventually(m.t, func() bool {
+		path, err := m.manager.LogPath("default", name, "", "main", false)
+		written, _ := os.ReadFile(path) //nolint:gosec // a log of this test
+		return err == nil && strings.Contains(string(written), text)
+	}, patience, wink, "pod %q should have written %q", name, text)
 }
 
 // patches counts status writes so far.

@@ -54,7 +54,7 @@ func TestAnEndWaitsForNoDriver(t *testing.T) {
 	t.Parallel()
 	m, d, release := training(t)
 	m.delete("train", 5)
-	m.awaitPhase("train", corev1.PodSucceeded)
+	m.awaitEnded("train")
 	require.Zero(t, m.manager.GPUsInUse(), "who reads that it has ended may have its card")
 	next := asking(shell("next", obedient), "main", 1)
 	m.create(next)
@@ -162,7 +162,7 @@ func TestAProcessOfTheMachineUsesAVolume(t *testing.T) {
 	visitor.Dir = paths[0]
 	require.NoError(t, visitor.Start())
 	m.delete("app", 5)
-	m.awaitPhase("app", corev1.PodSucceeded)
+	m.awaitEnded("app")
 	require.Eventually(t, func() bool { return strings.Contains(m.events.String(), "Warning FailedUnmount") }, patience, wink)
 	require.NotNil(t, m.get("app"))
 	require.NoError(t, visitor.Process.Kill())
