@@ -52,7 +52,7 @@ type Volumes interface {
 	Teardown(ctx context.Context, uid types.UID) error
 	// Abandon is Teardown that leaves to later what a driver does not undo soon.
 	Abandon(ctx context.Context, uid types.UID) error
-	// PodUIDs are the pods that have volumes on the machine.
+	// PodUIDs are the pods that have volumes on the machine, also beside an error.
 	PodUIDs() ([]types.UID, error)
 }
 
