@@ -93,6 +93,7 @@ var checks = []check{
 	{"cni", areaRuntime, cni},
 	{"driver", areaGPUs, driver},
 	{"cdi", areaGPUs, specs},
+	{"gpus-out", areaGPUs, outcasts},
 	{"buckets", areaStorage, buckets},
 	{"csi", areaStorage, drivers},
 	{"state", areaAgent, state},

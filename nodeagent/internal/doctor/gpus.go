@@ -15,6 +15,7 @@ import (
 
 	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/nodeagent/internal/gpu"
+	"github.com/ainode/ainode/nodeagent/internal/gpuhealth"
 )
 
 // driver reads the cards as the agent does when it starts.
@@ -115,6 +116,26 @@ func specs(_ context.Context, s *sight) []Finding {
 			"what came or went since the agent started is given to nobody, or to a pod that then fails", "Have them read again:  systemctl restart ainode-agent")...)
 	default:
 		all = append(all, saw(fmt.Sprintf("%s names %d cards and slices", path, devices(spec)))...)
+	}
+	return all
+}
+
+// outcasts tells which cards the agent keeps from pods for what befell them.
+func outcasts(_ context.Context, s *sight) []Finding {
+	out, err := gpuhealth.Outcasts(s.Config.StateDir.GPUs())
+	if err != nil {
+		return found(Warning, err.Error(), "cards that failed earlier are given to pods again", "If it can't be read for good, remove it:  rm "+s.Config.StateDir.GPUs())
+	}
+	var all []Finding
+	for _, o := range out {
+		if o.Gone {
+			continue
+		}
+		fix := []string{"See what the driver says:  nvidia-smi; dmesg | grep -i nvrm"}
+		if o.Class == gpuhealth.Replace {
+			fix = append(fix, "Replace it. If it is well after all:  ainode-agent readmit "+o.UUID)
+		}
+		all = append(all, found(Warning, o.Text, "no pod gets it: it is "+o.Until, fix...)...)
 	}
 	return all
 }

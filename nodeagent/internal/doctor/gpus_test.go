@@ -1,12 +1,41 @@
 package doctor
 
 import (
+	"context"
+	"os"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/ainode/ainode/nodeagent/internal/gpu"
 )
+
+// What the agent keeps from pods is told with the way back, also while none runs; what
+// has left the machine is not.
+func TestCardsThatAreOut(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	out := map[string]any{}
+	for uuid, class := range map[string]string{"GPU-a": "Replace", "GPU-b": "Drain", "GPU-gone": "Replace"} {
+		out[uuid] = map[string]any{"out": true, "class": class, "text": "XID 0 on " + uuid}
+	}
+	out["GPU-well"] = map[string]any{"out": false, "class": "Reset"}
+	b.write(t, b.Config.StateDir.GPUs(), map[string]any{"boot": "b1", "known": map[string]int{"GPU-a": 0, "GPU-b": 1, "GPU-well": 2}, "cards": out})
+	var seen []Finding
+	for _, f := range b.Examine(context.Background()) {
+		if f.ID == "gpus-out" {
+			seen = append(seen, f)
+		}
+	}
+	require.Len(t, seen, 2)
+	require.Equal(t, "XID 0 on GPU-a", seen[0].What)
+	require.Equal(t, "Replace it. If it is well after all:  ainode-agent readmit GPU-a", seen[0].Fix[1])
+	require.Equal(t, "no pod gets it: it is out until the machine boots again", seen[1].Why)
+	require.Len(t, seen[1].Fix, 1)
+
+	require.NoError(t, os.WriteFile(b.Config.StateDir.GPUs(), []byte("{"), 0o600))
+	require.Contains(t, b.see(t, "gpus-out").Why, "given to pods again")
+}
 
 func TestHowCardsAreCut(t *testing.T) {
 	t.Parallel()

@@ -237,7 +237,7 @@ func TestTheDriversOwnWord(t *testing.T) {
 	w.look(t.Context())
 	w.look(t.Context())
 	require.Empty(t, w.usable())
-	require.Contains(t, w.Trouble("GPU-0"), "out until the card is replaced")
+	require.Contains(t, w.Trouble("GPU-0"), "out until it is replaced, or")
 	require.EqualValues(t, 1, w.Counters()[Count{"GPU-0", "RowRemapFailure", Replace}])
 }
 
