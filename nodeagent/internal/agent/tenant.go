@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -55,9 +56,11 @@ type tenant struct {
 	// cardNews is that other cards may be given to pods than before.
 	cardNews chan struct{}
 	runtime  *cri.Runtime
-	csi      *csi.Manager
-	cache    *readcache.Cache
-	clock    clock.WithTicker
+	// injection is how the runtime gives cards to containers, when it was asked last.
+	injection atomic.Pointer[cri.Injection]
+	csi       *csi.Manager
+	cache     *readcache.Cache
+	clock     clock.WithTicker
 
 	mu       sync.Mutex
 	pods     *pods.Manager
@@ -79,6 +82,7 @@ func (t *tenant) Serve(ctx context.Context, target binding.Target, registered fu
 		return err
 	}
 	client := clients.pods
+	t.askInjection(ctx)
 	facts, err := t.nodeFacts(ctx, target)
 	if err != nil {
 		return err

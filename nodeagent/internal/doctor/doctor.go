@@ -92,6 +92,7 @@ var checks = []check{
 	{"cgroup-driver", areaRuntime, cgroupDriver},
 	{"cni", areaRuntime, cni},
 	{"driver", areaGPUs, driver},
+	{"injection", areaGPUs, injection},
 	{"cdi", areaGPUs, specs},
 	{"gpus-out", areaGPUs, outcasts},
 	{"buckets", areaStorage, buckets},

@@ -80,14 +80,37 @@ func slicing(cards gpu.Found) []Finding {
 		len(cards.Cards)-whole, strings.Join(texts, ", "), whole, contract.GPUResource))...)
 }
 
-// specs looks at how containers get cards: a spec that the agent writes when it
-// starts, a folder that the runtime reads, and the hook that the spec calls.
+// injection tells how cards get into containers, or that they don't.
+func injection(_ context.Context, s *sight) []Finding {
+	simulated := s.Config.SimulateGPUs != ""
+	if s.runtimeErr != nil || !simulated && s.devices == 0 {
+		return nil // told already, or there are no cards to give
+	}
+	by := s.status.Injection()
+	switch {
+	case by.CDI && by.ByDefault:
+		return saw("by CDI; " + s.status.Containerd.Handlers.Default + ", the runtime's default, is told to add none")
+	case by.CDI:
+		return saw("by CDI")
+	case by.Handler != "" && !simulated:
+		return saw(fmt.Sprintf("by the runtime handler %s and NVIDIA_VISIBLE_DEVICES: %s %s has no CDI, or has it turned off", by.Handler, s.status.Name, s.status.Version))
+	}
+	fix := []string{"Install containerd 2 (https://containerd.io/downloads), then:  systemctl restart containerd",
+		"From containerd 1.7 on, set enable_cdi = true in /etc/containerd/config.toml, then:  systemctl restart containerd"}
+	if !simulated {
+		fix = append(fix, "Or let NVIDIA's runtime do it:  nvidia-ctk runtime configure --runtime=containerd && systemctl restart containerd")
+	}
+	return found(Error, fmt.Sprintf("%s %s has no CDI, or has it turned off, and no runtime handler of NVIDIA's", s.status.Name, s.status.Version),
+		"no container gets a card", fix...)
+}
+
+// specs looks at the CDI spec: one that the agent writes when it starts, a folder that
+// the runtime reads, and the hook that the spec calls.
 func specs(_ context.Context, s *sight) []Finding {
 	var all []Finding
-	dir, config := s.Config.CDIDir, s.status.containerd
-	if config.EnableCDI != nil && !*config.EnableCDI {
-		all = append(all, found(Error, "containerd has CDI turned off", "no container gets a card",
-			"In /etc/containerd/config.toml set enable_cdi = true, then:  systemctl restart containerd")...)
+	dir, config := s.Config.CDIDir, s.status.Containerd
+	if s.runtimeErr == nil && !s.status.Injection().CDI {
+		return nil // nobody reads it
 	}
 	if len(config.CDISpecDirs) > 0 && !slices.ContainsFunc(config.CDISpecDirs, func(d string) bool { return same(d, dir) }) {
 		all = append(all, found(Error, fmt.Sprintf("containerd reads CDI specs from %v, the agent writes them to %s", config.CDISpecDirs, dir), "no container gets a card",

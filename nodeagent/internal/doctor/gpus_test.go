@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ainode/ainode/nodeagent/internal/cri"
 	"github.com/ainode/ainode/nodeagent/internal/gpu"
 )
 
@@ -35,6 +36,36 @@ func TestCardsThatAreOut(t *testing.T) {
 
 	require.NoError(t, os.WriteFile(b.Config.StateDir.GPUs(), []byte("{"), 0o600))
 	require.Contains(t, b.see(t, "gpus-out").Why, "given to pods again")
+}
+
+// How cards get into containers is told by what containerd itself says; without a way,
+// what to do.
+func TestHowCardsGetIn(t *testing.T) {
+	t.Parallel()
+	s := &sight{devices: 8}
+	s.status.Name, s.status.Version = "containerd", "1.6.20"
+	see := func() Finding {
+		t.Helper()
+		seen := injection(t.Context(), s)
+		require.Len(t, seen, 1)
+		return seen[0]
+	}
+	require.Equal(t, Error, see().Severity)
+	require.Equal(t, "containerd 1.6.20 has no CDI, or has it turned off, and no runtime handler of NVIDIA's", see().What)
+	require.Contains(t, see().Fix[2], "nvidia-ctk runtime configure")
+	handlers := &s.status.Containerd.Handlers
+	handlers.ByName = map[string]cri.Handler{"nvidia": {Options: map[string]any{"BinaryName": "/usr/bin/nvidia-container-runtime"}}}
+	require.Equal(t, "by the runtime handler nvidia and NVIDIA_VISIBLE_DEVICES: containerd 1.6.20 has no CDI, or has it turned off", see().What)
+	require.Empty(t, specs(t.Context(), s), "nobody reads a CDI spec")
+	s.Config.SimulateGPUs = "dgxh200"
+	require.Equal(t, Error, see().Severity, "NVIDIA's program knows real cards alone")
+	require.Len(t, see().Fix, 2)
+	s.status.Version = "2.4.2"
+	require.Equal(t, "by CDI", see().What)
+	handlers.Default = "nvidia"
+	require.Equal(t, "by CDI; nvidia, the runtime's default, is told to add none", see().What)
+	s.Config.SimulateGPUs, s.devices = "", 0
+	require.Empty(t, injection(t.Context(), s), "there is nothing to give")
 }
 
 func TestHowCardsAreCut(t *testing.T) {
