@@ -90,6 +90,15 @@ test-long: needs ## what takes longer than make test may: metrics-server and an 
 	$(GO) test -v -count=1 -tags long -timeout 30m ./e2e/metrics
 	$(GO) test -v -count=1 -tags long -timeout 2h -run 'ForAnHour$$' ./nodeagent/internal/pods
 
+# Not part of test: it takes a card. Without NVIDIA's driver it says so, passes nothing
+# off for a pass, and fails nothing; with one it is strict.
+.PHONY: test-gpu
+test-gpu: ## real NVIDIA cards: found, measured and followed as nvidia-smi has it, and a CUDA program in a pod (needs root and a card)
+	@if ! command -v nvidia-smi >/dev/null && [ ! -e /dev/nvidiactl ]; then \
+	  echo "test-gpu: no NVIDIA driver on this machine (neither nvidia-smi nor /dev/nvidiactl): nothing was measured"; exit 0; fi; \
+	$(MAKE) --no-print-directory needs; date -u; nvidia-smi; \
+	$(GO) test -v -count=1 -tags gpu -timeout 20m -run '^TestReal' ./nodeagent/internal/gpu ./nodeagent/internal/pods
+
 # Not part of test and verify: three runs of the suite take the better part of an hour,
 # and its first build a quarter of one.
 .PHONY: conformance

@@ -79,6 +79,8 @@ type machine struct {
 	cache       volumes.Cache  // of what is read from buckets; nil: none
 	own         podrange.Range // of the pods' addresses; none: they share the machine's
 	admit       func(*corev1.Pod) (reason, message string)
+	// real are a machine's cards instead of cards and failed.
+	real Cards
 	// injection is how the runtime gives cards to containers; nil is by CDI.
 	injection func() cri.Injection
 }
@@ -257,13 +259,20 @@ func (m *machine) node() *corev1.Node {
 			},
 		},
 	}
-	for _, uuid := range m.cards {
-		name := m.cards.Device(uuid).Resource
-		q := node.Status.Allocatable[name]
+	for _, d := range m.given().Devices() {
+		q := node.Status.Allocatable[d.Resource]
 		q.Add(resource.MustParse("1"))
-		node.Status.Allocatable[name] = q
+		node.Status.Allocatable[d.Resource] = q
 	}
 	return node
+}
+
+// given are the cards that pods are given.
+func (m *machine) given() Cards {
+	if m.real != nil {
+		return m.real
+	}
+	return watchedCards{m.cards, &m.failed, &m.gone}
 }
 
 // start runs a new agent on the machine, and returns when it follows the API: the
@@ -306,7 +315,7 @@ func (m *machine) startAway() {
 	m.manager, err = New(Options{
 		Network: mode,
 		Client:  client, NodeName: "ai-1", Node: m.node, HostIPs: func() []string { return []string{"127.0.0.1"} },
-		Epoch: m.epoch, Runtime: m.c.Runtime, Images: i, Volumes: v, Objects: reader, Services: services, Cards: watchedCards{m.cards, &m.failed, &m.gone}, Injection: m.injection, Recorder: m.events,
+		Epoch: m.epoch, Runtime: m.c.Runtime, Images: i, Volumes: v, Objects: reader, Services: services, Cards: m.given(), Injection: m.injection, Recorder: m.events,
 		StateDir: filepath.Join(m.root, "state"), LogDir: filepath.Join(m.root, "logs"), CgroupParent: m.cgroup, ReservedPorts: []int32{10250}, Admit: m.admit,
 	})
 	require.NoError(m.t, err)
