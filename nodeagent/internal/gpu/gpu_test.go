@@ -1,6 +1,7 @@
 package gpu
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -153,7 +154,10 @@ func TestSimulationThatCanNotBe(t *testing.T) {
 // driver is a library that answers as told.
 func driver(init nvml.Return, count int) nvml.Interface {
 	return &mock.Interface{
-		InitFunc:                       func() nvml.Return { return init },
+		InitFunc: func() nvml.Return { return init },
+		ExtensionsFunc: func() nvml.ExtendedInterface {
+			return &mock.ExtendedInterface{LookupSymbolFunc: func(string) error { return nil }}
+		},
 		ShutdownFunc:                   func() nvml.Return { return nvml.SUCCESS },
 		DeviceGetCountFunc:             func() (int, nvml.Return) { return count, nvml.SUCCESS },
 		SystemGetDriverVersionFunc:     func() (string, nvml.Return) { return "1", nvml.SUCCESS },
@@ -181,6 +185,33 @@ func TestMachineWithoutACard(t *testing.T) {
 			require.Contains(t, inv.Found().Cause, "no usable NVIDIA GPU", "not a silent zero")
 			require.Empty(t, inv.NodeLabels())
 		})
+	}
+}
+
+// A driver that lacks a function of NVML's is too old, and told so: to call that function would
+// end the agent.
+func TestADriverThatIsTooOld(t *testing.T) {
+	t.Parallel()
+	for _, function := range called {
+		s := dgxh100.New()
+		complete(s, "")
+		sessions := 0
+		s.InitFunc = func() nvml.Return { sessions++; return nvml.SUCCESS }
+		s.ShutdownFunc = func() nvml.Return { sessions--; return nvml.SUCCESS }
+		s.LookupSymbolFunc = func(name string) error {
+			if name == function {
+				return errors.New("undefined symbol")
+			}
+			return nil
+		}
+		s.DeviceGetCountFunc = func() (int, nvml.Return) { t.Error("it is asked for cards"); return 0, nvml.SUCCESS }
+		m, err := Open(Options{NVML: s, CDIDir: t.TempDir(), AllowNone: true})
+		require.NoError(t, err)
+		require.Contains(t, m.Found().Cause, "the driver is too old: its NVML lacks "+function)
+		require.Zero(t, sessions)
+		_, err = Look(s)
+		require.ErrorContains(t, err, "R510 or newer")
+		require.Zero(t, sessions)
 	}
 }
 
