@@ -42,7 +42,19 @@ func driver(_ context.Context, s *sight) []Finding {
 	if n := len(cards.Cards); n > 0 {
 		all = append(all, saw(fmt.Sprintf("%d × %s, driver %s, CUDA %s", n, cards.Cards[0].Product, cards.DriverVersion, cards.CUDAVersion))...)
 	}
-	return append(all, slicing(cards)...)
+	return slices.Concat(all, exclusive(cards), slicing(cards))
+}
+
+// exclusive tells of cards that serve one process at a time.
+func exclusive(cards gpu.Found) []Finding {
+	var all []Finding
+	for _, c := range cards.Cards {
+		if c.Exclusive {
+			all = append(all, found(Warning, fmt.Sprintf("card %d: its compute mode lets one process at a time use it", c.Index),
+				"a pod's second process that uses it fails: the card is busy or unavailable", fmt.Sprintf("Allow more:  nvidia-smi -i %d -c DEFAULT", c.Index))...)
+		}
+	}
+	return all
 }
 
 // slicing tells how cards are cut, and of those that wait for somebody.

@@ -68,6 +68,14 @@ func TestHowCardsGetIn(t *testing.T) {
 	require.Empty(t, injection(t.Context(), s), "there is nothing to give")
 }
 
+func TestCardsForOneProcess(t *testing.T) {
+	t.Parallel()
+	seen := exclusive(gpu.Found{Cards: []gpu.Card{{Index: 0}, {Index: 3, Exclusive: true}}})
+	require.Len(t, seen, 1)
+	require.Equal(t, "card 3: its compute mode lets one process at a time use it", seen[0].What)
+	require.Equal(t, []string{"Allow more:  nvidia-smi -i 3 -c DEFAULT"}, seen[0].Fix)
+}
+
 func TestHowCardsAreCut(t *testing.T) {
 	t.Parallel()
 	require.Empty(t, slicing(gpu.Found{Cards: []gpu.Card{{UUID: "GPU-a"}}}), "nothing to say of MIG")

@@ -171,6 +171,7 @@ func TestMachineWithoutACard(t *testing.T) {
 		"no driver":         driver(nvml.ERROR_LIBRARY_NOT_FOUND, 0),
 		"driver, no card":   driver(nvml.SUCCESS, 0),
 		"driver not loaded": driver(nvml.ERROR_DRIVER_NOT_LOADED, 0),
+		"no permission":     driver(nvml.ERROR_NO_PERMISSION, 8),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -247,9 +248,14 @@ func TestSpecOfRealCards(t *testing.T) {
 	require.Empty(t, inv.Simulated())
 	require.NotContains(t, inv.NodeLabels(), contract.SimulatedLabel)
 
+	// NVIDIA's own service describes the same cards there, by the same UUIDs.
+	theirs, err := os.ReadFile(SpecPath(dir, false))
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "nvidia.yaml"), []byte(strings.Replace(string(theirs), "kind: ainode.dev/gpu", "kind: nvidia.com/gpu", 1)), 0o600))
 	cache, err := cdi.NewCache(cdi.WithSpecDirs(dir), cdi.WithAutoRefresh(false))
 	require.NoError(t, err)
-	require.Empty(t, cache.GetErrors())
+	require.Empty(t, cache.GetErrors(), "they do not stand in each other's way")
+	require.NotNil(t, cache.GetDevice("nvidia.com/gpu="+inv.Found().UUIDs()[0]))
 	for i, uuid := range inv.Found().UUIDs() {
 		require.Equal(t, "ainode.dev/gpu="+uuid, inv.CDIDevice(uuid))
 		device := cache.GetDevice(inv.CDIDevice(uuid))

@@ -52,8 +52,8 @@ type Options struct {
 	// AllowNone makes a machine without a card one that has none, not an error.
 	AllowNone bool
 
-	// listPatience and readPatience replace the defaults in tests.
-	listPatience, readPatience time.Duration
+	// They replace the defaults in tests.
+	listPatience, readPatience, waitPatience time.Duration
 }
 
 // ErrNone says that the machine has no card.
@@ -66,7 +66,7 @@ func Open(o Options) (*Machine, error) {
 	if !filepath.IsAbs(o.CDIDir) {
 		return nil, fmt.Errorf("the directory of CDI specs, %q, is not an absolute path", o.CDIDir)
 	}
-	o.listPatience, o.readPatience = cmp.Or(o.listPatience, listPatience), cmp.Or(o.readPatience, readPatience)
+	o.listPatience, o.readPatience, o.waitPatience = cmp.Or(o.listPatience, listPatience), cmp.Or(o.readPatience, readPatience), cmp.Or(o.waitPatience, waitPatience)
 	m := &Machine{lib: o.NVML, kind: cdiVendor + "/" + cdiClass, list: newLane()}
 	if o.Simulate != "" {
 		if err := m.simulate(&o); err != nil {

@@ -326,6 +326,15 @@ func TestEventsAreFollowedAgain(t *testing.T) {
 	require.Len(t, w.usable(), 3)
 }
 
+func TestACardForOneProcessIsTold(t *testing.T) {
+	t.Parallel()
+	cards := newCards(2)
+	cards.found.Cards[1].Exclusive = true
+	w := newFakeWard(t, cards)
+	require.True(t, w.Summary().OK)
+	require.Equal(t, "2 GPUs can be used; one process at a time may use GPU-1 (nvidia-smi -c DEFAULT allows more)", w.Summary().Message)
+}
+
 func TestIdleSince(t *testing.T) {
 	t.Parallel()
 	cards := newCards(1)
