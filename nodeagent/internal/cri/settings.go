@@ -84,12 +84,9 @@ type Injection struct {
 // Injects reports whether there is any way for cards to get in.
 func (i Injection) Injects() bool { return i.CDI || i.Handler != "" }
 
-// The containerd that first knew CDI names in requests, and the one that first had them
-// on without being told.
-var (
-	knowsCDI = utilversion.MustParseGeneric("1.7.0")
-	usesCDI  = utilversion.MustParseGeneric("2.0.0")
-)
+// usesCDI is the containerd that first used CDI names in requests without being told to. 1.7
+// tells whether it does, and those before it know none.
+var usesCDI = utilversion.MustParseGeneric("2.0.0")
 
 // Injection of these settings.
 func (s Settings) Injection() Injection {
@@ -106,16 +103,11 @@ func (s Settings) Injection() Injection {
 }
 
 func (s Settings) cdi() bool {
-	version, err := utilversion.ParseGeneric(s.Version)
-	switch {
-	case s.Name != "containerd" || err != nil:
-		return s.Containerd.EnableCDI == nil || *s.Containerd.EnableCDI
-	case version.LessThan(knowsCDI):
-		return false
-	case s.Containerd.EnableCDI != nil:
-		return *s.Containerd.EnableCDI
+	if told := s.Containerd.EnableCDI; told != nil {
+		return *told
 	}
-	return version.AtLeast(usesCDI)
+	version, err := utilversion.ParseGeneric(s.Version)
+	return s.Name != "containerd" || err != nil || version.AtLeast(usesCDI)
 }
 
 // nvidias reports whether a handler is one that nvidia-ctk runtime configure made, or

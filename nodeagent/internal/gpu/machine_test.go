@@ -123,6 +123,12 @@ func TestCardsComeAndGoAndTheDriverIsReplaced(t *testing.T) {
 	spec, err := os.ReadFile(filepath.Join(m.o.CDIDir, "ainode.dev-simulated-gpu.json"))
 	require.NoError(t, err)
 	require.Contains(t, string(spec), m.Found().UUIDs()[7], "the CDI spec was written anew")
+	long := time.Unix(1, 0)
+	require.NoError(t, os.Chtimes(filepath.Join(m.o.CDIDir, "ainode.dev-simulated-gpu.json"), long, long))
+	require.NoError(t, m.Refresh(t.Context()))
+	now, err := os.Stat(filepath.Join(m.o.CDIDir, "ainode.dev-simulated-gpu.json"))
+	require.NoError(t, err)
+	require.Equal(t, long, now.ModTime(), "and is not while nothing changes")
 
 	s.InitFunc = func() nvml.Return { return nvml.ERROR_DRIVER_NOT_LOADED }
 	s.DeviceGetCountFunc = func() (int, nvml.Return) { return 0, nvml.ERROR_UNINITIALIZED }
