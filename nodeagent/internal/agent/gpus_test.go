@@ -87,6 +87,7 @@ func TestARuntimeThatGivesNoCards(t *testing.T) {
 	tn := &tenant{cfg: config.Run{StateDir: config.State(dir)}, node: "ai-1", clock: clock.RealClock{}, machine: machine.Identity{BootID: "b1"}}
 	require.NoError(t, tn.followCards(cards))
 	require.Equal(t, 8, tn.cardHealth().Usable[contract.GPUResource], "until the runtime was asked")
+	require.False(t, tn.injects().Injects(), "and no container starts without its card meanwhile")
 
 	program, _ := critest.Wrapped(t, "nvidia-container-runtime")
 	c := critest.StartAs(t, critest.Setup{Old: true, Handlers: map[string]string{"nvidia": program}})

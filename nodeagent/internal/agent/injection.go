@@ -31,17 +31,20 @@ func (t *tenant) askInjection(ctx context.Context) {
 	}
 }
 
-// injects is how the runtime gives cards to containers; by CDI, until it was asked.
+// injects is how the runtime gives cards to containers; not at all, until it was asked:
+// one without CDI ignores what it is asked for, and a container would start without its
+// card.
 func (t *tenant) injects() cri.Injection {
 	if known := t.injection.Load(); known != nil {
 		return *known
 	}
-	return cri.Injection{CDI: true}
+	return cri.Injection{}
 }
 
-// noInjection is why no container gets a card; empty if they do, or there is none to give.
+// noInjection is why no container gets a card; empty if they do, if there is none to give, and
+// while the runtime has not been heard.
 func (t *tenant) noInjection() string {
-	if t.injects().Injects() || len(t.cards.Found().Cards) == 0 {
+	if known := t.injection.Load(); known == nil || known.Injects() || len(t.cards.Found().Cards) == 0 {
 		return ""
 	}
 	fix := "set enable_cdi = true in /etc/containerd/config.toml (containerd 1.7 and newer)"
