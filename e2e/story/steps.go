@@ -56,8 +56,9 @@ func (s *Story) build(ctx context.Context, all ...programs) error {
 		if _, err := s.quiet(ctx, "mkdir", "-p", s.bin("")); err != nil {
 			return err
 		}
-		// Stripped, as released: an agent's symbols are ten megabytes of memory.
-		args := append([]string{"-C", b.dir, "build", "-trimpath", "-ldflags", "-s -w", "-o", s.bin("") + "/"}, b.packages...)
+		// Stripped, as released: an agent's symbols are ten megabytes of memory. NVML is
+		// looked up late, as the Makefile says.
+		args := append([]string{"-C", b.dir, "build", "-trimpath", "-ldflags", "-s -w -extldflags=-Wl,-z,lazy", "-o", s.bin("") + "/"}, b.packages...)
 		fmt.Fprintf(s.Out, "   go build %s\n", strings.Join(b.packages, " "))
 		if _, err := s.quiet(ctx, "env", append([]string{"CGO_ENABLED=" + b.cgo, "go"}, args...)...); err != nil {
 			return err

@@ -19,6 +19,7 @@ func (t *tenant) Serve(ctx context.Context, target binding.Target, registered fu
 	if err != nil {
 		return err
 	}
+	t.askInjection(ctx)
 	network, err := t.podNetwork(target)
 	if err != nil {
 		return err

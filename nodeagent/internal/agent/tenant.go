@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -43,9 +44,11 @@ type tenant struct {
 	// cardNews is that other cards may be given to pods than before.
 	cardNews chan struct{}
 	runtime  *cri.Runtime
-	csi      *csi.Manager
-	cache    *readcache.Cache
-	clock    clock.WithTicker
+	// injection is how the runtime gives cards to containers, when it was asked last.
+	injection atomic.Pointer[cri.Injection]
+	csi       *csi.Manager
+	cache     *readcache.Cache
+	clock     clock.WithTicker
 
 	mu       sync.Mutex
 	pods     *pods.Manager

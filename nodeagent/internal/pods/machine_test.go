@@ -33,6 +33,7 @@ import (
 	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/api/podrange"
 	"github.com/ainode/ainode/nodeagent/internal/cgroup"
+	"github.com/ainode/ainode/nodeagent/internal/cri"
 	"github.com/ainode/ainode/nodeagent/internal/cri/critest"
 	"github.com/ainode/ainode/nodeagent/internal/crispec"
 	"github.com/ainode/ainode/nodeagent/internal/csi"
@@ -79,6 +80,10 @@ type machine struct {
 	cache       volumes.Cache  // of what is read from buckets; nil: none
 	own         podrange.Range // of the pods' addresses; none: they share the machine's
 	admit       func(*corev1.Pod) (reason, message string)
+	// real are a machine's cards instead of cards and failed.
+	real Cards
+	// injection is how the runtime gives cards to containers; nil is by CDI.
+	injection func() cri.Injection
 }
 
 // fakeCards are the UUIDs of whole cards and of slices, which are called CARD_mig-KIND_NAME.
@@ -171,10 +176,16 @@ func (r *recorded) list() []string {
 
 func newMachine(t testing.TB, known ...*corev1.Pod) *machine {
 	t.Helper()
+	return newMachineOn(t, critest.Setup{}, known...)
+}
+
+// newMachineOn is newMachine with another container runtime.
+func newMachineOn(t testing.TB, setup critest.Setup, known ...*corev1.Pod) *machine {
+	t.Helper()
 	m := &machine{t: t, client: fake.NewClientset(), root: t.TempDir(), epoch: 1, events: &recorded{}}
 	m.cgroup = "/ainode-" + strings.ReplaceAll(m.root, "/", "-")
 	t.Cleanup(func() { require.NoError(t, cgroup.Remove(cgroup.Mount, m.cgroup)) }) // when containerd has ended
-	m.c = critest.Start(t)
+	m.c = critest.StartAs(t, setup)
 	m.stored = &versioned{ObjectTracker: m.client.Tracker()}
 	m.client.PrependReactor("*", "pods", clienttesting.ObjectReaction(m.stored))
 	m.client.PrependWatchReactor("pods", func(action clienttesting.Action) (bool, watch.Interface, error) {
@@ -249,13 +260,20 @@ func (m *machine) node() *corev1.Node {
 			},
 		},
 	}
-	for _, uuid := range m.cards {
-		name := m.cards.Device(uuid).Resource
-		q := node.Status.Allocatable[name]
+	for _, d := range m.given().Devices() {
+		q := node.Status.Allocatable[d.Resource]
 		q.Add(resource.MustParse("1"))
-		node.Status.Allocatable[name] = q
+		node.Status.Allocatable[d.Resource] = q
 	}
 	return node
+}
+
+// given are the cards that pods are given.
+func (m *machine) given() Cards {
+	if m.real != nil {
+		return m.real
+	}
+	return watchedCards{m.cards, &m.failed, &m.gone}
 }
 
 // start runs a new agent on the machine, and returns when it follows the API: the
@@ -341,7 +359,7 @@ func (m *machine) newManager(client kubernetes.Interface, services Services) *Ma
 	manager, err := New(Options{
 		Client: client, NodeName: "ai-1", Node: m.node, HostIPs: func() []string { return []string{"127.0.0.1"} }, Network: mode, Epoch: m.epoch,
 		Runtime: m.c.Runtime, Images: m.newImages(client), Volumes: m.newVolumes(client), Objects: objects.Reader{Client: client}, Services: services,
-		Cards: watchedCards{m.cards, &m.failed, &m.gone}, Recorder: m.events,
+		Cards: m.given(), Injection: m.injection, Recorder: m.events,
 		StateDir: filepath.Join(m.root, "state"), LogDir: filepath.Join(m.root, "logs"), CgroupParent: m.cgroup,
 		ReservedPorts: []int32{10250}, Admit: m.admit,
 	})

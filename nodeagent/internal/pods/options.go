@@ -15,6 +15,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/ainode/ainode/api/contract"
+	"github.com/ainode/ainode/nodeagent/internal/cri"
 	"github.com/ainode/ainode/nodeagent/internal/crispec"
 	"github.com/ainode/ainode/nodeagent/internal/topology"
 	"github.com/ainode/ainode/nodeagent/internal/volumes"
@@ -114,6 +115,9 @@ type Options struct {
 	Services Services
 	// Cards may be nil on a machine without GPUs.
 	Cards Cards
+	// Injection is how the runtime puts cards into containers now. It must not block.
+	// Default: by CDI.
+	Injection func() cri.Injection
 
 	Recorder record.EventRecorder
 	// Clock defaults to the real one.
@@ -185,6 +189,9 @@ func (o *Options) complete() error {
 	}
 	if o.Admit == nil {
 		o.Admit = func(*corev1.Pod) (string, string) { return "", "" }
+	}
+	if o.Injection == nil {
+		o.Injection = func() cri.Injection { return cri.Injection{CDI: true} }
 	}
 	if o.Cards == nil {
 		o.Cards = noCards{}

@@ -56,9 +56,11 @@ type worker struct {
 	// API's status was known then.
 	actual *cri.Pod
 	// ips are the newest sandbox's own addresses.
-	ips    []string
-	status *corev1.PodStatus
-	online bool
+	ips []string
+	// handler is the newest sandbox's runtime handler; empty is the default.
+	handler string
+	status  *corev1.PodStatus
+	online  bool
 
 	// From here on: the worker's goroutine only.
 	// fresh says that the runtime cannot have anything of the pod yet.
