@@ -64,7 +64,7 @@ func (s *stage) testExtended(t *testing.T) {
 	}
 	require.NoError(t, at.Create(t.Context(), budget))
 
-	s.bind(t, m, at, "--until", "20m", "--drain-grace", "20m")
+	s.bind(t, m, at, "--until", "20m", "--drain-grace", "19m55s")
 	s.awaitListed(t, m, string(v1alpha1.Draining))
 	require.Contains(t, s.ainode(t, at, "bind", m.node, "--to", at.name, "--until", "8h", "--timeout", patience.String()), m.node)
 	s.awaitListed(t, m, string(v1alpha1.Bound))
