@@ -60,9 +60,7 @@ func TestOlderAPIServer(t *testing.T) {
 	require.Contains(t, kubectl("ainode", "renew", story.Node), "renewed")
 	require.Equal(t, before, kubectl("get", "pod", "works", "-o", where), "pods run on")
 	require.Equal(t, "here\n", kubectl("logs", "works"))
-	looked, _ := s.Ainode(ctx, "doctor") // 2 where it has findings, of one replica for example
-	require.Contains(t, looked, "√ target-version: "+kubernetes, looked)
-	require.NotContains(t, looked, "×", looked)
+	require.Contains(t, kubectl("ainode", "doctor"), "√ target-version: "+kubernetes, "nothing is found")
 
 	require.Contains(t, kubectl("ainode", "unbind", story.Node, "--timeout", "3m"), "unbound")
 	require.Empty(t, kubectl("get", "node", story.Node, "--ignore-not-found"))
