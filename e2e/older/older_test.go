@@ -56,6 +56,7 @@ func TestOlderAPIServer(t *testing.T) {
 	require.True(t, strings.HasPrefix(before, story.Node+" "), before)
 	require.Equal(t, "here\n", kubectl("logs", "works"))
 	require.Contains(t, kubectl("exec", "works", "--", "nvidia-smi", "-L"), "GPU 0")
+	require.Contains(t, kubectl("ainode", "describe", story.Node), "this cluster does not keep which pod has which card")
 
 	require.Contains(t, kubectl("ainode", "renew", story.Node), "renewed")
 	require.Equal(t, before, kubectl("get", "pod", "works", "-o", where), "pods run on")
