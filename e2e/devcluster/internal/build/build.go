@@ -21,10 +21,11 @@ import (
 )
 
 // Versions of what is built. Kubernetes' is that of this module's go.mod; Older's, two
-// minors before, that of older.mod.
+// minors before, that of older.mod. Newer is Kubernetes that calls itself so.
 const (
 	Kubernetes = "v1.37.2"
 	Older      = "v1.35.4"
+	Newer      = "v1.39.0"
 	Containerd = "v2.4.2"
 	CNIPlugins = "v1.9.1"
 	Helm       = "v4.3.1"
@@ -44,13 +45,13 @@ type Target struct {
 }
 
 // modfiles are where the versions of all that a Kubernetes is linked with stand.
-var modfiles = map[string]string{Kubernetes: "go.mod", Older: "older.mod"}
+var modfiles = map[string]string{Kubernetes: "go.mod", Older: "older.mod", Newer: "go.mod"}
 
 // Targets lists what a cluster of this Kubernetes needs, in the order to build it.
 func Targets(kubernetes string) ([]Target, error) {
 	modfile, ok := modfiles[kubernetes]
 	if !ok {
-		return nil, fmt.Errorf("--kubernetes %s: choose %s or %s", kubernetes, Kubernetes, Older)
+		return nil, fmt.Errorf("--kubernetes %s: choose %s, %s or %s", kubernetes, Kubernetes, Older, Newer)
 	}
 	return []Target{
 		{
@@ -108,7 +109,7 @@ func kubeFlags(kubernetes string) string {
 type Builder struct {
 	Layout  layout.Layout
 	Sources fs.FS // go.mod, older.mod, their sums and the commands of this module
-	// Kubernetes is the version to build: Kubernetes or Older.
+	// Kubernetes is the version to build: Kubernetes, Older or Newer.
 	Kubernetes string
 }
 

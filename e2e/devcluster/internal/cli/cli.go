@@ -92,7 +92,7 @@ func (a *app) up() *cobra.Command {
 }
 
 func kubernetesFlag(cmd *cobra.Command, kubernetes *string) {
-	cmd.Flags().StringVar(kubernetes, "kubernetes", *kubernetes, "version of Kubernetes: "+build.Kubernetes+" or "+build.Older)
+	cmd.Flags().StringVar(kubernetes, "kubernetes", *kubernetes, "version of Kubernetes: "+build.Kubernetes+", "+build.Older+", or "+build.Newer+", which is the first and says otherwise")
 }
 
 func (a *app) build() *cobra.Command {
