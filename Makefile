@@ -91,8 +91,9 @@ unit: ## the tests that need no cluster
 
 # Not part of test: it waits for an hour, and does nothing meanwhile.
 .PHONY: test-long
-test-long: needs ## what takes longer than make test may: metrics-server and an autoscaler, an hour of idle streams and of no API (needs root, 70 minutes)
+test-long: needs ## what takes longer than make test may: metrics-server and an autoscaler, an older Kubernetes, an hour of idle streams and of no API (needs root, 90 minutes)
 	$(GO) test -v -count=1 -tags long -timeout 30m ./e2e/metrics
+	$(GO) test -v -count=1 -tags long -timeout 1h ./e2e/older
 	$(GO) test -v -count=1 -tags long -timeout 2h -run 'ForAnHour$$' ./nodeagent/internal/pods
 
 # Not part of test: it takes a card. Without NVIDIA's driver it says so, passes nothing

@@ -73,7 +73,11 @@ func (s *Story) ClusterUp(ctx context.Context) error { return s.ClusterUpWith(ct
 // ClusterUpWith brings up the cluster with so many machines, or what has been stopped
 // of it.
 func (s *Story) ClusterUpWith(ctx context.Context, machines int) error {
-	if _, err := s.devcluster(ctx, true, "up", "--machines", strconv.Itoa(machines)); err != nil {
+	args := []string{"--machines", strconv.Itoa(machines)}
+	if s.Kubernetes != "" {
+		args = append(args, "--kubernetes", s.Kubernetes)
+	}
+	if _, err := s.devcluster(ctx, true, "up", args...); err != nil {
 		return err
 	}
 	return s.readCluster(ctx)

@@ -68,6 +68,7 @@ func (b *Binder) wanted(step Step, s Situation, have v1alpha1.AINodeStatus, now 
 	want.GPUsInUse = int32(min(b.o.Tenant.GPUsInUse(), 1<<20)) //nolint:gosec // bounded
 	want.BindStatus, want.ObservedEpoch = bindStatus(step, s, b.registered, have.BindStatus, have.ObservedEpoch)
 	want.Conditions = settled(want.Conditions, now)
+	forced(&want.Conditions, now, step, s, have)
 	switch {
 	case s.outdated():
 		condition(&want.Conditions, now, v1alpha1.ConditionReady, false, reasonOutdated, fmt.Sprintf(
