@@ -21,7 +21,7 @@ const (
 	Unbinding BindStatus = "Unbinding"
 )
 
-// Condition types of an AINode, all written by its agent.
+// Condition types of an AINode, written by its agent, but for Forced.
 const (
 	// ConditionReady is true while the agent runs and reaches its runtime and GPUs.
 	ConditionReady = "Ready"
@@ -42,6 +42,20 @@ const (
 	// node's own API (logs, exec), and false when nobody did and it serves with one of its
 	// own. An API server that checks nodes' certificates refuses that.
 	ConditionServingCertificate = "ServingCertificateSigned"
+	// ConditionForced is true once somebody has ended a binding without its machine, which
+	// was silent (kubectl ainode unbind --force), and false when the machine came back and
+	// has stopped what it still ran of it. It goes with the next binding.
+	ConditionForced = "Forced"
+)
+
+// Reasons of ConditionForced.
+const (
+	// ReasonUnboundByForce: the machine has not been heard of since.
+	ReasonUnboundByForce = "UnboundByForce"
+	// ReasonCameBack: the machine is back, and stops what it runs of that binding.
+	ReasonCameBack = "MachineCameBack"
+	// ReasonStopped: it has stopped all of it.
+	ReasonStopped = "MachineStopped"
 )
 
 // ReasonRecordOutdated is that of a Ready condition which is false because the record was

@@ -44,8 +44,10 @@ func TestBinding(t *testing.T) {
 			t.FailNow()
 		}
 	}
+	must("a person is given the role", s.testRights)
 	must("two machines join", func(t *testing.T) { s.join(t, s.one); s.join(t, s.two) })
 	must("nodes move between clusters", s.testMoves)
+	must("an end that draws near is moved", s.testExtended)
 	// Most of the time of the second is waiting for what runs out.
 	must("at once", func(t *testing.T) {
 		t.Run("killed with each write", func(t *testing.T) { t.Parallel(); s.testInterruptions(t) })

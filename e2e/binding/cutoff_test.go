@@ -9,7 +9,10 @@ import (
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/ainode/ainode/api/v1alpha1"
 )
 
 // iptables changes a machine's rules so that it and these clusters are silent to each
@@ -84,6 +87,7 @@ func (s *stage) testForced(t *testing.T) {
 	require.True(t, apierrors.IsNotFound(at.Get(t.Context(), client.ObjectKey{Name: m.node}, &corev1.Node{})))
 	require.Empty(t, at.podsOf(t, m.node))
 	require.Equal(t, running, s.running(t, m), "nobody has told the machine")
+	s.awaitCondition(t, m, v1alpha1.ConditionForced, metav1.ConditionTrue, v1alpha1.ReasonUnboundByForce)
 
 	s.heal(t, m, s.b) // 401 there: that alone stops nothing
 	s.heal(t, m, s.a)
@@ -97,9 +101,13 @@ func (s *stage) testForced(t *testing.T) {
 		return nil
 	})
 	require.Greater(t, s.released(t, m), released, "it says why")
+	message := s.awaitCondition(t, m, v1alpha1.ConditionForced, metav1.ConditionFalse, v1alpha1.ReasonStopped)
+	require.Contains(t, s.ainode(t, at, "describe", m.node), message)
+	require.Contains(t, s.looked(t, at, m.node), message)
 	s.requireNothing(t, m, at)
 
 	s.bind(t, m, at)
 	s.requireBound(t, m, at, 2)
+	require.NotContains(t, s.ainode(t, at, "describe", m.node), v1alpha1.ConditionForced)
 	at.run(t, "stays", m)
 }

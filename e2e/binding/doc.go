@@ -4,7 +4,8 @@
 // restored.
 //
 // Cluster a is the hub and a target too, cluster b a target alone; both and the
-// machines are cabled to each other. Its test brings them up below .build/binding.
+// machines are cabled to each other. Its test brings them up below .build/binding. All is
+// typed by a person who has the role that the plugin's own words grant, and nothing else.
 //
 // It needs root. By itself:
 //

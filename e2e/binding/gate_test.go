@@ -57,20 +57,22 @@ func (g *gate) answered(r *http.Response) error {
 	return nil
 }
 
-// credentials are the administrator's, but for who brings a token.
-type credentials struct{ admin, none http.RoundTripper }
+// credentials are the person's, but for who brings a token.
+type credentials struct{ person, none http.RoundTripper }
 
 func (c credentials) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.Header.Get("Authorization") != "" {
 		return c.none.RoundTrip(r)
 	}
-	return c.admin.RoundTrip(r)
+	return c.person.RoundTrip(r)
 }
 
 // open stands before one API server and returns its address there.
 func (g *gate) open(t *testing.T, p *plane) string {
 	t.Helper()
-	admin, err := rest.TransportFor(p.rest)
+	as := rest.CopyConfig(p.rest)
+	as.Impersonate.UserName = person
+	kim, err := rest.TransportFor(as)
 	require.NoError(t, err)
 	none, err := rest.TransportFor(rest.AnonymousClientConfig(p.rest))
 	require.NoError(t, err)
@@ -78,7 +80,7 @@ func (g *gate) open(t *testing.T, p *plane) string {
 	require.NoError(t, err)
 	through := &httputil.ReverseProxy{
 		Rewrite:        func(r *httputil.ProxyRequest) { r.SetURL(server) },
-		Transport:      credentials{admin, none},
+		Transport:      credentials{kim, none},
 		FlushInterval:  -1, // watches
 		ModifyResponse: g.answered,
 		ErrorHandler:   func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },

@@ -27,6 +27,8 @@ const (
 	stateDir = "/var/lib/ainode-agent"
 	// patience is for a busy machine; nothing is measured by it.
 	patience = 3 * time.Minute
+	// person is who types: somebody with the role that the plugin's own words grant.
+	person = "kim@example.com"
 )
 
 // plane is one cluster; its name is its config's and its context's.
@@ -103,6 +105,7 @@ func (s *stage) writeKubeconfig(t *testing.T, file string, servers map[*plane]st
 		own, err := clientcmd.LoadFromFile(p.Kubeconfig())
 		require.NoError(t, err)
 		current := own.Contexts[own.CurrentContext]
+		own.AuthInfos[current.AuthInfo].Impersonate = person
 		both.Clusters[p.name], both.AuthInfos[p.name] = own.Clusters[current.Cluster], own.AuthInfos[current.AuthInfo]
 		if server := servers[p]; server != "" {
 			both.Clusters[p.name], both.AuthInfos[p.name] = &clientcmdapi.Cluster{Server: server}, &clientcmdapi.AuthInfo{}

@@ -14,7 +14,7 @@ import (
 // sources is what the cluster's own programs are built from, so that this
 // program works without its repository at hand.
 //
-//go:embed go.mod go.sum cmd
+//go:embed go.mod go.sum older.mod older.sum cmd
 var sources embed.FS
 
 // A room's namespaces must be those of the first thread, which is the one that

@@ -56,8 +56,9 @@ func (s *Story) build(ctx context.Context, all ...programs) error {
 		if _, err := s.quiet(ctx, "mkdir", "-p", s.bin("")); err != nil {
 			return err
 		}
-		// Stripped, as released: an agent's symbols are ten megabytes of memory.
-		args := append([]string{"-C", b.dir, "build", "-trimpath", "-ldflags", "-s -w", "-o", s.bin("") + "/"}, b.packages...)
+		// Stripped, as released: an agent's symbols are ten megabytes of memory. NVML is
+		// looked up late, as the Makefile says.
+		args := append([]string{"-C", b.dir, "build", "-trimpath", "-ldflags", "-s -w -extldflags=-Wl,-z,lazy", "-o", s.bin("") + "/"}, b.packages...)
 		fmt.Fprintf(s.Out, "   go build %s\n", strings.Join(b.packages, " "))
 		if _, err := s.quiet(ctx, "env", append([]string{"CGO_ENABLED=" + b.cgo, "go"}, args...)...); err != nil {
 			return err
@@ -72,7 +73,11 @@ func (s *Story) ClusterUp(ctx context.Context) error { return s.ClusterUpWith(ct
 // ClusterUpWith brings up the cluster with so many machines, or what has been stopped
 // of it.
 func (s *Story) ClusterUpWith(ctx context.Context, machines int) error {
-	if _, err := s.devcluster(ctx, true, "up", "--machines", strconv.Itoa(machines)); err != nil {
+	args := []string{"--machines", strconv.Itoa(machines)}
+	if s.Kubernetes != "" {
+		args = append(args, "--kubernetes", s.Kubernetes)
+	}
+	if _, err := s.devcluster(ctx, true, "up", args...); err != nil {
 		return err
 	}
 	return s.readCluster(ctx)

@@ -40,6 +40,8 @@ type Story struct {
 	Root, Dir string
 	// Out gets progress and the output of the commands people would type.
 	Out io.Writer
+	// Kubernetes is the cluster's version, one that devcluster knows; empty is its own.
+	Kubernetes string
 
 	cluster Cluster
 	keys    bucketKeys

@@ -34,7 +34,7 @@ func Main(args []string, in io.Reader, out, errOut io.Writer) int {
 	root.SetIn(in)
 	root.SetOut(out)
 	root.SetErr(errOut)
-	root.AddCommand(runCommand(), joinCommand(), doctorCommand(), versionCommand())
+	root.AddCommand(runCommand(), joinCommand(), doctorCommand(), readmitCommand(), versionCommand())
 	switch err := root.ExecuteContext(ctx); {
 	case errors.Is(err, errFindings):
 		return 2 // they have been shown

@@ -92,6 +92,14 @@ func (t *tenant) cardHealth() *nodestatus.GPUs {
 		Total: s.Total, Usable: s.Usable, Status: corev1.ConditionFalse, Reason: s.Reason, Message: s.Message,
 		Labels: t.cards.NodeLabels(), Prefixes: gpu.LabelPrefixes,
 	}
+	if why := t.noInjection(); why != "" && gpus.Reason != "DriverNotUsable" {
+		gpus.Usable = map[corev1.ResourceName]int{}
+		for name := range s.Usable {
+			gpus.Usable[name] = 0
+		}
+		gpus.Reason, gpus.Message = "RuntimeGivesNone", why
+		return gpus
+	}
 	switch {
 	case s.OK:
 		gpus.Status = corev1.ConditionTrue

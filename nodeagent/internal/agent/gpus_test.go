@@ -17,6 +17,7 @@ import (
 
 	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/nodeagent/internal/config"
+	"github.com/ainode/ainode/nodeagent/internal/cri/critest"
 	"github.com/ainode/ainode/nodeagent/internal/gpu"
 	"github.com/ainode/ainode/nodeagent/internal/gpumetrics"
 	"github.com/ainode/ainode/nodeagent/internal/machine"
@@ -72,6 +73,40 @@ func TestAFaultIsToldEverywhere(t *testing.T) {
 	require.Regexp(t, `(?m)^ainode_gpu_usable\{.*Hostname="ai-1",.*UUID="`+ill+`",.*SIMULATED.*\} 0$`, text.String())
 	require.Regexp(t, `(?m)^DCGM_FI_DEV_XID_ERRORS\{.*Hostname="ai-1",.*UUID="`+ill+`",.*\} 79$`, text.String())
 	require.Len(t, facts(tn.machine, "10.0.0.7", measured{}, cards, after.Total).GPUs, 8)
+}
+
+// Where the runtime gives cards to no container, the Node has none to give, and says what
+// to do; somebody who does it is noticed, and a runtime that does not answer changes nothing.
+func TestARuntimeThatGivesNoCards(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	smi := filepath.Join(dir, "smi")
+	require.NoError(t, os.WriteFile(smi, nil, 0o755))
+	cards, err := gpu.Open(gpu.Options{Simulate: "dgxh200", MachineID: "m", CDIDir: filepath.Join(dir, "cdi"), NvidiaSMI: smi})
+	require.NoError(t, err)
+	tn := &tenant{cfg: config.Run{StateDir: config.State(dir)}, node: "ai-1", clock: clock.RealClock{}, machine: machine.Identity{BootID: "b1"}}
+	require.NoError(t, tn.followCards(cards))
+	require.Equal(t, 8, tn.cardHealth().Usable[contract.GPUResource], "until the runtime was asked")
+	require.False(t, tn.injects().Injects(), "and no container starts without its card meanwhile")
+
+	program, _ := critest.Wrapped(t, "nvidia-container-runtime")
+	c := critest.StartAs(t, critest.Setup{Old: true, Handlers: map[string]string{"nvidia": program}})
+	tn.runtime = c.Runtime
+	tn.askInjection(t.Context())
+	health := tn.cardHealth()
+	require.Equal(t, map[corev1.ResourceName]int{contract.GPUResource: 0}, health.Usable)
+	require.Equal(t, 8, health.Total[contract.GPUResource])
+	require.Equal(t, corev1.ConditionFalse, health.Status)
+	require.Equal(t, "RuntimeGivesNone", health.Reason)
+	require.Contains(t, health.Message, "set enable_cdi = true")
+	require.NotContains(t, health.Message, "nvidia-ctk", "which would not help simulated cards")
+
+	c.SetUp(t, critest.Setup{Old: true, CDI: true})
+	tn.askInjection(t.Context())
+	require.Equal(t, corev1.ConditionFalse, tn.cardHealth().Status, "the old connection is closed: what was known stays")
+	tn.runtime = c.Runtime
+	tn.askInjection(t.Context())
+	require.Equal(t, 8, tn.cardHealth().Usable[contract.GPUResource])
 }
 
 // Slices are counted where cards are; a card that is cut anew is told before anybody's

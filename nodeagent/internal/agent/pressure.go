@@ -50,6 +50,9 @@ func (p *pressure) admit(pod *corev1.Pod) (reason, message string) {
 // health is what is wrong with the machine.
 func (t *tenant) health(ctx context.Context, p *pressure, pods podNetwork) nodestatus.Health {
 	h := pods.health(nodestatus.Probe(ctx, t.runtime, pods.own()))
+	if h.NotReady == "" { // what does not answer keeps its settings
+		t.askInjection(ctx)
+	}
 	h.Pressures = p.gauge.Conditions(ctx)
 	h.GPUs = t.cardHealth()
 	h.NotReady, h.Full = cmp.Or(p.down.NotReady(), p.end.NotReady(), h.NotReady), p.end.Full()

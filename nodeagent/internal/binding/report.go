@@ -70,6 +70,7 @@ func (b *Binder) wanted(step Step, s Situation, have v1alpha1.AINodeStatus, now 
 	want.BindStatus, want.ObservedEpoch = bindStatus(step, s, b.registered, have.BindStatus, have.ObservedEpoch)
 	want.Binding = served(b.credential, b.kept.End)
 	want.Conditions = settled(want.Conditions, now)
+	forced(&want.Conditions, now, step, s, have)
 	switch {
 	case s.outdated():
 		condition(&want.Conditions, now, v1alpha1.ConditionReady, false, v1alpha1.ReasonRecordOutdated, fmt.Sprintf(

@@ -70,7 +70,7 @@ type Run struct {
 	// until ImageGCLowThreshold is reached; 100 removes none.
 	ImageGCHighThreshold int `json:"imageGCHighThreshold,omitempty"`
 	ImageGCLowThreshold  int `json:"imageGCLowThreshold,omitempty"`
-	// BucketCacheSize is how much disk may hold what pods have read from buckets whose
+	// BucketCacheSize is how much disk is set aside, at once, for what pods have read from buckets whose
 	// volumes ask for a cache; empty: nothing is cached. BucketCacheDir is a directory on
 	// that disk; empty: StateDir.
 	BucketCacheSize string `json:"bucketCacheSize,omitempty"`

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -48,7 +49,7 @@ func container(pod *corev1.Pod, c *corev1.Container, o ContainerOptions) (*runti
 		Command:     expandAll(c.Command, lookup),
 		Args:        expandAll(c.Args, lookup),
 		WorkingDir:  c.WorkingDir,
-		Envs:        o.Env,
+		Envs:        withDevices(o.Env, o.VisibleDevices),
 		Mounts:      o.Mounts,
 		Labels:      labels,
 		Annotations: annotations,
@@ -66,6 +67,16 @@ func container(pod *corev1.Pod, c *corev1.Container, o ContainerOptions) (*runti
 		config.CDIDevices = append(config.CDIDevices, &runtimeapi.CDIDevice{Name: name})
 	}
 	return config, nil
+}
+
+// withDevices is env with what NVIDIA's runtime handler goes by. Env is the caller's.
+func withDevices(env []*runtimeapi.KeyValue, visible string) []*runtimeapi.KeyValue {
+	const name = "NVIDIA_VISIBLE_DEVICES"
+	if visible == "" {
+		return env
+	}
+	own := slices.DeleteFunc(slices.Clone(env), func(e *runtimeapi.KeyValue) bool { return e.Key == name })
+	return append(own, &runtimeapi.KeyValue{Key: name, Value: []byte(visible)})
 }
 
 func containerAnnotations(pod *corev1.Pod, c *corev1.Container, o ContainerOptions) (map[string]string, error) {

@@ -51,6 +51,10 @@ type ContainerOptions struct {
 	GPUs []string
 	// CDIDevices are their CDI names, which the runtime injects.
 	CDIDevices []string
+	// VisibleDevices is what NVIDIA's runtime handler is told of cards, whatever the pod
+	// and its image say: UUIDs with commas between them, or NoDevices. Empty tells it
+	// nothing, and leaves the variable to them.
+	VisibleDevices string
 	// Attempt counts the containers of one name in a pod, from 0.
 	Attempt uint32
 	// SpecHash is recorded on the container; empty is SpecHash of it.
@@ -69,6 +73,10 @@ type ContainerOptions struct {
 	// out among Burstable pods; 0 gives them the score of one that asked for little.
 	NodeMemory int64
 }
+
+// NoDevices makes NVIDIA's runtime handler do what runc does
+// (https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/docker-specialized.html).
+const NoDevices = "void"
 
 // Objects are the ConfigMaps and Secrets that pods of this node refer to. An
 // object that does not exist is an error for which apierrors.IsNotFound holds.

@@ -54,7 +54,7 @@ func TestOthersAreLeftAlone(t *testing.T) {
 	f, d := newDriver(t)
 	for _, dir := range []string{f.volumeDir("theirs", "pv-9"), f.stagingDir(name, "vol-1")} {
 		r := &record{Handle: "vol-1", Driver: name, Node: "another", dir: dir}
-		require.NoError(t, r.note(done, "one"))
+		require.NoError(t, r.note(wanted, "")) // which a kubelet does not write
 	}
 	uids, err := f.PodUIDs()
 	require.NoError(t, err)

@@ -83,15 +83,21 @@ func (d driver) call(ctx context.Context, method string, secrets map[string]stri
 // text.
 const shortest = 4
 
-// redact hides the values of secrets in what a driver says.
+// redact hides the values of secrets in what a driver says, and each line of those that
+// have several, as a private key has: drivers quote one alone.
 func redact(text string, secrets map[string]string) string {
+	var forms []string
+	for value := range maps.Values(secrets) {
+		forms = append(forms, value)
+		for line := range strings.Lines(value) {
+			forms = append(forms, strings.TrimSpace(line))
+		}
+	}
 	// The longest first: one may be part of another.
-	values := slices.SortedFunc(maps.Values(secrets), func(a, b string) int { return len(b) - len(a) })
-	for _, value := range values {
-		for _, form := range []string{value, strings.TrimSpace(value)} {
-			if len(form) >= shortest {
-				text = strings.ReplaceAll(text, form, "…")
-			}
+	slices.SortFunc(forms, func(a, b string) int { return len(b) - len(a) })
+	for _, form := range forms {
+		if len(form) >= shortest {
+			text = strings.ReplaceAll(text, form, "…")
 		}
 	}
 	return text

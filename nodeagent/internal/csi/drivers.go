@@ -31,8 +31,9 @@ type Drivers struct {
 	// Reserved are names that no driver gets: the agent serves them itself.
 	Reserved []string
 
-	mu      sync.Mutex
-	byName  map[string]registered
+	mu sync.Mutex
+	// byName holds the drivers of a name, the last that registered last: that one serves.
+	byName  map[string][]registered
 	changed chan struct{}
 }
 
@@ -45,11 +46,12 @@ var _ pluginregistration.Handler = (*Drivers)(nil)
 
 // NewDrivers returns an empty registry.
 func NewDrivers(reserved ...string) *Drivers {
-	return &Drivers{Reserved: reserved, byName: map[string]registered{}, changed: make(chan struct{}, 1)}
+	return &Drivers{Reserved: reserved, byName: map[string][]registered{}, changed: make(chan struct{}, 1)}
 }
 
-// Register takes a driver that serves CSI 1.x and knows this machine. One of the same
-// name that is there stays: two would serve the same volumes.
+// Register takes a driver that serves CSI 1.x and knows this machine. It takes the place
+// of one of the same name, as on a kubelet: that is how a driver is updated without a
+// gap. The other serves again if this one goes first.
 func (d *Drivers) Register(ctx context.Context, p pluginregistration.Plugin) error {
 	if err := d.acceptable(p); err != nil {
 		return fmt.Errorf("register CSI driver %q: %w", p.Name, err)
@@ -60,10 +62,7 @@ func (d *Drivers) Register(ctx context.Context, p pluginregistration.Plugin) err
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if other, ok := d.byName[p.Name]; ok {
-		return fmt.Errorf("register CSI driver %q: it is registered already, by %s", p.Name, other.plugin.Socket)
-	}
-	d.byName[p.Name] = registered{plugin: p, info: info}
+	d.byName[p.Name] = append(d.without(p), registered{plugin: p, info: info})
 	d.tell()
 	return nil
 }
@@ -105,10 +104,24 @@ func nodeInfo(ctx context.Context, d driver) (Info, error) {
 func (d *Drivers) Deregister(p pluginregistration.Plugin) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.byName[p.Name].plugin.Socket == p.Socket {
+	if d.byName[p.Name] = d.without(p); len(d.byName[p.Name]) == 0 {
 		delete(d.byName, p.Name)
-		d.tell()
 	}
+	d.tell()
+}
+
+// without are the drivers of the plugin's name that registered elsewhere. Callers hold mu.
+func (d *Drivers) without(p pluginregistration.Plugin) []registered {
+	return slices.DeleteFunc(slices.Clone(d.byName[p.Name]), func(r registered) bool { return r.plugin.Socket == p.Socket })
+}
+
+// serving is the driver of a name that is called. Callers hold mu.
+func (d *Drivers) serving(name string) (registered, bool) {
+	all := d.byName[name]
+	if len(all) == 0 {
+		return registered{}, false
+	}
+	return all[len(all)-1], true
 }
 
 // tell says that the drivers have changed. Callers hold mu.
@@ -128,7 +141,8 @@ func (d *Drivers) Registered() []Info {
 	defer d.mu.Unlock()
 	all := make([]Info, 0, len(d.byName))
 	for _, name := range slices.Sorted(maps.Keys(d.byName)) {
-		all = append(all, d.byName[name].info)
+		serving, _ := d.serving(name)
+		all = append(all, serving.info)
 	}
 	return all
 }
@@ -138,7 +152,7 @@ func (d *Drivers) Registered() []Info {
 func (d *Drivers) get(name string) (driver, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if found, ok := d.byName[name]; ok {
+	if found, ok := d.serving(name); ok {
 		return driver{name: name, endpoint: found.plugin.Endpoint}, nil
 	}
 	there := "none is registered on this machine"

@@ -69,7 +69,8 @@ type Manager struct {
 	changed chan struct{}
 
 	mu     sync.Mutex
-	trials map[string]trial // unstagings, by folder
+	trials map[string]trial // what Run undoes, by folder
+	told   map[string]bool  // damaged records that were told of, by folder
 }
 
 // New returns a Manager, or an error that names every missing option.
@@ -101,7 +102,7 @@ func New(o Options) (*Manager, error) {
 	if o.Within == 0 {
 		o.Within = answerWithin
 	}
-	return &Manager{o: o, swept: make(chan struct{}, 1), changed: make(chan struct{}, 1), trials: map[string]trial{}}, nil
+	return &Manager{o: o, swept: make(chan struct{}, 1), changed: make(chan struct{}, 1), trials: map[string]trial{}, told: map[string]bool{}}, nil
 }
 
 // Drivers are the registered ones.
@@ -119,6 +120,9 @@ func (m *Manager) PodUIDs() ([]types.UID, error) {
 	records, err := m.ofPods("")
 	var uids []types.UID
 	for _, r := range records {
+		if r.damaged != nil || r.Abandoned == yes {
+			continue // Run tells of it, or undoes it
+		}
 		uid := types.UID(filepath.Base(filepath.Dir(filepath.Dir(filepath.Dir(r.dir)))))
 		if !slices.Contains(uids, uid) {
 			uids = append(uids, uid)
@@ -132,14 +136,16 @@ type Published struct {
 	Path string
 	// Again: the driver wants it to be published again and again.
 	Again bool
+	// ReadOnly: no container is to write.
+	ReadOnly bool
 }
 
 // Published is where the pod's claim is published, if it is. It asks nobody.
 func (m *Manager) Published(uid types.UID, claim string) (p Published, ok bool, err error) {
 	records, err := m.ofPods(uid)
 	for _, r := range records {
-		if r.Claim == claim && r.is(m.o.Boot) {
-			return Published{r.target(), r.Republish == yes}, true, nil
+		if r.Claim == claim && r.is(m.o.Boot) && r.Node == m.o.Node && r.Abandoned != yes {
+			return Published{Path: r.target(), Again: r.Republish == yes, ReadOnly: r.ReadOnly == yes}, true, nil
 		}
 	}
 	return Published{}, false, err
@@ -155,7 +161,7 @@ func (m *Manager) InUse() ([]corev1.UniqueVolumeName, error) {
 			return nil, err
 		}
 		for _, r := range records {
-			if name := uniqueName(r.key()); r.AttachmentID != "" && !slices.Contains(names, name) {
+			if name := uniqueName(r.key()); r.AttachmentID != "" && r.Node == m.o.Node && !slices.Contains(names, name) {
 				names = append(names, name)
 			}
 		}
@@ -176,20 +182,5 @@ func poke(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:
-	}
-}
-
-// locks are one lock a volume, so that no two calls are made for it at once. Who waits
-// for one gives up with its context.
-type locks struct{ all sync.Map }
-
-func (l *locks) lock(ctx context.Context, key string) (unlock func(), err error) {
-	of, _ := l.all.LoadOrStore(key, make(chan struct{}, 1))
-	held := of.(chan struct{}) //nolint:forcetypeassert // nothing else is stored
-	select {
-	case held <- struct{}{}:
-		return func() { <-held }, nil
-	case <-ctx.Done():
-		return nil, fmt.Errorf("wait for another pod's call for the same volume: %w", ctx.Err())
 	}
 }

@@ -71,6 +71,9 @@ func (m *Manager) Mount(ctx context.Context, r Request) (path string, err error)
 	if mt.object != nil && ptr.Deref(mt.object.Spec.RequiresRepublish, false) {
 		mt.record.Republish = yes
 	}
+	if r.ReadOnly {
+		mt.record.ReadOnly = yes
+	}
 	if AttachRequired(mt.object) {
 		mt.record.AttachmentID = attachmentName(source.VolumeHandle, source.Driver, m.o.Node)
 	}
@@ -119,17 +122,24 @@ func driverObject(ctx context.Context, objects Objects, name string) (*storagev1
 
 // want remembers that the pod wants the volume, and reports whether it is published.
 func (mt *mounting) want() (there bool, err error) {
-	have, err := read(mt.record.dir)
+	have, err := mt.m.readOver(mt.record.dir, mt.record.target())
 	if err != nil {
 		return false, err
 	}
+	wantedAgain := have != nil && have.Abandoned == yes
 	if have != nil && have.Progress != wanted {
 		if have.key() != mt.record.key() || have.Node != mt.record.Node {
 			return false, fmt.Errorf("another volume is still published at %s: %s of %s", have.target(), have.Handle, have.Driver)
 		}
 		mt.record.Progress, mt.record.Boot = have.Progress, have.Boot
 	}
-	if there = mt.record.is(mt.m.o.Boot); there || mt.Again {
+	there = mt.record.is(mt.m.o.Boot)
+	switch {
+	case mt.Again && wantedAgain:
+		return false, nil // it goes
+	case there && wantedAgain: // before Run has come to it
+		return true, mt.record.note(mt.record.Progress, mt.record.Boot)
+	case there || mt.Again:
 		return there, nil
 	}
 	if oneOnly(mt.Volume) {
@@ -147,6 +157,11 @@ func (m *Manager) alone(mine *record) error {
 		return err
 	}
 	for _, r := range all {
+		if r.damaged != nil {
+			if _, err := m.readOver(r.dir, r.target()); err != nil {
+				return err
+			}
+		}
 		if r.key() == mine.key() && r.dir != mine.dir {
 			return errors.New("volume uses the ReadWriteOncePod access mode and is already in use by another pod")
 		}
@@ -161,10 +176,14 @@ func (mt *mounting) stage(ctx context.Context) (path string, err error) {
 		Handle: source.VolumeHandle, Driver: source.Driver, Node: mt.m.o.Node, AttachmentID: mt.record.AttachmentID,
 		dir: mt.m.stagingDir(source.Driver, source.VolumeHandle),
 	}
-	have, err := read(s.dir)
+	have, err := mt.m.readOver(s.dir, s.staging())
 	switch {
 	case err != nil:
 		return "", err
+	case have != nil && have.Node != s.Node && have.ours():
+		if err := mt.undoEarlier(ctx, have); err != nil {
+			return "", err
+		}
 	case have != nil && have.Node != s.Node:
 		return "", fmt.Errorf("the volume is staged by another kubelet of this machine at %s", have.staging())
 	case have != nil && have.is(boot):
@@ -194,6 +213,21 @@ func (mt *mounting) stage(ctx context.Context) (path string, err error) {
 		return "", err
 	}
 	return s.staging(), s.note(done, boot)
+}
+
+// undoEarlier unstages what was staged when the machine had another name: the driver may
+// have been told of that, and of other secrets.
+func (mt *mounting) undoEarlier(ctx context.Context, staged *record) error {
+	all, err := mt.m.ofPods("")
+	if err != nil {
+		return err
+	}
+	for _, r := range all {
+		if r.key() == staged.key() && r.Node == staged.Node {
+			return fmt.Errorf("the volume is still published at %s for a pod of node %s, which this machine was before; it is being taken away", r.target(), r.Node)
+		}
+	}
+	return mt.m.undoStage(ctx, staged)
 }
 
 // publishFirst publishes the volume for the pod, and has its fsGroup own it.

@@ -8,9 +8,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/mount-utils"
 	utilstrings "k8s.io/utils/strings"
 )
 
@@ -46,9 +48,17 @@ type record struct {
 	Progress  progress `json:"progress,omitempty"`
 	Boot      string   `json:"bootID,omitempty"`
 	Republish string   `json:"republish,omitempty"` // yes: see CSIDriver.spec.requiresRepublish
+	ReadOnly  string   `json:"readOnly,omitempty"`  // yes: no container of the pod is to write
+	Abandoned string   `json:"abandoned,omitempty"` // yes: its pod is gone, Run undoes it
 
 	dir string // where the record lies
+	// damaged is why it can't be read; nothing else is known of it then.
+	damaged error
 }
+
+// ours reports whether an agent has made the record, of this machine's earlier names too:
+// a kubelet's have none of our fields.
+func (r *record) ours() bool { return r.Claim != "" || r.Boot != "" }
 
 // key names the volume of a driver, as a node's status does
 // (pkg/volume/csi, GetVolumeName).
@@ -114,10 +124,44 @@ func read(dir string) (*record, error) {
 		return nil, fmt.Errorf("read what is known of a volume: %w", err)
 	}
 	r := &record{dir: dir}
-	if err := json.Unmarshal(data, r); err != nil {
-		return nil, fmt.Errorf("read what is known of a volume in %q: %w", dir, err)
+	err = json.Unmarshal(data, r)
+	if err == nil && (r.Handle == "" || r.Driver == "") {
+		err = errors.New("it names no volume")
+	}
+	if err != nil {
+		return nil, &damagedError{fmt.Errorf("read what is known of a volume in %q: %w", dir, err)}
 	}
 	return r, nil
+}
+
+// damagedError is a record that is there and tells nothing.
+type damagedError struct{ err error }
+
+func (e *damagedError) Error() string { return e.err.Error() }
+func (e *damagedError) Unwrap() error { return e.err }
+
+// readOver is read, of a record that is to be written: one that is damaged is as good as
+// none once nothing is mounted at the mount point any more.
+func (m *Manager) readOver(dir, mountPoint string) (*record, error) {
+	r, err := read(dir)
+	var damaged *damagedError
+	if !errors.As(err, &damaged) {
+		return r, err
+	}
+	mounted, listErr := m.mounted(mountPoint)
+	if listErr != nil || !mounted {
+		return nil, listErr
+	}
+	return nil, fmt.Errorf("%w; of which driver is mounted at %s nobody knows: unmount it by hand", err, mountPoint)
+}
+
+// mounted reports whether something is mounted at exactly this path.
+func (m *Manager) mounted(path string) (bool, error) {
+	mounts, err := m.o.Mounter.List()
+	if err != nil {
+		return false, fmt.Errorf("list mounts: %w", err)
+	}
+	return slices.ContainsFunc(mounts, func(p mount.MountPoint) bool { return p.Path == path }), nil
 }
 
 // podDir is the kubelet's folder of a pod's CSI volumes.
@@ -145,7 +189,7 @@ func (r *record) target() string { return filepath.Join(r.dir, "mount") }
 // staging is where the volume is staged for all its pods.
 func (r *record) staging() string { return filepath.Join(r.dir, "globalmount") }
 
-// ofPods are the records of one pod, or, for the empty UID, of all.
+// ofPods are the records of one pod, or, for the empty UID, of all; also damaged ones.
 func (m *Manager) ofPods(uid types.UID) ([]*record, error) {
 	pattern := "*"
 	if uid != "" {
@@ -165,13 +209,14 @@ func (m *Manager) records(pattern string) ([]*record, error) {
 		return nil, fmt.Errorf("list the volumes of CSI drivers: %w", err)
 	}
 	var all []*record
-	var failed []error
 	for _, dir := range dirs {
 		r, err := read(dir)
-		if r != nil && r.Node == m.o.Node { // a kubelet's on the same machine are its own
+		switch {
+		case err != nil:
+			all = append(all, &record{dir: dir, damaged: err})
+		case r != nil && (r.Node == m.o.Node || r.ours()): // a kubelet's on the same machine are its own
 			all = append(all, r)
 		}
-		failed = append(failed, err)
 	}
-	return all, errors.Join(failed...)
+	return all, nil
 }

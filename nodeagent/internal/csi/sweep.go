@@ -2,8 +2,10 @@ package csi
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,8 +25,9 @@ type trial struct {
 	at      time.Time // of the next
 }
 
-// Run unstages what no pod wants any more, until ctx ends, and first of all what an
-// agent has left that was killed.
+// Run undoes what no pod wants any more, until ctx ends: what is staged for nobody, what
+// was published for pods that are gone with their binding, and first of all what an agent
+// has left that was killed.
 func (m *Manager) Run(ctx context.Context) error {
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -43,29 +46,29 @@ func (m *Manager) Run(ctx context.Context) error {
 	}
 }
 
-// sweep begins to unstage what is staged for nobody, and returns when to look again.
-// Each has a goroutine of its own: a driver that hangs holds up no other's volumes.
+// sweep begins to undo what is there for nobody, and returns when to look again. Each
+// has a goroutine of its own: a driver that hangs holds up no other's volumes.
 func (m *Manager) sweep(ctx context.Context, running *sync.WaitGroup) (next time.Time) {
 	now := m.o.Clock.Now()
 	staged, err := m.staged()
+	pods, podsErr := m.ofPods("")
+	if err := errors.Join(err, podsErr); err != nil {
+		klog.FromContext(ctx).Error(err, "Some volumes that may be mounted are not known")
+	}
+	m.tellDamaged(ctx, append(slices.Clone(staged), pods...))
+	gone := slices.DeleteFunc(pods, func(r *record) bool { return r.Abandoned != yes })
+	used, err := m.used()
 	if err != nil {
-		klog.FromContext(ctx).Error(err, "Some volumes that may be staged are not known")
+		klog.FromContext(ctx).V(1).Info("Nothing is unstaged while it is not known which pods have what", "cause", err)
+		staged, next = nil, now.Add(retryLast)
 	}
-	pods, err := m.ofPods("")
-	if err != nil {
-		klog.FromContext(ctx).Error(err, "Nothing is unstaged while it is not known which pods have what")
-		return now.Add(retryLast)
-	}
-	used := map[string]bool{}
-	for _, r := range pods {
-		used[r.key()] = true
-	}
+	staged = slices.DeleteFunc(staged, func(r *record) bool { return r.damaged != nil || used[r.key()] })
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, r := range staged {
+	for _, r := range append(gone, staged...) {
 		t := m.trials[r.dir]
 		switch {
-		case used[r.key()] || t.running:
+		case t.running:
 		case now.Before(t.at):
 			if next.IsZero() || t.at.Before(next) {
 				next = t.at
@@ -79,15 +82,32 @@ func (m *Manager) sweep(ctx context.Context, running *sync.WaitGroup) (next time
 	return next
 }
 
-// try unstages one volume and notes what came of it.
+// tellDamaged tells of records that can't be read, each once.
+func (m *Manager) tellDamaged(ctx context.Context, records []*record) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, r := range records {
+		if r.damaged != nil && !m.told[r.dir] {
+			m.told[r.dir] = true
+			klog.FromContext(ctx).Error(r.damaged, "What is known of a volume is damaged; it is left as it is", "folder", r.dir)
+		}
+	}
+}
+
+// try undoes one volume and notes what came of it.
 func (m *Manager) try(ctx context.Context, r *record) {
-	err := m.unstage(ctx, r)
+	var err error
+	if r.Abandoned == yes {
+		err = m.unpublishAbandoned(ctx, r)
+	} else {
+		err = m.unstage(ctx, r)
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	t := m.trials[r.dir]
 	delete(m.trials, r.dir)
 	if err == nil {
-		_ = os.Remove(filepath.Dir(r.dir)) // the driver's, if it was its last
+		m.removeEmpty(r)
 		m.tell(r)
 		poke(m.swept)
 		return
@@ -96,9 +116,23 @@ func (m *Manager) try(ctx context.Context, r *record) {
 		return
 	}
 	if t.wait == 0 {
-		klog.FromContext(ctx).Info("A volume that no pod uses any more is not unstaged yet", "driver", r.Driver, "volume", r.Handle, "cause", err)
+		klog.FromContext(ctx).Info("A volume that no pod uses any more is not unmounted yet", "driver", r.Driver, "volume", r.Handle, "cause", err)
 	}
 	wait := min(max(2*t.wait, retryFirst), retryLast)
 	m.trials[r.dir] = trial{wait: wait, at: m.o.Clock.Now().Add(wait)}
 	poke(m.swept)
+}
+
+// removeEmpty removes the folders above a record that is gone, if it was their last: the
+// driver's of what was staged, the pod's of what was published.
+func (m *Manager) removeEmpty(r *record) {
+	top := m.stagingsDir()
+	if r.Abandoned == yes {
+		top = m.podsDir()
+	}
+	for dir := filepath.Dir(r.dir); dir != top; dir = filepath.Dir(dir) {
+		if os.Remove(dir) != nil {
+			return
+		}
+	}
 }

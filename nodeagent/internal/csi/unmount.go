@@ -22,6 +22,10 @@ func (m *Manager) Unmount(ctx context.Context, uid types.UID) error {
 	var all sync.WaitGroup
 	for i, r := range records {
 		all.Go(func() {
+			if r.damaged != nil {
+				failed[i] = m.forgetDamaged(r)
+				return
+			}
 			if err := m.unpublish(ctx, r); err != nil {
 				failed[i] = fmt.Errorf("unmount persistentvolume %q: %w", r.Name, err)
 			}
@@ -56,6 +60,41 @@ func (m *Manager) tell(records ...*record) {
 	}
 }
 
+// Abandon has Run take away what the pod has, as soon as its driver does so: in this
+// life of the agent or a later one. Until then the volume counts as in use.
+func (m *Manager) Abandon(ctx context.Context, uid types.UID) error {
+	records, err := m.ofPods(uid)
+	failed := []error{err}
+	for _, r := range records {
+		if r.damaged == nil {
+			failed = append(failed, m.abandon(ctx, r))
+		}
+	}
+	poke(m.swept)
+	return errors.Join(failed...)
+}
+
+func (m *Manager) abandon(ctx context.Context, r *record) error {
+	unlock, err := m.locks.lock(ctx, r.key())
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if r, err = read(r.dir); err != nil || r == nil {
+		return err
+	}
+	r.Abandoned = yes
+	return r.note(r.Progress, r.Boot)
+}
+
+// forgetDamaged removes a record that can't be read, once nothing is mounted beside it.
+func (m *Manager) forgetDamaged(r *record) error {
+	if _, err := m.readOver(r.dir, r.target()); err != nil {
+		return err
+	}
+	return r.forget(r.target())
+}
+
 func (m *Manager) unpublish(ctx context.Context, r *record) error {
 	unlock, err := m.locks.lock(ctx, r.key())
 	if err != nil {
@@ -65,6 +104,25 @@ func (m *Manager) unpublish(ctx context.Context, r *record) error {
 	if r, err = read(r.dir); err != nil || r == nil {
 		return err
 	}
+	return m.undoPublish(ctx, r)
+}
+
+// unpublishAbandoned is unpublish, unless the pod has come back: one that was ended while
+// neither hub nor target answered may run again.
+func (m *Manager) unpublishAbandoned(ctx context.Context, r *record) error {
+	unlock, err := m.locks.lock(ctx, r.key())
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if r, err = read(r.dir); err != nil || r == nil || r.Abandoned != yes {
+		return err
+	}
+	return m.undoPublish(ctx, r)
+}
+
+// undoPublish is unpublish with the volume's lock held.
+func (m *Manager) undoPublish(ctx context.Context, r *record) error {
 	if r.Progress != wanted {
 		d, err := m.driver(r.Driver)
 		if err != nil {
@@ -90,10 +148,35 @@ func (m *Manager) unstage(ctx context.Context, r *record) error {
 	if r, err = read(r.dir); err != nil || r == nil {
 		return err
 	}
-	pods, err := m.ofPods("")
-	if err != nil || slices.ContainsFunc(pods, func(p *record) bool { return p.key() == r.key() }) {
+	used, err := m.used()
+	if err != nil || used[r.key()] {
 		return err
 	}
+	return m.undoStage(ctx, r)
+}
+
+// used are the volumes that pods have, by key. It is an error where one is mounted of
+// which nobody knows what it is: any may be in use then.
+func (m *Manager) used() (map[string]bool, error) {
+	pods, err := m.ofPods("")
+	if err != nil {
+		return nil, err
+	}
+	used := map[string]bool{}
+	for _, r := range pods {
+		if r.damaged != nil {
+			if _, err := m.readOver(r.dir, r.target()); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		used[r.key()] = true
+	}
+	return used, nil
+}
+
+// undoStage is unstage where it is known that no pod has the volume, whose lock is held.
+func (m *Manager) undoStage(ctx context.Context, r *record) error {
 	if r.Progress != wanted {
 		d, err := m.driver(r.Driver)
 		if err != nil {
@@ -112,14 +195,12 @@ func (m *Manager) unstage(ctx context.Context, r *record) error {
 // forget removes the record of what has been undone, if it has: what is still mounted
 // is data.
 func (m *Manager) forget(r *record, mountPoint string) error {
-	mounts, err := m.o.Mounter.List()
+	mounted, err := m.mounted(mountPoint)
 	if err != nil {
-		return fmt.Errorf("list mounts: %w", err)
+		return err
 	}
-	for _, mounted := range mounts {
-		if mounted.Path == mountPoint {
-			return fmt.Errorf("CSI driver %s says that it has unmounted the volume, but something is still mounted at %s", r.Driver, mountPoint)
-		}
+	if mounted {
+		return fmt.Errorf("CSI driver %s says that it has unmounted the volume, but something is still mounted at %s", r.Driver, mountPoint)
 	}
 	return r.forget(mountPoint)
 }

@@ -52,4 +52,6 @@ func TestSecretsAreHidden(t *testing.T) {
 	text := redact("login of joe with s3cret-long and s3cret failed", map[string]string{"a": "s3cret", "b": "s3cret-long\n", "c": "o"})
 	require.Equal(t, "login of joe with … and … failed", text)
 	require.NotContains(t, strings.ReplaceAll(text, "…", ""), "s3cret")
+	text = redact("bad line MIIEowIB near ab of joe", map[string]string{"key": "-----BEGIN-----\r\nMIIEowIB\r\nab\r\n"})
+	require.Equal(t, "bad line … near ab of joe", text)
 }

@@ -57,14 +57,14 @@ func bucketCache(s *sight, size int64) []Finding {
 	if err != nil {
 		return found(Warning, err.Error(), why)
 	}
-	// While it is mounted, what is in it is missing from what is free.
+	// While it is mounted, it has what it needs.
 	held := int64(0)
 	if cache, err := machine.DiskOf(s.Config.StateDir.BucketCache()); err == nil && cache.Device != disk.Device {
-		held = cache.Capacity - cache.Available
+		held = cache.Capacity
 	}
 	if size > disk.Available+held {
-		return found(Warning, fmt.Sprintf("the cache of buckets may grow to %s, and %s has %d MiB for it", s.Config.BucketCacheSize, dir, (disk.Available+held)>>20),
-			"when it has, the node reports disk pressure: no pod is sent to it, and pods are evicted", "Make it smaller (--bucket-cache-size), or put it on a larger disk:  ainode-agent run --bucket-cache-dir DIR")
+		return found(Warning, fmt.Sprintf("the cache of buckets takes %s at once, and %s has %d MiB for it", s.Config.BucketCacheSize, dir, (disk.Available+held)>>20),
+			why, "Make it smaller (--bucket-cache-size), or put it on a larger disk:  ainode-agent run --bucket-cache-dir DIR")
 	}
 	return nil
 }

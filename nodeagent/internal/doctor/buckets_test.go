@@ -38,7 +38,7 @@ func TestBuckets(t *testing.T) {
 	have(filepath.Join(c.Root, "dev/loop-control"))
 	requireSays(OK, "s3fs; 1Gi may hold what pods read")
 	c.Config.BucketCacheSize = "1Ei"
-	requireSays(Warning, "the cache of buckets may grow to 1Ei")
+	requireSays(Warning, "the cache of buckets takes 1Ei at once")
 	c.Config.BucketCacheSize = "much"
 	requireSays(Error, "is not an amount")
 	c.Config.BucketCacheSize = ""

@@ -15,6 +15,7 @@ import (
 
 	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/nodeagent/internal/gpu"
+	"github.com/ainode/ainode/nodeagent/internal/gpuhealth"
 )
 
 // driver reads the cards as the agent does when it starts.
@@ -41,7 +42,19 @@ func driver(_ context.Context, s *sight) []Finding {
 	if n := len(cards.Cards); n > 0 {
 		all = append(all, saw(fmt.Sprintf("%d × %s, driver %s, CUDA %s", n, cards.Cards[0].Product, cards.DriverVersion, cards.CUDAVersion))...)
 	}
-	return append(all, slicing(cards)...)
+	return slices.Concat(all, exclusive(cards), slicing(cards))
+}
+
+// exclusive tells of cards that serve one process at a time.
+func exclusive(cards gpu.Found) []Finding {
+	var all []Finding
+	for _, c := range cards.Cards {
+		if c.Exclusive {
+			all = append(all, found(Warning, fmt.Sprintf("card %d: its compute mode lets one process at a time use it", c.Index),
+				"a pod's second process that uses it fails: the card is busy or unavailable", fmt.Sprintf("Allow more:  nvidia-smi -i %d -c DEFAULT", c.Index))...)
+		}
+	}
+	return all
 }
 
 // slicing tells how cards are cut, and of those that wait for somebody.
@@ -79,14 +92,37 @@ func slicing(cards gpu.Found) []Finding {
 		len(cards.Cards)-whole, strings.Join(texts, ", "), whole, contract.GPUResource))...)
 }
 
-// specs looks at how containers get cards: a spec that the agent writes when it
-// starts, a folder that the runtime reads, and the hook that the spec calls.
+// injection tells how cards get into containers, or that they don't.
+func injection(_ context.Context, s *sight) []Finding {
+	simulated := s.Config.SimulateGPUs != ""
+	if s.runtimeErr != nil || !simulated && s.devices == 0 {
+		return nil // told already, or there are no cards to give
+	}
+	by := s.status.Injection()
+	switch {
+	case by.CDI && by.ByDefault:
+		return saw("by CDI; " + s.status.Containerd.Handlers.Default + ", the runtime's default, is told to add none")
+	case by.CDI:
+		return saw("by CDI")
+	case by.Handler != "" && !simulated:
+		return saw(fmt.Sprintf("by the runtime handler %s and NVIDIA_VISIBLE_DEVICES: %s %s has no CDI, or has it turned off", by.Handler, s.status.Name, s.status.Version))
+	}
+	fix := []string{"Install containerd 2 (https://containerd.io/downloads), then:  systemctl restart containerd",
+		"From containerd 1.7 on, set enable_cdi = true in /etc/containerd/config.toml, then:  systemctl restart containerd"}
+	if !simulated {
+		fix = append(fix, "Or let NVIDIA's runtime do it:  nvidia-ctk runtime configure --runtime=containerd && systemctl restart containerd")
+	}
+	return found(Error, fmt.Sprintf("%s %s has no CDI, or has it turned off, and no runtime handler of NVIDIA's", s.status.Name, s.status.Version),
+		"no container gets a card", fix...)
+}
+
+// specs looks at the CDI spec: one that the agent writes when it starts, a folder that
+// the runtime reads, and the hook that the spec calls.
 func specs(_ context.Context, s *sight) []Finding {
 	var all []Finding
-	dir, config := s.Config.CDIDir, s.status.containerd
-	if config.EnableCDI != nil && !*config.EnableCDI {
-		all = append(all, found(Error, "containerd has CDI turned off", "no container gets a card",
-			"In /etc/containerd/config.toml set enable_cdi = true, then:  systemctl restart containerd")...)
+	dir, config := s.Config.CDIDir, s.status.Containerd
+	if s.runtimeErr == nil && !s.status.Injection().CDI {
+		return nil // nobody reads it
 	}
 	if len(config.CDISpecDirs) > 0 && !slices.ContainsFunc(config.CDISpecDirs, func(d string) bool { return same(d, dir) }) {
 		all = append(all, found(Error, fmt.Sprintf("containerd reads CDI specs from %v, the agent writes them to %s", config.CDISpecDirs, dir), "no container gets a card",
@@ -115,6 +151,26 @@ func specs(_ context.Context, s *sight) []Finding {
 			"what came or went since the agent started is given to nobody, or to a pod that then fails", "Have them read again:  systemctl restart ainode-agent")...)
 	default:
 		all = append(all, saw(fmt.Sprintf("%s names %d cards and slices", path, devices(spec)))...)
+	}
+	return all
+}
+
+// outcasts tells which cards the agent keeps from pods for what befell them.
+func outcasts(_ context.Context, s *sight) []Finding {
+	out, err := gpuhealth.Outcasts(s.Config.StateDir.GPUs())
+	if err != nil {
+		return found(Warning, err.Error(), "cards that failed earlier are given to pods again", "If it can't be read for good, remove it:  rm "+s.Config.StateDir.GPUs())
+	}
+	var all []Finding
+	for _, o := range out {
+		if o.Gone {
+			continue
+		}
+		fix := []string{"See what the driver says:  nvidia-smi; dmesg | grep -i nvrm"}
+		if o.Class == gpuhealth.Replace {
+			fix = append(fix, "Replace it. If it is well after all:  ainode-agent readmit "+o.UUID)
+		}
+		all = append(all, found(Warning, o.Text, "no pod gets it: it is "+o.Until, fix...)...)
 	}
 	return all
 }

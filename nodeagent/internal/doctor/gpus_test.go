@@ -1,12 +1,80 @@
 package doctor
 
 import (
+	"context"
+	"os"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ainode/ainode/nodeagent/internal/cri"
 	"github.com/ainode/ainode/nodeagent/internal/gpu"
 )
+
+// What the agent keeps from pods is told with the way back, also while none runs; what
+// has left the machine is not.
+func TestCardsThatAreOut(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	out := map[string]any{}
+	for uuid, class := range map[string]string{"GPU-a": "Replace", "GPU-b": "Drain", "GPU-gone": "Replace"} {
+		out[uuid] = map[string]any{"out": true, "class": class, "text": "XID 0 on " + uuid}
+	}
+	out["GPU-well"] = map[string]any{"out": false, "class": "Reset"}
+	b.write(t, b.Config.StateDir.GPUs(), map[string]any{"boot": "b1", "known": map[string]int{"GPU-a": 0, "GPU-b": 1, "GPU-well": 2}, "cards": out})
+	var seen []Finding
+	for _, f := range b.Examine(context.Background()) {
+		if f.ID == "gpus-out" {
+			seen = append(seen, f)
+		}
+	}
+	require.Len(t, seen, 2)
+	require.Equal(t, "XID 0 on GPU-a", seen[0].What)
+	require.Equal(t, "Replace it. If it is well after all:  ainode-agent readmit GPU-a", seen[0].Fix[1])
+	require.Equal(t, "no pod gets it: it is out until the machine boots again", seen[1].Why)
+	require.Len(t, seen[1].Fix, 1)
+
+	require.NoError(t, os.WriteFile(b.Config.StateDir.GPUs(), []byte("{"), 0o600))
+	require.Contains(t, b.see(t, "gpus-out").Why, "given to pods again")
+}
+
+// How cards get into containers is told by what containerd itself says; without a way,
+// what to do.
+func TestHowCardsGetIn(t *testing.T) {
+	t.Parallel()
+	s := &sight{devices: 8}
+	s.status.Name, s.status.Version = "containerd", "1.6.20"
+	see := func() Finding {
+		t.Helper()
+		seen := injection(t.Context(), s)
+		require.Len(t, seen, 1)
+		return seen[0]
+	}
+	require.Equal(t, Error, see().Severity)
+	require.Equal(t, "containerd 1.6.20 has no CDI, or has it turned off, and no runtime handler of NVIDIA's", see().What)
+	require.Contains(t, see().Fix[2], "nvidia-ctk runtime configure")
+	handlers := &s.status.Containerd.Handlers
+	handlers.ByName = map[string]cri.Handler{"nvidia": {Options: map[string]any{"BinaryName": "/usr/bin/nvidia-container-runtime"}}}
+	require.Equal(t, "by the runtime handler nvidia and NVIDIA_VISIBLE_DEVICES: containerd 1.6.20 has no CDI, or has it turned off", see().What)
+	require.Empty(t, specs(t.Context(), s), "nobody reads a CDI spec")
+	s.Config.SimulateGPUs = "dgxh200"
+	require.Equal(t, Error, see().Severity, "NVIDIA's program knows real cards alone")
+	require.Len(t, see().Fix, 2)
+	s.status.Version = "2.4.2"
+	require.Equal(t, "by CDI", see().What)
+	handlers.Default = "nvidia"
+	require.Equal(t, "by CDI; nvidia, the runtime's default, is told to add none", see().What)
+	s.Config.SimulateGPUs, s.devices = "", 0
+	require.Empty(t, injection(t.Context(), s), "there is nothing to give")
+}
+
+func TestCardsForOneProcess(t *testing.T) {
+	t.Parallel()
+	seen := exclusive(gpu.Found{Cards: []gpu.Card{{Index: 0}, {Index: 3, Exclusive: true}}})
+	require.Len(t, seen, 1)
+	require.Equal(t, "card 3: its compute mode lets one process at a time use it", seen[0].What)
+	require.Equal(t, []string{"Allow more:  nvidia-smi -i 3 -c DEFAULT"}, seen[0].Fix)
+}
 
 func TestHowCardsAreCut(t *testing.T) {
 	t.Parallel()

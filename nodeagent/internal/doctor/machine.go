@@ -71,7 +71,9 @@ func pressure(ctx context.Context, s *sight) []Finding {
 	}
 	readings := eviction.Machine{
 		Root: s.Root, NodeFs: standing(string(s.Config.StateDir)),
-		ImageFs: func(context.Context) (machine.Disk, error) { return machine.DiskOf(standing(s.status.rootDir())) },
+		ImageFs: func(context.Context) (machine.Disk, error) {
+			return machine.DiskOf(standing(s.status.Containerd.RootDir))
+		},
 	}.Read(ctx)
 	var all []Finding
 	for _, signal := range thresholds.Met(readings) {

@@ -2,13 +2,11 @@ package doctor
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os/exec"
 	"slices"
 	"strings"
 
-	utilversion "k8s.io/apimachinery/pkg/util/version"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/ainode/ainode/nodeagent/internal/cri"
@@ -17,34 +15,11 @@ import (
 
 // runtimeStatus is what a runtime says of itself.
 type runtimeStatus struct {
-	name, version string
-	conditions    []*runtimeapi.RuntimeCondition
-	// containerd holds its configuration; zero of another runtime.
-	containerd containerdConfig
+	cri.Settings
+	conditions []*runtimeapi.RuntimeCondition
 	// driver is the cgroup driver; empty where the runtime does not tell.
 	driver string
 }
-
-// containerdConfig is what we look at of containerd's CRI configuration, as a
-// verbose Status prints it. Version 1 prints some fields elsewhere and EnableCDI only
-// since 1.7.
-type containerdConfig struct {
-	EnableCDI   *bool    `json:"enableCDI"`
-	CDISpecDirs []string `json:"cdiSpecDirs"`
-	RootDir     string   `json:"containerdRootDir"`
-	CNI         struct {
-		BinDirs []string `json:"binDirs"`
-		ConfDir string   `json:"confDir"`
-	} `json:"cni"`
-	Containerd struct {
-		DefaultRuntimeName string `json:"defaultRuntimeName"`
-		Runtimes           map[string]struct {
-			Options map[string]any `json:"options"`
-		} `json:"runtimes"`
-	} `json:"containerd"`
-}
-
-func (r runtimeStatus) rootDir() string { return r.containerd.RootDir }
 
 func readStatus(ctx context.Context, runtime *cri.Runtime) (runtimeStatus, error) {
 	var s runtimeStatus
@@ -52,22 +27,16 @@ func readStatus(ctx context.Context, runtime *cri.Runtime) (runtimeStatus, error
 	if err != nil {
 		return s, fmt.Errorf("ask the container runtime for its version: %w", err)
 	}
-	s.name, s.version = version.RuntimeName, version.RuntimeVersion
 	answer, err := runtime.Status(ctx, true)
 	if err != nil {
 		return s, fmt.Errorf("ask the container runtime how it does: %w", err)
 	}
-	s.conditions = answer.GetStatus().GetConditions()
-	_ = json.Unmarshal([]byte(answer.GetInfo()["config"]), &s.containerd) // what is not there is not judged
-	if c, err := runtime.RuntimeConfig(ctx); err == nil {                 // since containerd 2.0
+	s.Settings, s.conditions = cri.ReadSettings(version, answer), answer.GetStatus().GetConditions()
+	if c, err := runtime.RuntimeConfig(ctx); err == nil { // since containerd 2.0
 		s.driver = strings.ToLower(c.GetLinux().GetCgroupDriver().String())
 	}
 	return s, nil
 }
-
-// oldest is the first containerd that puts CDI devices into containers by their
-// names in a CRI request.
-var oldest = utilversion.MustParseGeneric("1.7.0")
 
 func runtimeAnswers(_ context.Context, s *sight) []Finding {
 	endpoint := s.Config.ContainerRuntimeEndpoint
@@ -75,32 +44,27 @@ func runtimeAnswers(_ context.Context, s *sight) []Finding {
 		return found(Error, s.runtimeErr.Error(), "no pod can run", "See why:  systemctl status containerd",
 			"If it is elsewhere, name its socket:  ainode-agent run --container-runtime-endpoint unix:///PATH")
 	}
-	text := fmt.Sprintf("%s %s at %s", s.status.name, s.status.version, endpoint)
+	text := fmt.Sprintf("%s %s at %s", s.status.Name, s.status.Version, endpoint)
 	for _, c := range s.status.conditions {
 		if c.Type == runtimeapi.RuntimeReady && !c.Status {
 			return found(Error, fmt.Sprintf("%s is not ready: %s %s", text, c.Reason, c.Message), "no pod can run", "See why:  journalctl -u containerd -n 50")
 		}
 	}
-	if s.status.name != "containerd" {
+	if s.status.Name != "containerd" {
 		return found(Warning, text, "AI nodes are tried with containerd alone")
-	}
-	if v, err := utilversion.ParseGeneric(s.status.version); err == nil && v.LessThan(oldest) {
-		return found(Error, text, "before "+oldest.String()+" no container gets a card", "Install containerd 2 (https://containerd.io/downloads), then:  systemctl restart containerd")
 	}
 	return saw(text)
 }
 
 // runc finds the program that containerd starts containers with.
 func runc(ctx context.Context, s *sight) []Finding {
-	if s.status.name != "containerd" {
+	if s.status.Name != "containerd" {
 		return nil
 	}
 	name := "runc"
-	settings := s.status.containerd.Containerd
-	if r, ok := settings.Runtimes[settings.DefaultRuntimeName]; ok {
-		if binary, _ := r.Options["BinaryName"].(string); binary != "" {
-			name = binary
-		}
+	handlers := s.status.Containerd.Handlers
+	if program := handlers.ByName[handlers.Default].Program(); program != "" {
+		name = program
 	}
 	path, err := exec.LookPath(name)
 	if err != nil {

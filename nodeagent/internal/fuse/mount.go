@@ -106,13 +106,13 @@ func (m Mount) Live() (bool, error) {
 // one. The error is a *FailedError where the helper could not; then it is gone, with
 // all that it was given.
 func (m Mount) Make(ctx context.Context, c Command) error {
-	if err := m.clear(ctx); err != nil {
+	if err := m.Clear(ctx); err != nil {
 		return err
 	}
 	err := m.make(ctx, c)
 	if err != nil {
 		// Not by ctx: it may be done, and the password must not stay.
-		err = errors.Join(err, m.clear(context.WithoutCancel(ctx)))
+		err = errors.Join(err, m.Clear(context.WithoutCancel(ctx)))
 	}
 	return err
 }
@@ -185,7 +185,7 @@ func (m Mount) ready(ctx context.Context, ended <-chan struct{}) error {
 			return err
 		}
 		if mounted = beside != nil; mounted {
-			// Answered when the helper has begun to serve. clear, which kills it, ends this
+			// Answered when the helper has begun to serve. Clear, which kills it, ends this
 			// call where it does not.
 			go func() { answered <- serves(m.Beside()) }()
 		}
@@ -217,9 +217,9 @@ func (m Mount) said() string {
 	return string(text)
 }
 
-// clear ends every helper, and takes away what it was given; the target, which may be
-// a dead mount that somebody still has, stays.
-func (m Mount) clear(ctx context.Context) error {
+// Clear ends every helper, and takes away what it was given; the target, which may be
+// a dead mount that somebody still has, stays. Make does so first.
+func (m Mount) Clear(ctx context.Context) error {
 	if _, err := m.end(ctx, 0); err != nil {
 		return err
 	}

@@ -66,7 +66,7 @@ func (m *Machine) Watch(ctx context.Context, began func(), seen func(Event)) err
 	began()
 	waits := newLane()
 	for ctx.Err() == nil {
-		event, err := ask(ctx, waits, waitPatience, r.wait)
+		event, err := ask(ctx, waits, m.o.waitPatience, r.wait)
 		switch {
 		case ctx.Err() != nil:
 			return nil // the wait goes on for a moment, so the set can't be freed

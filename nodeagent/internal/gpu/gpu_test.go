@@ -1,6 +1,7 @@
 package gpu
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -153,7 +154,10 @@ func TestSimulationThatCanNotBe(t *testing.T) {
 // driver is a library that answers as told.
 func driver(init nvml.Return, count int) nvml.Interface {
 	return &mock.Interface{
-		InitFunc:                       func() nvml.Return { return init },
+		InitFunc: func() nvml.Return { return init },
+		ExtensionsFunc: func() nvml.ExtendedInterface {
+			return &mock.ExtendedInterface{LookupSymbolFunc: func(string) error { return nil }}
+		},
 		ShutdownFunc:                   func() nvml.Return { return nvml.SUCCESS },
 		DeviceGetCountFunc:             func() (int, nvml.Return) { return count, nvml.SUCCESS },
 		SystemGetDriverVersionFunc:     func() (string, nvml.Return) { return "1", nvml.SUCCESS },
@@ -167,6 +171,7 @@ func TestMachineWithoutACard(t *testing.T) {
 		"no driver":         driver(nvml.ERROR_LIBRARY_NOT_FOUND, 0),
 		"driver, no card":   driver(nvml.SUCCESS, 0),
 		"driver not loaded": driver(nvml.ERROR_DRIVER_NOT_LOADED, 0),
+		"no permission":     driver(nvml.ERROR_NO_PERMISSION, 8),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -181,6 +186,33 @@ func TestMachineWithoutACard(t *testing.T) {
 			require.Contains(t, inv.Found().Cause, "no usable NVIDIA GPU", "not a silent zero")
 			require.Empty(t, inv.NodeLabels())
 		})
+	}
+}
+
+// A driver that lacks a function of NVML's is too old, and told so: to call that function would
+// end the agent.
+func TestADriverThatIsTooOld(t *testing.T) {
+	t.Parallel()
+	for _, function := range called {
+		s := dgxh100.New()
+		complete(s, "")
+		sessions := 0
+		s.InitFunc = func() nvml.Return { sessions++; return nvml.SUCCESS }
+		s.ShutdownFunc = func() nvml.Return { sessions--; return nvml.SUCCESS }
+		s.LookupSymbolFunc = func(name string) error {
+			if name == function {
+				return errors.New("undefined symbol")
+			}
+			return nil
+		}
+		s.DeviceGetCountFunc = func() (int, nvml.Return) { t.Error("it is asked for cards"); return 0, nvml.SUCCESS }
+		m, err := Open(Options{NVML: s, CDIDir: t.TempDir(), AllowNone: true})
+		require.NoError(t, err)
+		require.Contains(t, m.Found().Cause, "the driver is too old: its NVML lacks "+function)
+		require.Zero(t, sessions)
+		_, err = Look(s)
+		require.ErrorContains(t, err, "R510 or newer")
+		require.Zero(t, sessions)
 	}
 }
 
@@ -216,9 +248,14 @@ func TestSpecOfRealCards(t *testing.T) {
 	require.Empty(t, inv.Simulated())
 	require.NotContains(t, inv.NodeLabels(), contract.SimulatedLabel)
 
+	// NVIDIA's own service describes the same cards there, by the same UUIDs.
+	theirs, err := os.ReadFile(SpecPath(dir, false))
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "nvidia.yaml"), []byte(strings.Replace(string(theirs), "kind: ainode.dev/gpu", "kind: nvidia.com/gpu", 1)), 0o600))
 	cache, err := cdi.NewCache(cdi.WithSpecDirs(dir), cdi.WithAutoRefresh(false))
 	require.NoError(t, err)
-	require.Empty(t, cache.GetErrors())
+	require.Empty(t, cache.GetErrors(), "they do not stand in each other's way")
+	require.NotNil(t, cache.GetDevice("nvidia.com/gpu="+inv.Found().UUIDs()[0]))
 	for i, uuid := range inv.Found().UUIDs() {
 		require.Equal(t, "ainode.dev/gpu="+uuid, inv.CDIDevice(uuid))
 		device := cache.GetDevice(inv.CDIDevice(uuid))

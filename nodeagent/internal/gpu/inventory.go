@@ -30,6 +30,8 @@ type Card struct {
 	PCIBusID string
 	// ECC reports whether the memory's errors are counted and corrected.
 	ECC bool
+	// Exclusive says that one process at a time may use it.
+	Exclusive bool
 	// MIGCapable cards can be cut into slices.
 	MIGCapable bool
 	// MIG says that the card is in MIG mode: nobody gets it whole, only its Slices,

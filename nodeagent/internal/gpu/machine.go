@@ -124,8 +124,8 @@ func (m *Machine) discover() (Found, error) {
 
 func (m *Machine) read() (Found, error) {
 	if !m.open {
-		if ret := m.lib.Init(); ret != nvml.SUCCESS {
-			return Found{}, fmt.Errorf("%w: start NVML: %s", ErrNone, ret.Error())
+		if err := begin(m.lib); err != nil {
+			return Found{}, err
 		}
 		m.open = true
 	}

@@ -82,6 +82,21 @@ func TestABrokenCardIsToldAndTheOthersGoOn(t *testing.T) {
 	}
 }
 
+// A card that serves one process at a time serves a pod of one process.
+func TestACardInExclusiveModeGoesOn(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []nvml.ComputeMode{nvml.COMPUTEMODE_EXCLUSIVE_PROCESS, nvml.COMPUTEMODE_EXCLUSIVE_THREAD} {
+		s := dgxh100.New()
+		m := mocked(t, s)
+		card(s, 3).GetComputeModeFunc = func() (nvml.ComputeMode, nvml.Return) { return mode, nvml.SUCCESS }
+		require.NoError(t, m.Refresh(t.Context()))
+		require.Len(t, m.Found().Devices(), 8)
+		for i, c := range m.Found().Cards {
+			require.Equal(t, i == 3, c.Exclusive)
+		}
+	}
+}
+
 func TestCardsComeAndGoAndTheDriverIsReplaced(t *testing.T) {
 	t.Parallel()
 	s := dgxh200.New()
@@ -108,6 +123,12 @@ func TestCardsComeAndGoAndTheDriverIsReplaced(t *testing.T) {
 	spec, err := os.ReadFile(filepath.Join(m.o.CDIDir, "ainode.dev-simulated-gpu.json"))
 	require.NoError(t, err)
 	require.Contains(t, string(spec), m.Found().UUIDs()[7], "the CDI spec was written anew")
+	long := time.Unix(1, 0)
+	require.NoError(t, os.Chtimes(filepath.Join(m.o.CDIDir, "ainode.dev-simulated-gpu.json"), long, long))
+	require.NoError(t, m.Refresh(t.Context()))
+	now, err := os.Stat(filepath.Join(m.o.CDIDir, "ainode.dev-simulated-gpu.json"))
+	require.NoError(t, err)
+	require.Equal(t, long, now.ModTime(), "and is not while nothing changes")
 
 	s.InitFunc = func() nvml.Return { return nvml.ERROR_DRIVER_NOT_LOADED }
 	s.DeviceGetCountFunc = func() (int, nvml.Return) { return 0, nvml.ERROR_UNINITIALIZED }
@@ -226,6 +247,17 @@ func TestEventsThatEnd(t *testing.T) {
 	require.ErrorContains(t, err, "ERROR_GPU_IS_LOST")
 	require.Equal(t, []Event{{Kind: XIDError, XID: 79}, {UUID: card(s, 0).UUID, Kind: DoubleBitError}}, seen)
 	require.True(t, freed)
+
+	// A wait that never returns holds one goroutine, and is told.
+	hang := silence(t)
+	s.EventSetCreateFunc = func() (nvml.EventSet, nvml.Return) {
+		return &mock.EventSet{
+			WaitFunc: func(uint32) (nvml.EventData, nvml.Return) { hang(); return nvml.EventData{}, nvml.ERROR_UNKNOWN },
+			FreeFunc: func() nvml.Return { return nvml.SUCCESS },
+		}, nvml.SUCCESS
+	}
+	m.o.waitPatience = 20 * time.Millisecond
+	require.ErrorIs(t, m.Watch(t.Context(), func() {}, nil), ErrSilent)
 
 	for i := range s.Devices {
 		card(s, i).RegisterEventsFunc = func(uint64, nvml.EventSet) nvml.Return { return nvml.ERROR_NOT_SUPPORTED }

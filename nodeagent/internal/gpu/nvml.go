@@ -73,8 +73,11 @@ func readCard(lib nvml.Interface, device nvml.Device, index int) (Card, error) {
 			return card, err
 		}
 	}
-	if mode, ret := device.GetComputeMode(); ret == nvml.SUCCESS && mode == nvml.COMPUTEMODE_PROHIBITED {
-		return card, fmt.Errorf("its compute mode lets no process use it; allow it again: nvidia-smi -i %d -c DEFAULT", index)
+	if mode, ret := device.GetComputeMode(); ret == nvml.SUCCESS {
+		if mode == nvml.COMPUTEMODE_PROHIBITED {
+			return card, fmt.Errorf("its compute mode lets no process use it; allow it again: nvidia-smi -i %d -c DEFAULT", index)
+		}
+		card.Exclusive = mode == nvml.COMPUTEMODE_EXCLUSIVE_PROCESS || mode == nvml.COMPUTEMODE_EXCLUSIVE_THREAD
 	}
 	if pci, ret := device.GetPciInfo(); ret == nvml.SUCCESS {
 		card.PCIBusID = text(pci.BusId[:])

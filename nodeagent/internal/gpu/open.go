@@ -52,8 +52,8 @@ type Options struct {
 	// AllowNone makes a machine without a card one that has none, not an error.
 	AllowNone bool
 
-	// listPatience and readPatience replace the defaults in tests.
-	listPatience, readPatience time.Duration
+	// They replace the defaults in tests.
+	listPatience, readPatience, waitPatience time.Duration
 }
 
 // ErrNone says that the machine has no card.
@@ -66,7 +66,7 @@ func Open(o Options) (*Machine, error) {
 	if !filepath.IsAbs(o.CDIDir) {
 		return nil, fmt.Errorf("the directory of CDI specs, %q, is not an absolute path", o.CDIDir)
 	}
-	o.listPatience, o.readPatience = cmp.Or(o.listPatience, listPatience), cmp.Or(o.readPatience, readPatience)
+	o.listPatience, o.readPatience, o.waitPatience = cmp.Or(o.listPatience, listPatience), cmp.Or(o.readPatience, readPatience), cmp.Or(o.waitPatience, waitPatience)
 	m := &Machine{lib: o.NVML, kind: cdiVendor + "/" + cdiClass, list: newLane()}
 	if o.Simulate != "" {
 		if err := m.simulate(&o); err != nil {
@@ -98,8 +98,8 @@ func Look(lib nvml.Interface) (Found, error) {
 		lib = nvml.New()
 	}
 	return ask(context.Background(), newLane(), listPatience, func() (Found, error) {
-		if ret := lib.Init(); ret != nvml.SUCCESS {
-			return Found{}, fmt.Errorf("%w: start NVML: %s", ErrNone, ret.Error())
+		if err := begin(lib); err != nil {
+			return Found{}, err
 		}
 		defer func() { _ = lib.Shutdown() }()
 		found, err := read(lib)
@@ -108,6 +108,28 @@ func Look(lib nvml.Interface) (Found, error) {
 		}
 		return found, err
 	})
+}
+
+// called are those of the functions of NVML that we call and that older drivers lack; R510 has
+// them all. To call one that is not there ends the whole program.
+var called = []string{
+	"nvmlDeviceGetMemoryInfo_v2", "nvmlDeviceGetNvLinkRemoteDeviceType", "nvmlDeviceGetMigMode", "nvmlDeviceIsMigDeviceHandle",
+	"nvmlDeviceGetRemappedRows", "nvmlDeviceGetFieldValues", "nvmlDeviceGetTotalEnergyConsumption",
+}
+
+// begin begins a session with NVML, to be ended by Shutdown. It is ErrNone without a
+// driver, and with one that is too old.
+func begin(lib nvml.Interface) error {
+	if ret := lib.Init(); ret != nvml.SUCCESS {
+		return fmt.Errorf("%w: start NVML: %s", ErrNone, ret.Error())
+	}
+	for _, function := range called {
+		if err := lib.Extensions().LookupSymbol(function); err != nil {
+			_ = lib.Shutdown()
+			return fmt.Errorf("%w: the driver is too old: its NVML lacks %s; it takes R510 or newer", ErrNone, function)
+		}
+	}
+	return nil
 }
 
 // SpecPath is where Open writes the CDI spec of the cards.

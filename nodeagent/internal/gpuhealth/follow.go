@@ -159,6 +159,7 @@ func (t *Tracker) lost(uuid string) bool {
 // look measures all cards at once, so that a silent one keeps none waiting, and lets
 // those come back whose time has come.
 func (t *Tracker) look(ctx context.Context) {
+	t.readmit()
 	found := t.o.Cards.Found()
 	if found.Cause != "" {
 		return

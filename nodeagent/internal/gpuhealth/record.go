@@ -64,11 +64,22 @@ func (r record) back(now time.Time, boot string) record {
 	return r
 }
 
-// until says, for people, what the card waits for.
-func (r record) until() string {
+// vouch takes the verdict back that the card is to be replaced, if it has not failed
+// since somebody asked for that. It has to be quiet from then on.
+func (r record) vouch(asked time.Time) record {
+	if !r.Out || r.Class != Replace || r.Last.After(asked) {
+		return r
+	}
+	r.Class, r.Last = Reset, asked
+	r.Text += " (vouched for by hand since)"
+	return r
+}
+
+// until says, for people, what the card of that UUID waits for.
+func (r record) until(uuid string) string {
 	switch r.Class {
 	case Replace:
-		return "out until the card is replaced"
+		return "out until it is replaced, or, if it is well after all, until somebody types on the machine: ainode-agent readmit " + uuid
 	case Drain:
 		return "out until the machine boots again"
 	default:

@@ -85,7 +85,7 @@ func (t *Tracker) state(s State, trouble string, found gpu.Found) State {
 	r := t.memory.Cards[s.ID()]
 	s.Trouble, s.LastXID, s.Sample = trouble, t.lastXID[s.ID()], t.samples[s.ID()]
 	if r.Out && (s.Slice == nil || s.Class == "") {
-		s.Trouble, s.Class = r.Text+"; "+r.until(), r.Class
+		s.Trouble, s.Class = r.Text+"; "+r.until(s.ID()), r.Class
 	}
 	if s.Trouble == "" {
 		s.Trouble = t.trouble[s.ID()]

@@ -25,7 +25,7 @@ type Summary struct {
 func (t *Tracker) Summary() Summary {
 	states, found := t.States(), t.o.Cards.Found()
 	s := Summary{Total: map[corev1.ResourceName]int{contract.GPUResource: 0}, Usable: map[corev1.ResourceName]int{contract.GPUResource: 0}}
-	var out, pending []string
+	var out, pending, exclusive []string
 	bad, card := 0, "" // card is the trouble of the one that slices follow
 	for _, state := range states {
 		counts := state.Slice != nil || !state.MIG
@@ -36,6 +36,9 @@ func (t *Tracker) Summary() Summary {
 			card = state.Trouble
 			if state.MIGPending {
 				pending = append(pending, state.UUID)
+			}
+			if state.Exclusive {
+				exclusive = append(exclusive, state.UUID)
 			}
 		}
 		if state.Trouble == "" {
@@ -73,6 +76,9 @@ func (t *Tracker) Summary() Summary {
 	}
 	if len(pending) > 0 && found.Cause == "" {
 		s.Message += "; MIG mode changes when it is reset: " + strings.Join(pending, ", ")
+	}
+	if len(exclusive) > 0 && found.Cause == "" {
+		s.Message += "; one process at a time may use " + strings.Join(exclusive, ", ") + " (nvidia-smi -c DEFAULT allows more)"
 	}
 	return s
 }

@@ -237,7 +237,7 @@ func TestTheDriversOwnWord(t *testing.T) {
 	w.look(t.Context())
 	w.look(t.Context())
 	require.Empty(t, w.usable())
-	require.Contains(t, w.Trouble("GPU-0"), "out until the card is replaced")
+	require.Contains(t, w.Trouble("GPU-0"), "out until it is replaced, or")
 	require.EqualValues(t, 1, w.Counters()[Count{"GPU-0", "RowRemapFailure", Replace}])
 }
 
@@ -324,6 +324,15 @@ func TestEventsAreFollowedAgain(t *testing.T) {
 	w.clock.Step(watchAgain)
 	<-cards.watched // of the new card too
 	require.Len(t, w.usable(), 3)
+}
+
+func TestACardForOneProcessIsTold(t *testing.T) {
+	t.Parallel()
+	cards := newCards(2)
+	cards.found.Cards[1].Exclusive = true
+	w := newFakeWard(t, cards)
+	require.True(t, w.Summary().OK)
+	require.Equal(t, "2 GPUs can be used; one process at a time may use GPU-1 (nvidia-smi -c DEFAULT allows more)", w.Summary().Message)
 }
 
 func TestIdleSince(t *testing.T) {

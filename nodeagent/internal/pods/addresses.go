@@ -24,7 +24,7 @@ func (w *worker) addresses() []string {
 	return w.ips
 }
 
-// sawSandbox takes note of the addresses of the newest sandbox.
+// sawSandbox takes note of the addresses and the handler of the newest sandbox.
 func (w *worker) sawSandbox(status *runtimeapi.PodSandboxStatus) {
 	var ips []string
 	if ip := status.GetNetwork().GetIp(); ip != "" {
@@ -35,7 +35,7 @@ func (w *worker) sawSandbox(status *runtimeapi.PodSandboxStatus) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.ips = ips
+	w.ips, w.handler = ips, status.GetRuntimeHandler()
 }
 
 // makeSandbox makes the pod's next sandbox. What is left of those before it is
@@ -46,9 +46,17 @@ func (w *worker) makeSandbox(ctx context.Context, t *task, config *runtimeapi.Po
 			return "", fmt.Errorf("stop the pod's old sandbox: %w", err)
 		}
 	}
-	id, err := w.m.o.Runtime.RunPodSandbox(ctx, config, "")
-	if err != nil || w.m.shared() {
-		return id, err
+	handler, err := w.wantedHandler()
+	if err != nil {
+		return "", err
+	}
+	id, err := w.m.o.Runtime.RunPodSandbox(ctx, config, handler)
+	if err != nil {
+		return "", err
+	}
+	if w.m.shared() {
+		w.sawSandbox(&runtimeapi.PodSandboxStatus{RuntimeHandler: handler})
+		return id, nil
 	}
 	answer, err := w.m.o.Runtime.PodSandboxStatus(ctx, id, false)
 	if err != nil {

@@ -2,11 +2,9 @@ package pods
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
-	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 
 	"github.com/ainode/ainode/nodeagent/internal/cri"
@@ -57,7 +55,11 @@ func (m *Manager) adopt(ctx context.Context) error {
 		w.pod.ResourceVersion = "" // whatever the API shows is newer, its store may have been restored meanwhile
 		w.saved = saved{generation: point.Pod.Generation, deleting: point.Pod.DeletionTimestamp != nil, started: true}
 		w.cards, w.granted, w.services = point.Cards, grantedBy(point.Pod), point.Services
-		m.claim(w, actual[uid])
+		if w.dead = point.Dead; w.dead { // its cards may be another's, and its end is told by that verdict
+			w.released, w.verdict = true, point.Verdict
+		} else {
+			m.claim(w, actual[uid])
+		}
 		delete(actual, uid)
 		m.launch(w)
 	}
@@ -88,15 +90,6 @@ func (m *Manager) claim(w *worker, actual *cri.Pod) {
 	if w.pod != nil || mayRun(actual) {
 		m.gpus.claim(w.uid, w.cards)
 	}
-}
-
-func mayRun(actual *cri.Pod) bool {
-	for _, s := range actual.Sandboxes {
-		if s.State == runtimeapi.PodSandboxState_SANDBOX_READY {
-			return true
-		}
-	}
-	return slices.ContainsFunc(actual.Containers, live)
 }
 
 // awaitRuntime lists the runtime's pods, for as long as it takes.

@@ -16,6 +16,8 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
+
+	"github.com/ainode/ainode/nodeagent/internal/cri"
 )
 
 // watchAPI follows the pods of this node (by field selector, which is all that a
@@ -138,6 +140,16 @@ func (m *Manager) reconcile(ctx context.Context, listed []any) {
 		m.observe(pod)
 	}
 	m.mu.Lock()
+	left, err := m.leftovers()
+	if err != nil {
+		klog.FromContext(ctx).Error(err, "what is left of earlier pods may stay mounted")
+	}
+	for _, uid := range left {
+		klog.FromContext(ctx).Info("volumes of a pod that is gone are taken away", "podUID", uid)
+		w := newWorker(m, uid)
+		w.actual = &cri.Pod{UID: uid}
+		m.launch(w)
+	}
 	var unknown []types.UID
 	for uid := range m.workers {
 		if !present[uid] {
@@ -198,8 +210,11 @@ func (m *Manager) missing(ctx context.Context, uid types.UID) {
 // find asks the API for one pod of this node; nil if it has none of that UID. It
 // lists, since a node may get only pods that exist.
 func (m *Manager) find(ctx context.Context, namespace, name string, uid types.UID) (*corev1.Pod, error) {
-	selector := fields.Set{"spec.nodeName": m.o.NodeName, "metadata.name": name}.AsSelector().String()
-	list, err := m.o.Client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{FieldSelector: selector})
+	selector := fields.Set{"spec.nodeName": m.o.NodeName}
+	if name != "" { // else nothing but its UID is known
+		selector["metadata.name"] = name
+	}
+	list, err := m.o.Client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{FieldSelector: selector.AsSelector().String()})
 	if err != nil {
 		return nil, fmt.Errorf("ask for pod %s/%s: %w", namespace, name, err)
 	}

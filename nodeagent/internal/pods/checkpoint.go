@@ -11,6 +11,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/ainode/ainode/nodeagent/internal/podstatus"
 )
 
 // checkpoint is what the agent must know of an admitted pod before the API
@@ -22,6 +24,10 @@ type checkpoint struct {
 	// Services are the variables of Services, as they were when this was written; nil if
 	// they were not known.
 	Services map[string]string `json:"services,omitzero"`
+	// Dead says that nothing of the pod lives and what it held is free; what is left are
+	// volumes. Verdict is then what ended it, if anything did.
+	Dead    bool               `json:"dead,omitempty"`
+	Verdict *podstatus.Verdict `json:"verdict,omitempty"`
 	// Epoch that the binding which admitted it began in.
 	Epoch int64 `json:"epoch"`
 }

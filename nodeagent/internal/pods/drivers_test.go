@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -232,4 +234,29 @@ func TestDiskGoesWithTheBinding(t *testing.T) {
 	require.NoError(t, m.manager.StopAll(t.Context(), time.Second))
 	m.nothingLeft()
 	require.Len(t, d.Calls(csitest.Unstage), 1)
+}
+
+// A driver that is gone holds up no machine that is given back; what it has mounted goes
+// when it is there again.
+func TestBindingEndsWithoutTheDriver(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	d := m.disk(nil)
+	d.Serve(t)
+	m.start()
+	m.create(withDisk("one"))
+	m.awaitPhase("one", corev1.PodRunning)
+	d.Fail(csitest.Unpublish, status.Error(codes.Internal, "the backend is away"))
+	m.stop()
+	require.NoError(t, <-m.done)
+	m.done = nil
+	m.client.PrependReactor("*", "*", unavailable)
+	require.NoError(t, m.manager.StopAll(t.Context(), time.Second))
+	require.NotEmpty(t, csitest.Below(m.kubeletDir()), "it is mounted still")
+	uids, err := m.manager.o.Volumes.PodUIDs()
+	require.NoError(t, err)
+	require.Empty(t, uids)
+	d.Fail(csitest.Unpublish, nil)
+	require.Eventually(t, func() bool { return len(d.Calls(csitest.Unstage)) == 1 && len(csitest.Below(m.kubeletDir())) == 0 }, patience, wink)
+	m.nothingLeft()
 }

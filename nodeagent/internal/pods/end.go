@@ -30,8 +30,8 @@ func (m *Manager) Active() []*corev1.Pod {
 }
 
 // End ends a pod for the node's sake; the verdict is its last status. It does not
-// wait: what it returns is closed when nothing of the pod lives and what it held is
-// free. A pod that the node does not have, or that has ended, is none to wait for.
+// wait: what it returns is closed when nothing of the pod lives, what it held is free,
+// and its volumes are gone, or a first try to take them away has failed. A pod that the node does not have, or that has ended, is none to wait for.
 func (m *Manager) End(uid types.UID, verdict podstatus.Verdict) <-chan struct{} {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -93,7 +93,7 @@ func (m *Manager) havingCards(uuid string) []*worker {
 // of its containers would have to be started on it, or ended in error and had it. A
 // container that still runs is left to itself: it may have survived.
 func (w *worker) fallen(t *task) *podstatus.Verdict {
-	if w.verdict != nil || t.deleting() || podstatus.Terminal(t.pod.Status.Phase) {
+	if w.dead || w.verdict != nil || t.deleting() || podstatus.Terminal(t.pod.Status.Phase) {
 		return nil
 	}
 	for _, name := range slices.Sorted(maps.Keys(w.cards)) {
@@ -121,10 +121,10 @@ func endedInError(t *task, name string) bool {
 	return false
 }
 
-// health is how the pod's cards are, for its status. Of a pod that has ended nothing
-// more is told: its cards may be another's by now.
+// health is how the pod's cards are, for its status. Of a dead pod nothing more is told:
+// its cards may be another's by now.
 func (w *worker) health() (cards map[string][]podstatus.Card, fault *podstatus.Fault) {
-	if w.settled {
+	if w.dead {
 		return nil, nil
 	}
 	for _, name := range slices.Sorted(maps.Keys(w.cards)) {

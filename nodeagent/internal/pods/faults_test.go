@@ -40,7 +40,7 @@ func TestTheVictimOfACard(t *testing.T) {
 	m := newMachine(t)
 	m.writeCards("GPU-0", "GPU-1")
 	m.start()
-	m.create(asking(shell("train", "trap 'exit 7' TERM; while :; do sleep 0.05; done"), "main", 1))
+	m.create(asking(shell("train", "trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done"), "main", 1))
 	before := m.awaitPhase("train", corev1.PodRunning)
 	device := func(pod *corev1.Pod) corev1.ResourceHealth {
 		return pod.Status.ContainerStatuses[0].AllocatedResourcesStatus[0].Resources[0]
@@ -64,9 +64,7 @@ func TestTheVictimOfACard(t *testing.T) {
 	require.Equal(t, before.Status.ContainerStatuses[0].ContainerID, running.Status.ContainerStatuses[0].ContainerID, "it may have survived")
 	require.Equal(t, corev1.PodRunning, running.Status.Phase)
 
-	id := strings.TrimPrefix(running.Status.ContainerStatuses[0].ContainerID, "containerd://")
-	_, _, err := m.c.Runtime.ExecSync(t.Context(), id, []string{"kill", "-TERM", "1"}, patience)
-	require.NoError(t, err)
+	m.term(running)
 	ended := m.awaitPhase("train", corev1.PodFailed)
 	require.Equal(t, "GPUFault", ended.Status.Reason)
 	require.Equal(t, fell, ended.Status.Message)
@@ -83,6 +81,15 @@ func TestTheVictimOfACard(t *testing.T) {
 	require.NotNil(t, faultOf(m.get("train")), "what became of the pod came of it")
 }
 
+// term sends TERM to the pod's first process once that is ready for it.
+func (m *machine) term(pod *corev1.Pod) {
+	m.t.Helper()
+	m.awaitOutput(pod.Name, "ready")
+	id := strings.TrimPrefix(pod.Status.ContainerStatuses[0].ContainerID, "containerd://")
+	// What it ends may take the command along: only what comes of it says something.
+	_, _, _ = m.c.Runtime.ExecSync(m.t.Context(), id, []string{"kill", "-TERM", "1"}, patience)
+}
+
 // A pod that is done is done, and one that failed for good is told of the card.
 func TestHowPodsEndOnACardThatFailed(t *testing.T) {
 	t.Parallel()
@@ -90,7 +97,7 @@ func TestHowPodsEndOnACardThatFailed(t *testing.T) {
 	m.writeCards("GPU-0", "GPU-1")
 	m.start()
 	waiting := func(name, exit string) *corev1.Pod {
-		pod := asking(shell(name, "trap 'exit "+exit+"' TERM; while :; do sleep 0.05; done"), "main", 1)
+		pod := asking(shell(name, "trap 'exit "+exit+"' TERM; echo ready; while :; do sleep 0.05; done"), "main", 1)
 		pod.Spec.RestartPolicy = corev1.RestartPolicyNever
 		return pod
 	}
@@ -101,9 +108,7 @@ func TestHowPodsEndOnACardThatFailed(t *testing.T) {
 	m.fail("GPU-0", "XID 48 on GPU-0: double-bit ECC error")
 	m.fail("GPU-1", "XID 48 on GPU-1: double-bit ECC error")
 	for _, pod := range []*corev1.Pod{good, bad} {
-		id := strings.TrimPrefix(pod.Status.ContainerStatuses[0].ContainerID, "containerd://")
-		// What it ends may take the command along: only what comes of it says something.
-		_, _, _ = m.c.Runtime.ExecSync(t.Context(), id, []string{"kill", "-TERM", "1"}, patience)
+		m.term(pod)
 	}
 	m.awaitPhase("good", corev1.PodSucceeded)
 	ended := m.awaitPhase("bad", corev1.PodFailed)

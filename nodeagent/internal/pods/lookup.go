@@ -107,8 +107,11 @@ func (m *Manager) lookup(namespace, name string, uid types.UID) (*worker, error)
 }
 
 // newer reports whether a's pod was made after b's: of two pods of one name the
-// older one is ending.
+// older one is ending, and may be for as long as a volume of it is in the way.
 func newer(a, b *worker) bool {
+	if a.vanished() != b.vanished() {
+		return b.vanished()
+	}
 	x, y := a.object(), b.object()
 	if x == nil || y == nil {
 		return y == nil && x != nil

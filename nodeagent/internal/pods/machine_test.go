@@ -33,12 +33,14 @@ import (
 	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/api/podrange"
 	"github.com/ainode/ainode/nodeagent/internal/cgroup"
+	"github.com/ainode/ainode/nodeagent/internal/cri"
 	"github.com/ainode/ainode/nodeagent/internal/cri/critest"
 	"github.com/ainode/ainode/nodeagent/internal/crispec"
 	"github.com/ainode/ainode/nodeagent/internal/csi"
 	"github.com/ainode/ainode/nodeagent/internal/images"
 	"github.com/ainode/ainode/nodeagent/internal/objects"
 	"github.com/ainode/ainode/nodeagent/internal/pluginregistration"
+	"github.com/ainode/ainode/nodeagent/internal/podstatus"
 	"github.com/ainode/ainode/nodeagent/internal/topology"
 	"github.com/ainode/ainode/nodeagent/internal/volumes"
 )
@@ -78,6 +80,10 @@ type machine struct {
 	cache       volumes.Cache  // of what is read from buckets; nil: none
 	own         podrange.Range // of the pods' addresses; none: they share the machine's
 	admit       func(*corev1.Pod) (reason, message string)
+	// real are a machine's cards instead of cards and failed.
+	real Cards
+	// injection is how the runtime gives cards to containers; nil is by CDI.
+	injection func() cri.Injection
 }
 
 // fakeCards are the UUIDs of whole cards and of slices, which are called CARD_mig-KIND_NAME.
@@ -170,10 +176,16 @@ func (r *recorded) list() []string {
 
 func newMachine(t testing.TB, known ...*corev1.Pod) *machine {
 	t.Helper()
+	return newMachineOn(t, critest.Setup{}, known...)
+}
+
+// newMachineOn is newMachine with another container runtime.
+func newMachineOn(t testing.TB, setup critest.Setup, known ...*corev1.Pod) *machine {
+	t.Helper()
 	m := &machine{t: t, client: fake.NewClientset(), root: t.TempDir(), epoch: 1, events: &recorded{}}
 	m.cgroup = "/ainode-" + strings.ReplaceAll(m.root, "/", "-")
 	t.Cleanup(func() { require.NoError(t, cgroup.Remove(cgroup.Mount, m.cgroup)) }) // when containerd has ended
-	m.c = critest.Start(t)
+	m.c = critest.StartAs(t, setup)
 	m.stored = &versioned{ObjectTracker: m.client.Tracker()}
 	m.client.PrependReactor("*", "pods", clienttesting.ObjectReaction(m.stored))
 	m.client.PrependWatchReactor("pods", func(action clienttesting.Action) (bool, watch.Interface, error) {
@@ -248,13 +260,20 @@ func (m *machine) node() *corev1.Node {
 			},
 		},
 	}
-	for _, uuid := range m.cards {
-		name := m.cards.Device(uuid).Resource
-		q := node.Status.Allocatable[name]
+	for _, d := range m.given().Devices() {
+		q := node.Status.Allocatable[d.Resource]
 		q.Add(resource.MustParse("1"))
-		node.Status.Allocatable[name] = q
+		node.Status.Allocatable[d.Resource] = q
 	}
 	return node
+}
+
+// given are the cards that pods are given.
+func (m *machine) given() Cards {
+	if m.real != nil {
+		return m.real
+	}
+	return watchedCards{m.cards, &m.failed, &m.gone}
 }
 
 // start runs a new agent on the machine, and returns when it follows the API: the
@@ -273,46 +292,79 @@ func (m *machine) startAway() {
 	if m.line != nil {
 		client = m.line
 	}
-	reader := objects.Reader{Client: client}
-	boot := fmt.Sprint("boot-", m.boots)
-	drivers := csi.NewDrivers(contract.OSSDriver)
-	var err error
-	m.csi, err = csi.New(csi.Options{Dir: m.kubeletDir(), Node: "ai-1", Boot: boot, Drivers: drivers, Mounter: mount.New("")})
-	require.NoError(m.t, err)
-	watcher := &pluginregistration.Watcher{Dir: filepath.Join(m.kubeletDir(), "plugins_registry"), Handlers: map[string]pluginregistration.Handler{"CSIPlugin": drivers}}
-	v, err := volumes.New(volumes.Options{
-		CSI: m.csi, Drivers: reader, Node: m.node,
-		Root: filepath.Join(m.root, "volumes"), Objects: reader, Followed: objects.NewFollower(client), Tokens: reader, Claims: reader, Mounter: mount.New(""), Boot: boot, Cache: m.cache,
-	})
-	require.NoError(m.t, err)
-	m.images = &countedImages{ImageManagerService: m.c.Runtime.Images}
-	i, err := images.New(images.Options{Images: m.images, Secrets: reader, Recorder: m.events})
-	require.NoError(m.t, err)
+	drivers := m.newDrivers()
 	services, err := objects.NewServices(client)
 	require.NoError(m.t, err)
-	mode := crispec.Host
-	if !m.own.IsZero() {
-		mode = crispec.CNI
-	}
-	m.manager, err = New(Options{
-		Network: mode,
-		Client:  client, NodeName: "ai-1", Node: m.node, HostIPs: func() []string { return []string{"127.0.0.1"} },
-		Epoch: m.epoch, Runtime: m.c.Runtime, Images: i, Volumes: v, Objects: reader, Services: services, Cards: watchedCards{m.cards, &m.failed, &m.gone}, Recorder: m.events,
-		StateDir: filepath.Join(m.root, "state"), LogDir: filepath.Join(m.root, "logs"), CgroupParent: m.cgroup, ReservedPorts: []int32{10250}, Admit: m.admit,
-	})
-	require.NoError(m.t, err)
+	m.manager = m.newManager(client, services)
 	ctx, cancel := context.WithCancel(m.t.Context())
 	m.stop, m.done = cancel, make(chan error, 1)
 	manager, done := m.manager, m.done
 	go func() { done <- manager.Run(ctx) }()
-	looking, cancelLooking := context.WithCancel(m.t.Context())
-	var lookers sync.WaitGroup
-	for _, run := range []func(context.Context) error{m.csi.Run, watcher.Run} {
-		lookers.Go(func() { _ = run(looking) })
-	}
-	m.stopDrivers = func() { cancelLooking(); lookers.Wait() }
 	go func() { _ = services.Run(ctx) }()
+	m.lookAfterDrivers(drivers)
 	m.t.Cleanup(m.halt)
+}
+
+// bootID is that of its last boot.
+func (m *machine) bootID() string { return fmt.Sprint("boot-", m.boots) }
+
+// newDrivers makes what knows the CSI drivers, and what finds them.
+func (m *machine) newDrivers() *pluginregistration.Watcher {
+	m.t.Helper()
+	drivers := csi.NewDrivers(contract.OSSDriver)
+	var err error
+	m.csi, err = csi.New(csi.Options{Dir: m.kubeletDir(), Node: "ai-1", Boot: m.bootID(), Drivers: drivers, Mounter: mount.New("")})
+	require.NoError(m.t, err)
+	return &pluginregistration.Watcher{
+		Dir: filepath.Join(m.kubeletDir(), "plugins_registry"), Handlers: map[string]pluginregistration.Handler{"CSIPlugin": drivers},
+	}
+}
+
+// lookAfterDrivers runs until stopDrivers is called.
+func (m *machine) lookAfterDrivers(watcher *pluginregistration.Watcher) {
+	ctx, cancel := context.WithCancel(m.t.Context())
+	var running sync.WaitGroup
+	for _, run := range []func(context.Context) error{m.csi.Run, watcher.Run} {
+		running.Go(func() { _ = run(ctx) })
+	}
+	m.stopDrivers = func() { cancel(); running.Wait() }
+}
+
+func (m *machine) newVolumes(client kubernetes.Interface) *volumes.Manager {
+	m.t.Helper()
+	reader := objects.Reader{Client: client}
+	v, err := volumes.New(volumes.Options{
+		Root: filepath.Join(m.root, "volumes"), Objects: reader, Followed: objects.NewFollower(client), Tokens: reader, Claims: reader,
+		CSI: m.csi, Drivers: reader, Node: m.node, Mounter: mount.New(""), Boot: m.bootID(), Cache: m.cache,
+	})
+	require.NoError(m.t, err)
+	return v
+}
+
+func (m *machine) newImages(client kubernetes.Interface) *images.Puller {
+	m.t.Helper()
+	m.images = &countedImages{ImageManagerService: m.c.Runtime.Images}
+	puller, err := images.New(images.Options{Images: m.images, Secrets: objects.Reader{Client: client}, Recorder: m.events})
+	require.NoError(m.t, err)
+	return puller
+}
+
+// newManager makes the pods' manager with the rooms that it works with.
+func (m *machine) newManager(client kubernetes.Interface, services Services) *Manager {
+	m.t.Helper()
+	mode := crispec.Host
+	if !m.own.IsZero() {
+		mode = crispec.CNI
+	}
+	manager, err := New(Options{
+		Client: client, NodeName: "ai-1", Node: m.node, HostIPs: func() []string { return []string{"127.0.0.1"} }, Network: mode, Epoch: m.epoch,
+		Runtime: m.c.Runtime, Images: m.newImages(client), Volumes: m.newVolumes(client), Objects: objects.Reader{Client: client}, Services: services,
+		Cards: m.given(), Injection: m.injection, Recorder: m.events,
+		StateDir: filepath.Join(m.root, "state"), LogDir: filepath.Join(m.root, "logs"), CgroupParent: m.cgroup,
+		ReservedPorts: []int32{10250}, Admit: m.admit,
+	})
+	require.NoError(m.t, err)
+	return manager
 }
 
 // halt ends the agent and leaves the containers.
@@ -370,6 +422,24 @@ func (m *machine) awaitPhase(name string, phase corev1.PodPhase) *corev1.Pod {
 func (m *machine) awaitGone(name string) {
 	m.t.Helper()
 	m.await(name, "gone", func(p *corev1.Pod) bool { return p == nil })
+}
+
+// awaitEnded waits until the API knows that the pod has ended, of itself or killed: on a
+// loaded machine a grace may be too short for anything.
+func (m *machine) awaitEnded(name string) *corev1.Pod {
+	m.t.Helper()
+	return m.await(name, "ended", func(p *corev1.Pod) bool { return p != nil && podstatus.Terminal(p.Status.Phase) })
+}
+
+// awaitOutput waits until the pod's container has written the text: that its trap is
+// set, say, before which a signal to a container's first process is lost.
+func (m *machine) awaitOutput(name, text string) {
+	m.t.Helper()
+	require.Eventually(m.t, func() bool {
+		path, err := m.manager.LogPath("default", name, "", "main", false)
+		written, _ := os.ReadFile(path) //nolint:gosec // a log of this test
+		return err == nil && strings.Contains(string(written), text)
+	}, patience, wink, "pod %q should have written %q", name, text)
 }
 
 // patches counts status writes so far.

@@ -24,6 +24,8 @@ type Manager struct {
 	checkpoints checkpoints
 	messages    messages
 	gpus        *allocator
+	// volumesWithin is how long StopAll tries to take volumes away.
+	volumesWithin time.Duration
 
 	mu      sync.Mutex
 	workers map[types.UID]*worker
@@ -40,7 +42,7 @@ func New(o Options) (*Manager, error) {
 		return nil, err
 	}
 	return &Manager{
-		o: o, lister: cri.NewLister(o.Runtime),
+		o: o, volumesWithin: volumesWithin, lister: cri.NewLister(o.Runtime),
 		checkpoints: checkpoints{dir: o.StateDir}, messages: messages{podDir: o.PodDir},
 		gpus: newAllocator(o.Cards.Device), workers: map[types.UID]*worker{}, over: map[types.UID]bool{},
 	}, nil

@@ -15,6 +15,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/ainode/ainode/api/contract"
+	"github.com/ainode/ainode/nodeagent/internal/cri"
 	"github.com/ainode/ainode/nodeagent/internal/crispec"
 	"github.com/ainode/ainode/nodeagent/internal/topology"
 	"github.com/ainode/ainode/nodeagent/internal/volumes"
@@ -50,7 +51,9 @@ type Volumes interface {
 	Keep(ctx context.Context, pod *corev1.Pod, watcher volumes.Watcher)
 	// Teardown takes away all volumes of the pod. Idempotent.
 	Teardown(ctx context.Context, uid types.UID) error
-	// PodUIDs are the pods that have volumes on the machine.
+	// Abandon is Teardown that leaves to later what a driver does not undo soon.
+	Abandon(ctx context.Context, uid types.UID) error
+	// PodUIDs are the pods that have volumes on the machine, also beside an error.
 	PodUIDs() ([]types.UID, error)
 }
 
@@ -112,6 +115,9 @@ type Options struct {
 	Services Services
 	// Cards may be nil on a machine without GPUs.
 	Cards Cards
+	// Injection is how the runtime puts cards into containers now. It must not block.
+	// Default: by CDI.
+	Injection func() cri.Injection
 
 	Recorder record.EventRecorder
 	// Clock defaults to the real one.
@@ -183,6 +189,9 @@ func (o *Options) complete() error {
 	}
 	if o.Admit == nil {
 		o.Admit = func(*corev1.Pod) (string, string) { return "", "" }
+	}
+	if o.Injection == nil {
+		o.Injection = func() cri.Injection { return cri.Injection{CDI: true} }
 	}
 	if o.Cards == nil {
 		o.Cards = noCards{}

@@ -82,6 +82,42 @@ func TestReadinessOutlivesTheAgent(t *testing.T) {
 	require.Equal(t, written+1, m.patches(), "unready once, and not before it was probed")
 }
 
+// An agent that is started finds its containers before the API has told how they were.
+func TestReadinessOutlivesTheAgentWhoseAPIIsLate(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.line = newLine(m)
+	m.start()
+	pod := shell("web", "touch /ready; "+obedient)
+	pod.Spec.Containers[0].ReadinessProbe = &corev1.Probe{
+		ProbeHandler:  corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"sh", "-c", "while [ -e /slow ]; do sleep 0.05; done; test -e /ready"}}},
+		PeriodSeconds: 1, TimeoutSeconds: 3600, SuccessThreshold: 1, FailureThreshold: 1,
+	}
+	m.create(pod)
+	m.awaitReady("web", true)
+	m.halt()
+	written := m.patches()
+
+	m.exec("web", "touch", "/slow") // no probe of the next agent says anything
+	m.line.cut()
+	m.startAway()
+	require.Eventually(t, func() bool {
+		w := m.worker("web")
+		return w != nil && len(w.probes.Results()) == 1
+	}, patience, wink, "it is probed though the API is away")
+	m.line.mend()
+	require.Eventually(t, func() bool {
+		w := m.worker("web")
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.online
+	}, patience, wink)
+	require.True(t, m.manager.Pods()[0].Status.ContainerStatuses[0].Ready)
+	m.exec("web", "busybox", "rm", "/ready", "/slow")
+	m.awaitReady("web", false)
+	require.Equal(t, written+1, m.patches(), "unready once, and not before it was probed")
+}
+
 func TestStartupProbeOfASidecarHoldsBackTheApp(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t)

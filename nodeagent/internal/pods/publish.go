@@ -16,12 +16,16 @@ func (w *worker) publish(t *task, ended bool) {
 	if t.absent {
 		return
 	}
-	online := w.writer.known()
+	// What has come since the task's pod was read, from which probes have been told how
+	// containers were, is for the next look.
+	online := t.pod.ResourceVersion != ""
 	status := w.compute(t, ended, online)
 	w.mu.Lock()
 	w.status, w.online = &status, online
 	w.mu.Unlock()
-	w.writer.set(status)
+	if online {
+		w.writer.set(status)
+	}
 }
 
 func (w *worker) compute(t *task, ended, online bool) corev1.PodStatus {

@@ -44,23 +44,18 @@ func (w *worker) containerConfig(ctx context.Context, pod *corev1.Pod, c *corev1
 	if len(cards) != asked {
 		return nil, fmt.Errorf("the container asks for %d GPUs and %d are known to be its own: delete the pod to have it placed anew", asked, len(cards))
 	}
-	var devices []string
-	for _, card := range cards {
-		device := w.m.o.Cards.CDIDevice(card)
-		if device == "" { // without its card it would run and find none
-			return nil, fmt.Errorf("its %s %s is not there: %s", w.m.o.Cards.Device(card).Kind(), card, w.m.o.Cards.Trouble(card))
-		}
-		devices = append(devices, device)
+	devices, visible, err := w.inject(cards)
+	if err != nil {
+		return nil, err
 	}
 	memory := w.m.o.Node().Status.Capacity[corev1.ResourceMemory]
 	o := crispec.ContainerOptions{
-		ImageRef: p.imageRef, Env: p.env, Mounts: mounts, Target: p.target, GPUs: cards, CDIDevices: devices,
+		ImageRef: p.imageRef, Env: p.env, Mounts: mounts, Target: p.target, GPUs: cards, CDIDevices: devices, VisibleDevices: visible,
 		Attempt: attempt, CgroupParent: w.m.o.CgroupParent, Network: w.m.o.Network, NodeMemory: memory.Value(),
 	}
 	if crispec.NonRoot(pod, c, nil, "") != nil {
 		// Only the image can tell whether this container is allowed: one more call,
 		// which nobody else has to wait for.
-		var err error
 		if o.ImageUID, o.ImageUsername, err = w.m.o.Images.User(ctx, p.imageRef); err != nil {
 			return nil, err
 		}

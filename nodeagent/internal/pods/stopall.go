@@ -8,25 +8,42 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
+
 	"github.com/ainode/ainode/nodeagent/internal/cri"
 )
 
+// ErrVolumesLeft says that every pod has ended, and that not all of their volumes could
+// be taken away: a CSI driver is gone or hangs, or a process of the machine uses one.
+var ErrVolumesLeft = errors.New("volumes are left")
+
+// volumesWithin is how long StopAll tries to take volumes away: longer than it takes to
+// give a driver up (Volumes.Abandon).
+const volumesWithin = 45 * time.Second
+
 // StopAll ends every pod of this agent, whatever its epoch, each within grace, and
 // removes sandboxes, volumes and remembered state. It returns when the last process
-// has ended, or an error that says what is left: call it again then. It needs no
-// API. Call it when Run has returned.
+// has ended, or an error that says what is left: call it again then. Of volumes alone
+// that is an ErrVolumesLeft, half a minute later; only what a CSI driver has mounted that
+// does not undo it soon is no error and left to later: it is recorded. It needs no API.
+// Call it when Run has returned.
 func (m *Manager) StopAll(ctx context.Context, grace time.Duration) error {
-	if err := m.stopAllOnce(ctx, grace); err != nil {
+	if err := m.stopPods(ctx, grace); err != nil {
 		return fmt.Errorf("stop all pods: %w", err)
 	}
 	m.gpus.clear()
 	m.mu.Lock()
 	clear(m.workers)
 	m.mu.Unlock()
+	// What can't be read is forgotten like the rest: nothing of it lives. Volumes tell of
+	// themselves.
+	if err := errors.Join(m.checkpoints.clear(), m.takeVolumes(ctx)); err != nil {
+		return fmt.Errorf("stop all pods: %w", err)
+	}
 	return nil
 }
 
-func (m *Manager) stopAllOnce(ctx context.Context, grace time.Duration) error {
+func (m *Manager) stopPods(ctx context.Context, grace time.Duration) error {
 	actual, err := m.lister.Pods(ctx)
 	if err != nil {
 		return err
@@ -37,23 +54,47 @@ func (m *Manager) stopAllOnce(ctx context.Context, grace time.Duration) error {
 			ours = append(ours, pod)
 		}
 	}
-	if err := m.endPods(ctx, ours, grace); err != nil {
-		return err
-	}
+	return m.endPods(ctx, ours, grace)
+}
+
+// takeVolumes takes all volumes away, those of all pods at once, in the time there is
+// for that.
+func (m *Manager) takeVolumes(ctx context.Context) error {
+	limited, cancel := context.WithTimeout(ctx, m.volumesWithin)
+	defer cancel()
 	uids, err := m.o.Volumes.PodUIDs()
-	if err != nil {
+	errs := make([]error, len(uids))
+	var all sync.WaitGroup
+	for i, uid := range uids {
+		all.Go(func() { errs[i] = m.takeVolumesOf(limited, uid) })
+	}
+	all.Wait()
+	if err := errors.Join(append(errs, err)...); err != nil {
+		return fmt.Errorf("%w: %w", ErrVolumesLeft, err)
+	}
+	return nil
+}
+
+// takeVolumesOf returns soon after ctx has ended, though the kernel may keep an unmount
+// waiting for as long as it likes.
+func (m *Manager) takeVolumesOf(ctx context.Context, uid types.UID) error {
+	done := make(chan error, 1)
+	go func() { done <- m.o.Volumes.Abandon(ctx, uid) }()
+	select {
+	case err := <-done:
 		return err
+	case <-ctx.Done():
 	}
-	var errs []error
-	for _, uid := range uids {
-		errs = append(errs, m.o.Volumes.Teardown(ctx, uid))
+	select {
+	case err := <-done: // it knows best what it waited for
+		return err
+	case <-m.o.Clock.After(time.Second):
+		return fmt.Errorf("take away the volumes of pod %q: this still waits: %w", uid, ctx.Err())
 	}
-	// What can't be read is forgotten like the rest: nothing of it lives.
-	return errors.Join(append(errs, m.checkpoints.clear())...)
 }
 
 // endPods ends pods by what the runtime knows of them alone, all at once, and
-// removes them.
+// removes them. Their volumes stay.
 func (m *Manager) endPods(ctx context.Context, pods []*cri.Pod, grace time.Duration) error {
 	errs := make([]error, len(pods))
 	var all sync.WaitGroup
@@ -90,6 +131,11 @@ func (m *Manager) endPod(ctx context.Context, pod *cri.Pod, grace time.Duration)
 		if err := m.o.Runtime.StopPodSandbox(ctx, s.Id); err != nil && !cri.IsNotFound(err) {
 			return err
 		}
+	}
+	if err := m.removeCgroup(pod.UID); err != nil { // while the runtime still tells of the pod
+		return err
+	}
+	for _, s := range pod.Sandboxes {
 		if err := m.o.Runtime.RemovePodSandbox(ctx, s.Id); err != nil && !cri.IsNotFound(err) {
 			return err
 		}
@@ -98,8 +144,6 @@ func (m *Manager) endPod(ctx context.Context, pod *cri.Pod, grace time.Duration)
 		m.lister.Forget(c.Id)
 	}
 	return errors.Join(
-		m.removeCgroup(pod.UID),
-		m.o.Volumes.Teardown(ctx, pod.UID),
 		os.RemoveAll(m.messages.folder(pod.UID)),
 		m.checkpoints.remove(pod.UID),
 		os.RemoveAll(m.logDirectory(stub(pod))),

@@ -36,7 +36,7 @@ func (w *worker) sync(ctx context.Context) (result, error) {
 	t := &task{}
 	w.mu.Lock()
 	t.pod, t.absent, t.seen = w.pod, w.absent, w.interrupts
-	if w.verdict == nil && (t.pod == nil || !podstatus.Terminal(t.pod.Status.Phase)) {
+	if w.verdict == nil && !w.dead && (t.pod == nil || !podstatus.Terminal(t.pod.Status.Phase)) {
 		w.verdict = w.ordered
 	}
 	w.mu.Unlock()
@@ -70,7 +70,7 @@ func (w *worker) sync(ctx context.Context) (result, error) {
 		w.generation = t.pod.Generation
 	}
 	deadline := w.checkDeadline(t.pod)
-	stop := t.deleting() || w.verdict != nil || podstatus.Terminal(t.pod.Status.Phase)
+	stop := w.dead || t.deleting() || w.verdict != nil || podstatus.Terminal(t.pod.Status.Phase)
 	if !stop {
 		w.grant(t)
 		w.resize(ctx, t)
@@ -96,7 +96,7 @@ func (w *worker) sync(ctx context.Context) (result, error) {
 	case t.plan.ended && t.deleting():
 		return w.takeAway(ctx, t)
 	case t.plan.ended:
-		return result{}, w.settle(ctx, t)
+		return w.settle(ctx, t)
 	}
 	w.publish(t, false)
 	w.prune(ctx, t)
@@ -125,7 +125,7 @@ func (w *worker) checkDeadline(pod *corev1.Pod) time.Time {
 		began = w.status.StartTime // not written yet
 	}
 	w.mu.Unlock()
-	if pod.Spec.ActiveDeadlineSeconds == nil || began == nil || w.verdict != nil {
+	if pod.Spec.ActiveDeadlineSeconds == nil || began == nil || w.verdict != nil || w.dead {
 		return time.Time{}
 	}
 	at := began.Add(time.Duration(*pod.Spec.ActiveDeadlineSeconds) * time.Second)
@@ -143,7 +143,7 @@ func (w *worker) checkDeadline(pod *corev1.Pod) time.Time {
 
 // remember writes the checkpoint of a pod that may run, when something in it changed.
 func (w *worker) remember(ctx context.Context, t *task) {
-	if t.absent || w.verdict != nil || podstatus.Terminal(t.pod.Status.Phase) {
+	if w.dead || t.absent || w.verdict != nil || podstatus.Terminal(t.pod.Status.Phase) {
 		return
 	}
 	now := saved{generation: t.pod.Generation, deleting: t.pod.DeletionTimestamp != nil, started: true, waits: w.resizing.Pending != nil, services: w.m.servicesRead()}

@@ -43,7 +43,7 @@ type worker struct {
 	// the API has told so since.
 	deleted, goneSeen bool
 	// ordered is the verdict of the node, if it ends the pod for its own sake; over is
-	// closed when the pod holds nothing any more and its last status is to be written.
+	// closed when the pod is dead and its volumes are gone, or have been tried once.
 	ordered *podstatus.Verdict
 	over    chan struct{}
 	// granted are the resources that the pod may use, nil for what it asked for at
@@ -56,9 +56,11 @@ type worker struct {
 	// API's status was known then.
 	actual *cri.Pod
 	// ips are the newest sandbox's own addresses.
-	ips    []string
-	status *corev1.PodStatus
-	online bool
+	ips []string
+	// handler is the newest sandbox's runtime handler; empty is the default.
+	handler string
+	status  *corev1.PodStatus
+	online  bool
 
 	// From here on: the worker's goroutine only.
 	// fresh says that the runtime cannot have anything of the pod yet.
@@ -74,7 +76,9 @@ type worker struct {
 	killed    map[string]bool // containers whose end has been announced
 	stopSince time.Time
 	failures  int
-	settled   bool // what an ended pod held has been freed
+	dead      bool       // nothing of it lives, which its checkpoint says too
+	settled   bool       // of a dead pod: its volumes are gone
+	taking    chan error // what comes of taking them away, while that is under way
 	saved     saved
 	resizing  podstatus.Resizing
 	resized   map[string]bool    // containers that are restarted for new resources
@@ -167,6 +171,13 @@ func (w *worker) vanish() {
 		w.absent = true
 		w.poke(true)
 	}
+}
+
+// vanished reports whether the API has no such pod (any more).
+func (w *worker) vanished() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.absent
 }
 
 // poke makes the worker look again. Callers hold mu.

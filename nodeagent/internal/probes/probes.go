@@ -36,7 +36,7 @@ type Container struct {
 	// Address is the pod's.
 	Address string
 	// Before is what was told of this very container by an earlier run of the agent;
-	// nil for one that nothing is known of.
+	// nil while nothing is known of that. It may come later than the container.
 	Before *podstatus.Probed
 }
 
@@ -71,8 +71,11 @@ type Set struct {
 type subject struct {
 	// stop ends all probes, stopKillers those that get the container killed.
 	stop, stopKillers context.CancelFunc
-	// started is closed when the startup probe has succeeded.
-	started chan struct{}
+	// started is closed when the startup probe has succeeded; stopStartup ends it.
+	started     chan struct{}
+	stopStartup context.CancelFunc
+	// heard: Before is known, or the readiness probe has said something since.
+	heard   bool
 	state   podstatus.Probed
 	failure *Failure
 }
@@ -91,6 +94,9 @@ func (s *Set) Follow(ctx context.Context, pod *corev1.Pod, containers []Containe
 	for _, c := range containers {
 		there[c.ID] = true
 		known := s.known[c.ID]
+		if known != nil {
+			known.hear(c.Before)
+		}
 		switch {
 		case known == nil && c.Running && probed(c.Spec):
 			s.known[c.ID] = s.begin(ctx, c, ending)
@@ -158,26 +164,39 @@ func (s *Set) begin(ctx context.Context, c Container, ending bool) *subject {
 	known := &subject{started: make(chan struct{}), state: podstatus.Probed{
 		Started: c.Spec.StartupProbe == nil, Ready: c.Spec.ReadinessProbe == nil,
 	}}
-	if c.Before != nil {
-		// The agent's restart makes no container unready (and none that has started is asked
-		// again whether it has).
-		known.state.Started = known.state.Started || c.Before.Started
-		known.state.Ready = known.state.Ready || c.Before.Ready
-	}
 	all, stop := context.WithCancel(ctx)
 	killers, stopKillers := context.WithCancel(all)
-	known.stop, known.stopKillers = stop, stopKillers
+	startup, stopStartup := context.WithCancel(killers)
+	known.stop, known.stopKillers, known.stopStartup = stop, stopKillers, stopStartup
 	if ending {
 		stopKillers()
 	}
 	if known.state.Started {
 		close(known.started)
-	} else {
-		s.run(killers, known, c, Startup, c.Spec.StartupProbe)
+	}
+	known.hear(c.Before)
+	if !known.state.Started {
+		s.run(startup, known, c, Startup, c.Spec.StartupProbe)
 	}
 	s.run(all, known, c, Readiness, c.Spec.ReadinessProbe)
 	s.run(killers, known, c, Liveness, c.Spec.LivenessProbe)
 	return known
+}
+
+// hear takes note of what an earlier run of the agent has told: its restart makes no
+// container unready (and none that has started is asked again whether it has). Where
+// this run knows better, it is not listened to. Callers hold the set's mu.
+func (k *subject) hear(before *podstatus.Probed) {
+	if before == nil || k.heard {
+		return
+	}
+	k.heard = true
+	k.state.Ready = k.state.Ready || before.Ready
+	if before.Started && !k.state.Started {
+		k.state.Started = true
+		k.stopStartup()
+		close(k.started)
+	}
 }
 
 func (s *Set) run(ctx context.Context, known *subject, c Container, kind Kind, spec *corev1.Probe) {
@@ -194,10 +213,11 @@ func (s *Set) set(known *subject, kind Kind, spec *corev1.Probe, ok bool) {
 	before, failed := known.state, known.failure != nil
 	switch {
 	case kind == Readiness:
-		known.state.Ready = ok
+		known.state.Ready, known.heard = ok, true
+	case kind == Startup && known.state.Started: // as was told meanwhile
 	case !ok:
 		known.failure = &Failure{Kind: kind, Grace: spec.TerminationGracePeriodSeconds}
-	case kind == Startup && !known.state.Started:
+	case kind == Startup:
 		known.state.Started = true
 		close(known.started)
 	}

@@ -231,6 +231,35 @@ func TestTakenOver(t *testing.T) {
 	})
 }
 
+// What was told before is known only when the API has answered.
+func TestTakenOverLater(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPatient()
+		defer p.Close()
+		p.turn("up", failed)
+		slow := every("ready")
+		slow.InitialDelaySeconds = 10
+		spec := &corev1.Container{StartupProbe: every("up"), ReadinessProbe: slow}
+		told := func(ready bool) func(*Container) {
+			return func(c *Container) { c.Before = &podstatus.Probed{Started: true, Ready: ready} }
+		}
+		p.follow(t, spec, nil)
+		require.Equal(t, podstatus.Probed{}, p.after(second))
+		asked := len(p.asked["up"])
+		p.follow(t, spec, told(true))
+		require.Equal(t, podstatus.Probed{Started: true, Ready: true}, p.Results()["c"])
+		require.True(t, p.after(9*second).Ready)
+		require.Len(t, p.asked["up"], asked, "it is not asked whether it has started")
+		require.Empty(t, p.Failures())
+
+		p.turn("ready", failed)
+		require.False(t, p.after(20*second).Ready)
+		p.follow(t, spec, told(true))
+		require.False(t, p.Results()["c"].Ready, "this run knows better")
+	})
+}
+
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	pod := &corev1.Pod{}

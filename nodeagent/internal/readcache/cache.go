@@ -8,6 +8,7 @@
 //
 //	used/UID/VOLUME/DIGEST   what a pod's mount caches in, "once" where it goes with it
 //	idle/DIGEST.TIME         what a mount that has ended left, for the next of the same
+//	trash/RANDOM             what is being removed
 //	salt                     what digests are made with
 //
 // Two helpers never share a folder: each believes of what is loaded what it has seen
@@ -57,8 +58,11 @@ func New(o Options) *Cache { return &Cache{o: o} }
 const (
 	usedDir = "used"
 	idleDir = "idle"
-	saltKey = "salt"
-	saltLen = 32
+	// trashDir is where what is removed goes first, by one rename under the lock: that
+	// of a large cache takes seconds, which nobody else's mount is to wait.
+	trashDir = "trash"
+	saltKey  = "salt"
+	saltLen  = 32
 	// once is a folder that serves one mount alone.
 	once = "once"
 )
@@ -95,32 +99,64 @@ func (c *Cache) Salt() ([]byte, error) {
 // A helper does not start where it finds less free than EnsureFree and start, in bytes.
 // Idle caches go for it, its own the last; if that is not enough it gets no folder.
 func (c *Cache) Take(uid types.UID, volume, digest string, start int64) (string, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	at := c.used(uid, volume)
-	if err := os.RemoveAll(at); err != nil {
+	if err := c.remove(at); err != nil {
 		return "", fmt.Errorf("remove what a helper has left: %w", err)
 	}
-	left, err := c.makeRoom(digest, c.EnsureFree()+start)
-	if err != nil || !left.enough {
-		return "", err
+	for {
+		folder, goes, err := c.takeIfRoom(at, digest, c.EnsureFree()+start)
+		if err != nil || goes == "" {
+			return folder, err
+		}
+		if err := os.RemoveAll(goes); err != nil {
+			return "", fmt.Errorf("remove an idle cache: %w", err)
+		}
+	}
+}
+
+// takeIfRoom is Take where so much is free, in bytes. Where it is not it returns what is
+// to be removed first, which is in the trash already.
+func (c *Cache) takeIfRoom(at, digest string, need int64) (folder, goes string, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	left, err := c.room(digest, need)
+	if err != nil {
+		return "", "", err
+	}
+	if left.goes != "" {
+		goes, err = c.discard(left.goes)
+		return "", goes, err
+	}
+	if !left.enough {
+		return "", "", nil
 	}
 	if err := os.MkdirAll(at, 0o700); err != nil {
-		return "", fmt.Errorf("make the cache's folder: %w", err)
+		return "", "", fmt.Errorf("make the cache's folder: %w", err)
 	}
-	folder := filepath.Join(at, cmp.Or(digest, once))
+	folder = filepath.Join(at, cmp.Or(digest, once))
 	if left.idle != "" {
-		return folder, os.Rename(left.idle, folder)
+		return folder, "", os.Rename(left.idle, folder)
 	}
-	return folder, os.Mkdir(folder, 0o700)
+	return folder, "", os.Mkdir(folder, 0o700)
 }
 
 // Give takes the folder back from a volume whose helper has ended, well or not. It is
 // kept for the next mount with its digest if it has one and all in it is whole.
 func (c *Cache) Give(uid types.UID, volume string, well bool) error {
+	at := c.used(uid, volume)
+	if err := c.keep(at, well); err != nil {
+		return err
+	}
+	if err := c.remove(at); err != nil {
+		return fmt.Errorf("remove the cache of a volume: %w", err)
+	}
+	return nil
+}
+
+// keep puts away what may serve others.
+func (c *Cache) keep(at string, well bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	at := c.used(uid, volume)
 	folders, err := os.ReadDir(at)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -140,17 +176,40 @@ func (c *Cache) Give(uid types.UID, volume string, well bool) error {
 			return fmt.Errorf("keep the cache of a volume: %w", err)
 		}
 	}
-	return os.RemoveAll(at)
+	return nil
 }
 
 // Drop removes all that the pod's volumes still have.
 func (c *Cache) Drop(uid types.UID) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if err := os.RemoveAll(filepath.Join(c.o.Target, usedDir, string(uid))); err != nil {
+	if err := c.remove(filepath.Join(c.o.Target, usedDir, string(uid))); err != nil {
 		return fmt.Errorf("remove the caches of a pod: %w", err)
 	}
 	return nil
+}
+
+// remove removes a folder, if it is there: from its place at once, under the lock, from
+// the disk without it.
+func (c *Cache) remove(path string) error {
+	c.mu.Lock()
+	gone, err := c.discard(path)
+	c.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return os.RemoveAll(gone)
+}
+
+// discard puts a folder into the trash, and returns where it is now: empty if it was not
+// there. Callers hold mu.
+func (c *Cache) discard(path string) (gone string, err error) {
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	// It is there since Open, mostly: where nothing is free, none can be made.
+	trash := filepath.Join(c.o.Target, trashDir)
+	_ = os.Mkdir(trash, 0o700)
+	gone = filepath.Join(trash, rand.Text())
+	return gone, os.Rename(path, gone)
 }
 
 func (c *Cache) used(uid types.UID, volume string) string {

@@ -3,7 +3,9 @@ package readcache
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"syscall"
 	"testing"
 	"time"
 
@@ -233,6 +235,54 @@ func TestCloseLeavesNothing(t *testing.T) {
 	entries, err := os.ReadDir(filepath.Dir(f.o.Image))
 	require.NoError(t, err)
 	require.Empty(t, entries)
+}
+
+// The disk below may run full: what is cached is on it already.
+func TestTheWholeSizeIsTakenAtOnce(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	image, err := os.Create(filepath.Join(t.TempDir(), "image"))
+	require.NoError(t, err)
+	require.NoError(t, f.reserve(image))
+	info, err := image.Stat()
+	require.NoError(t, err)
+	require.EqualValues(t, size, info.Size())
+	require.GreaterOrEqual(t, info.Sys().(*syscall.Stat_t).Blocks*512, int64(size))
+	require.NoError(t, image.Close())
+	mounts, err := f.o.Mounter.List()
+	require.NoError(t, err)
+	at := slices.IndexFunc(mounts, func(m mount.MountPoint) bool { return m.Path == f.o.Target })
+	require.NotContains(t, mounts[at].Opts, "discard", "nothing of it is given back")
+
+	small := t.TempDir()
+	require.NoError(t, unix.Mount("tmpfs", small, "tmpfs", 0, "size=1m"))
+	t.Cleanup(func() { require.NoError(t, unix.Unmount(small, 0)) })
+	o := f.o
+	o.Image, o.Target = filepath.Join(small, "image"), filepath.Join(t.TempDir(), "other")
+	err = New(o).Open(t.Context())
+	require.ErrorIs(t, err, unix.ENOSPC)
+	require.ErrorContains(t, err, "has no 128 MiB free for the cache of buckets (--bucket-cache-size), which takes them at once")
+	require.NoFileExists(t, o.Image)
+}
+
+// What is removed is out of the way before it is removed, and what a killed agent was
+// about to remove goes when the next begins.
+func TestTrashIsEmptied(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	dir := f.take("one", "a")
+	f.mustFill(dir, 1)
+	gone, err := f.discard(filepath.Dir(dir))
+	require.NoError(t, err)
+	require.NoDirExists(t, dir)
+	require.FileExists(t, filepath.Join(gone, "a", "0"))
+	require.NoError(t, f.again(size).Open(t.Context()))
+	require.NoDirExists(t, gone)
+	f.mustFill(f.take("two", "b"), 1)
+	require.NoError(t, f.Drop("pod-two"))
+	left, err := os.ReadDir(filepath.Join(f.o.Target, trashDir))
+	require.NoError(t, err)
+	require.Empty(t, left)
 }
 
 func TestADiskThatCannotBeMadeIsTold(t *testing.T) {

@@ -17,6 +17,24 @@ import (
 // it: then also its size stays what it was. Where nothing is to be cached any more, one
 // that nobody uses is taken away.
 func (c *Cache) Open(ctx context.Context) error {
+	if err := c.open(ctx); err != nil {
+		return err
+	}
+	if c.o.Size == 0 {
+		return nil
+	}
+	// What an agent that was killed was about to remove.
+	trash := filepath.Join(c.o.Target, trashDir)
+	if err := os.RemoveAll(trash); err != nil {
+		return fmt.Errorf("remove what is left of a cache: %w", err)
+	}
+	if err := os.Mkdir(trash, 0o700); err != nil {
+		return fmt.Errorf("make the folder of what is removed: %w", err)
+	}
+	return nil
+}
+
+func (c *Cache) open(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	mounted, err := c.mounted()
@@ -54,22 +72,34 @@ func (c *Cache) mount(ctx context.Context) error {
 	}
 	// Without its name it is there as long as it is mounted.
 	defer func() { _ = os.Remove(c.o.Image) }()
-	// It takes of the disk what is in it.
-	if err := errors.Join(image.Truncate(c.o.Size), image.Close()); err != nil {
-		return fmt.Errorf("make the cache's file: %w", err)
+	if err := errors.Join(c.reserve(image), image.Close()); err != nil {
+		return err
 	}
 	// No journal: what a crash would leave is not used again.
 	format := exec.CommandContext(ctx, "mkfs.ext4", "-q", "-m", "0", "-i", "65536", "-O", "^has_journal", "-E", "nodiscard", c.o.Image) //nolint:gosec // the agent's own
 	if out, err := format.CombinedOutput(); err != nil {
 		return fmt.Errorf("make the cache's file system: %w: %s", err, strings.TrimSpace(string(out)))
 	}
-	// discard: what is removed in it is free on the disk below. noinit_itable: the kernel
-	// does not fill it with empty tables.
-	if err := c.o.Mounter.Mount(c.o.Image, c.o.Target, "ext4", []string{"loop", "discard", "noinit_itable", "noatime", "nosuid", "nodev", "noexec"}); err != nil {
+	// Not discard, which would give back to the disk below what is removed. noinit_itable:
+	// the kernel does not fill it with empty tables.
+	if err := c.o.Mounter.Mount(c.o.Image, c.o.Target, "ext4", []string{"loop", "noinit_itable", "noatime", "nosuid", "nodev", "noexec"}); err != nil {
 		return fmt.Errorf("mount the cache: %w", err)
 	}
 	if err := os.Chmod(c.o.Target, 0o700); err != nil { //nolint:gosec // a folder
 		return fmt.Errorf("close the cache to others: %w", err)
+	}
+	return nil
+}
+
+// reserve takes the whole size of the disk at once. A file with holes would find the disk
+// full one day, and a page that could not be written is read as zeros.
+func (c *Cache) reserve(image *os.File) error {
+	err := unix.Fallocate(int(image.Fd()), 0, 0, c.o.Size) //nolint:gosec // a descriptor
+	switch {
+	case errors.Is(err, unix.ENOSPC):
+		return fmt.Errorf("the disk of %s has no %d MiB free for the cache of buckets (--bucket-cache-size), which takes them at once: %w", filepath.Dir(c.o.Image), c.o.Size>>20, err)
+	case err != nil:
+		return fmt.Errorf("set aside %d MiB in %s for the cache of buckets (--bucket-cache-size), on a file system that can do so (fallocate), as ext4 and xfs: %w", c.o.Size>>20, filepath.Dir(c.o.Image), err)
 	}
 	return nil
 }

@@ -61,16 +61,18 @@ func (c *Cache) free() (free, size int64, err error) {
 	return int64(s.Bavail) * s.Bsize, int64(s.Blocks) * s.Bsize, nil //nolint:gosec // no file system has 2^63 bytes
 }
 
-// room is what makeRoom has left.
+// room is how it stands for one that comes.
 type room struct {
 	enough bool
+	// goes is the idle cache to remove first, empty if there is none, or enough is free.
+	goes string
 	// idle is the path of the newest idle cache with the digest, empty if there is none.
 	idle string
 }
 
-// makeRoom removes idle caches, the oldest first and the digest's newest the last, until
-// that much is free, in bytes.
-func (c *Cache) makeRoom(digest string, need int64) (room, error) {
+// room looks whether that much is free, in bytes. Idle caches go for it, the oldest first
+// and the digest's newest the last. Callers hold mu.
+func (c *Cache) room(digest string, need int64) (room, error) {
 	all, err := c.idle()
 	if err != nil {
 		return room{}, err
@@ -81,23 +83,20 @@ func (c *Cache) makeRoom(digest string, need int64) (room, error) {
 			break
 		}
 	}
-	for {
-		free, _, err := c.free()
-		if err != nil {
-			return room{}, err
-		}
-		if free >= need || len(all) == 0 {
-			left := room{enough: free >= need}
-			if n := len(all); n > 0 && all[n-1].digest == digest {
-				left.idle = all[n-1].path
-			}
-			return left, nil
-		}
-		if err := os.RemoveAll(all[0].path); err != nil {
-			return room{}, fmt.Errorf("remove an idle cache: %w", err)
-		}
-		all = all[1:]
+	free, _, err := c.free()
+	if err != nil {
+		return room{}, err
 	}
+	left := room{enough: free >= need}
+	if n := len(all); n > 0 {
+		if !left.enough {
+			left.goes = all[0].path
+		}
+		if all[n-1].digest == digest {
+			left.idle = all[n-1].path
+		}
+	}
+	return left, nil
 }
 
 // RemoveIdle frees the disk of all that no mount has.
@@ -107,19 +106,27 @@ func (c *Cache) RemoveIdle() error {
 
 // removeIdle removes the oldest first, as long as each is to go.
 func (c *Cache) removeIdle(remove func(idleCache) (bool, error)) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	idle, err := c.idle()
-	if err != nil {
-		return err
-	}
-	for _, i := range idle {
-		if goes, err := remove(i); err != nil || !goes {
+	for {
+		gone, err := c.discardIdle(remove)
+		if err != nil || gone == "" {
 			return err
 		}
-		if err := os.RemoveAll(i.path); err != nil {
+		if err := os.RemoveAll(gone); err != nil {
 			return fmt.Errorf("remove an idle cache: %w", err)
 		}
 	}
-	return nil
+}
+
+// discardIdle puts the oldest into the trash, if it is to go.
+func (c *Cache) discardIdle(remove func(idleCache) (bool, error)) (gone string, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	idle, err := c.idle()
+	if err != nil || len(idle) == 0 {
+		return "", err
+	}
+	if goes, err := remove(idle[0]); err != nil || !goes {
+		return "", err
+	}
+	return c.discard(idle[0].path)
 }

@@ -1,6 +1,7 @@
 package volumes
 
 import (
+	"context"
 	"crypto/sha256"
 	"fmt"
 	"io"
@@ -14,10 +15,13 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/mount-utils"
 	"k8s.io/utils/clock"
 
@@ -113,7 +117,10 @@ func reading(uid string) *corev1.Pod {
 
 func (c *cached) end(t *testing.T, pod *corev1.Pod) {
 	t.Helper()
-	require.NoError(t, c.Teardown(t.Context(), pod.UID))
+	// A file that another test's fork(2) has open too makes it busy until exec(2).
+	require.EventuallyWithT(t, func(t *assert.CollectT) {
+		require.NoError(t, c.Teardown(context.Background(), pod.UID))
+	}, patience, 10*time.Millisecond)
 	require.NoDirExists(t, filepath.Join(c.at, "used", string(pod.UID)))
 }
 
@@ -191,6 +198,42 @@ func TestDoubtfulCachesAreThrownAway(t *testing.T) {
 	two := reading("two")
 	require.GreaterOrEqual(t, c.reads(t, c.setup(t, two), "weights", digest), int64(modelSize), "after a writer")
 	c.end(t, two)
+}
+
+// watched is a cache that looks when it is asked for a folder.
+type watched struct {
+	Cache
+	taken func()
+}
+
+func (w watched) Take(uid types.UID, volume, digest string, start int64) (string, error) {
+	w.taken()
+	return w.Cache.Take(uid, volume, digest, start)
+}
+
+// A helper that has lost its mount but not its life, since a file is open: it could write
+// where the next one caches.
+func TestOldHelperIsGoneBeforeTheNextCaches(t *testing.T) {
+	t.Parallel()
+	c := newCached(t)
+	digest := c.model(t, "weights", modelSize)
+	pod := reading("one")
+	at := c.setup(t, pod)
+	open, err := os.Open(filepath.Join(at, "weights"))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = open.Close() })
+	require.NoError(t, unix.Unmount(at, unix.MNT_DETACH))
+	ended := func() bool {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel() // asked, not waited for
+		return c.fuseMount(pod.UID, "data").Ended(ctx) == nil
+	}
+	require.False(t, ended())
+	takes := 0
+	c.o.Cache = watched{c.cache, func() { takes++; require.True(t, ended()) }}
+	require.GreaterOrEqual(t, c.reads(t, c.setup(t, pod), "weights", digest), int64(modelSize))
+	require.Equal(t, 1, takes)
+	c.end(t, pod)
 }
 
 // A bucket that is larger than the cache is read all the same, and never more of it is

@@ -70,7 +70,7 @@ func lookup(pod *corev1.Pod, from crispec.Objects) *crispec.Lookup {
 // collect gathers what the volume is to hold. The collector is there also with an error.
 func (m *Manager) collect(ctx context.Context, pod *corev1.Pod, v *corev1.Volume, from *crispec.Lookup) (*collector, error) {
 	c := &collector{
-		pod: pod, tokens: &m.tokens, volumeName: v.Name, lookup: from,
+		pod: pod, tokens: &m.tokens, tokenSource: m.o.Tokens, lookup: from,
 		allocatable: m.o.Allocatable(),
 		files:       map[string]file{},
 	}
@@ -80,9 +80,9 @@ func (m *Manager) collect(ctx context.Context, pod *corev1.Pod, v *corev1.Volume
 // collector gathers the files of one volume by their paths in it.
 type collector struct {
 	pod         *corev1.Pod
-	volumeName  string
 	lookup      *crispec.Lookup
 	tokens      *tokenCache
+	tokenSource Tokens
 	allocatable corev1.ResourceList
 	files       map[string]file
 	// renew is when one of them grows old; zero if none does.

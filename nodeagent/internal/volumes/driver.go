@@ -53,7 +53,7 @@ func (m *Manager) publish(ctx context.Context, pod *corev1.Pod, v *corev1.Volume
 	path, err := m.o.CSI.Mount(ctx, csi.Request{
 		Pod: pod, Claim: v.PersistentVolumeClaim.ClaimName, Volume: volume, ReadOnly: v.PersistentVolumeClaim.ReadOnly || volume.Spec.CSI.ReadOnly,
 		FSGroup: group, Own: func(path string) error { return ownMounted(path, pod) },
-		Node: m.o.Node, Objects: m.o.Drivers, Again: again,
+		Node: m.o.Node, Objects: keptTokens{m.o.Drivers, &m.tokens}, Again: again,
 	})
 	if err != nil {
 		return "", fmt.Errorf("persistentvolume %q: %w", volume.Name, err)

@@ -32,7 +32,8 @@ const diskDriver = "disk.example.com"
 // driverObjects are what of the API a driver needs.
 type driverObjects struct {
 	*stored
-	spec storagev1.CSIDriverSpec
+	spec   storagev1.CSIDriverSpec
+	tokens Tokens
 }
 
 func (o driverObjects) CSIDriver(context.Context, string) (*storagev1.CSIDriver, error) {
@@ -43,8 +44,8 @@ func (o driverObjects) VolumeAttachment(context.Context, string) (*storagev1.Vol
 	return nil, errors.New("nothing is attached here")
 }
 
-func (o driverObjects) Token(context.Context, string, string, *authenticationv1.TokenRequest) (*authenticationv1.TokenRequest, error) {
-	return nil, errors.New("there are no tokens here")
+func (o driverObjects) Token(ctx context.Context, namespace, account string, request *authenticationv1.TokenRequest) (*authenticationv1.TokenRequest, error) {
+	return o.tokens.Token(ctx, namespace, account, request)
 }
 
 // newDisk is a fixture with a driver that is registered, and a claim on a volume of it.
@@ -86,7 +87,7 @@ func newDisk(t *testing.T, spec storagev1.CSIDriverSpec, change func(*csitest.Dr
 	if spec.AttachRequired == nil {
 		spec.AttachRequired = ptr.To(false)
 	}
-	f.o.CSI, f.o.Drivers = volumes, driverObjects{f.objects, spec}
+	f.o.CSI, f.o.Drivers = volumes, driverObjects{stored: f.objects, spec: spec}
 	return f, d
 }
 
@@ -142,14 +143,35 @@ func TestDiskIsMountedForAContainer(t *testing.T) {
 	f.o.Mounter = mount.NewFakeMounter([]mount.MountPoint{{Path: mounted["data"], Opts: []string{"rw", "seclabel"}}})
 	mounts, err = f.Mounts(pod, &pod.Spec.Containers[0], mounted)
 	require.NoError(t, err)
+	require.False(t, mounts[0].SelinuxRelabel, "what is read-only takes none either")
+	writer := claiming("two")
+	at := f.setup(t, writer)
+	f.o.Mounter = mount.NewFakeMounter([]mount.MountPoint{{Path: at, Opts: []string{"rw", "seclabel"}}})
+	mounts, err = f.Mounts(writer, &writer.Spec.Containers[0], Mounted{"data": at})
+	require.NoError(t, err)
+	require.False(t, mounts[0].Readonly)
 	require.True(t, mounts[0].SelinuxRelabel)
 	f.o.Mounter = mount.New("")
+	require.NoError(t, f.Teardown(t.Context(), writer.UID))
 
 	require.NoError(t, f.Teardown(t.Context(), pod.UID))
 	uids, err := f.PodUIDs()
 	require.NoError(t, err)
 	require.Empty(t, uids)
-	require.Len(t, d.Calls(csitest.Unpublish), 1)
+	require.Len(t, d.Calls(csitest.Unpublish), 2)
+}
+
+// The volume says csi.readOnly, and its pod nothing: the container can't write, whatever
+// the driver makes of it.
+func TestReadOnlyVolumeIsSoInTheContainer(t *testing.T) {
+	t.Parallel()
+	f, d := newDisk(t, storagev1.CSIDriverSpec{}, func(_ *csitest.Driver, v *corev1.PersistentVolume) { v.Spec.CSI.ReadOnly = true })
+	pod := claiming("one")
+	at := f.setup(t, pod)
+	require.True(t, d.Calls(csitest.Publish)[0].Published.Readonly)
+	mounts, err := f.Mounts(pod, &pod.Spec.Containers[0], Mounted{"data": at})
+	require.NoError(t, err)
+	require.True(t, mounts[0].Readonly)
 }
 
 func TestDisksThatAreRefused(t *testing.T) {
@@ -217,6 +239,35 @@ func TestKeepRepublishes(t *testing.T) {
 	_, notThere := watcher.counts()
 	require.Equal(t, 1, notThere)
 	require.Contains(t, watcher.notThere[0], `MountVolume.SetUp failed for volume "data" : persistentvolume "oss-test": CSI driver disk.example.com: NodePublishVolume: Internal: the vault is sealed`)
+}
+
+// It gets the same token again and again, until that grows old.
+func TestRepublishingAsksForNoNewTokens(t *testing.T) {
+	t.Parallel()
+	spec := storagev1.CSIDriverSpec{RequiresRepublish: ptr.To(true), TokenRequests: []storagev1.TokenRequest{{Audience: "vault"}}}
+	f, d := newDisk(t, spec, nil)
+	clock, source := clocktesting.NewFakeClock(time.Unix(1e9, 0)), &issuer{}
+	spec.AttachRequired = ptr.To(false)
+	f.o.Clock, f.tokens.clock, f.o.Drivers = clock, clock, driverObjects{stored: f.objects, spec: spec, tokens: source}
+	pod := claiming("one")
+	f.setup(t, pod)
+	again := func() {
+		volume, err := f.claimed(t.Context(), pod, pod.Spec.Volumes[0].PersistentVolumeClaim.ClaimName)
+		require.NoError(t, err)
+		_, err = f.publish(t.Context(), pod, &pod.Spec.Volumes[0], volume, true)
+		require.NoError(t, err)
+		clock.Step(republishEvery)
+	}
+	for range 48 { // of the hour that it lives
+		again()
+	}
+	require.Equal(t, 1, source.issued)
+	again()
+	require.Equal(t, 2, source.issued)
+	calls := d.Calls(csitest.Publish)
+	require.Contains(t, calls[len(calls)-1].Published.VolumeContext["csi.storage.k8s.io/serviceAccount.tokens"], "token-2")
+	require.NoError(t, f.Teardown(t.Context(), pod.UID))
+	require.Empty(t, f.tokens.known)
 }
 
 // One that does not want it is left alone.

@@ -52,7 +52,13 @@ func (m *Manager) mount(pod *corev1.Pod, container string, index int, vm *corev1
 	// A bucket is mounted where all volumes are, and may be mounted there anew.
 	byDriver := host != m.volume(pod.UID, v.Name)
 	if byDriver {
-		mount.SelinuxRelabel = m.takesLabels(host)
+		there, ok, err := m.published(pod, v)
+		if err != nil {
+			return nil, err
+		}
+		// Also where a driver has made it writable all the same (csi.readOnly of the volume).
+		mount.Readonly = mount.Readonly || ok && there.ReadOnly
+		mount.SelinuxRelabel = (!ok || !there.ReadOnly) && m.takesLabels(host)
 	}
 	following := !byDriver && follows(pod, vm, v)
 	if following {

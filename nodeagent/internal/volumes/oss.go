@@ -54,6 +54,10 @@ func (m *Manager) mountBucket(ctx context.Context, pod *corev1.Pod, v *corev1.Vo
 	if printed, err := exec.CommandContext(ctx, program, "--version").Output(); err != nil || ossfs.Spools(helper, string(printed)) {
 		place.Spool = at.Spool()
 	}
+	// A helper that has lost its mount may live, and writes where it caches.
+	if err := at.Clear(ctx); err != nil {
+		return err
+	}
 	if place.Cache = m.takeCache(ctx, pod.UID, v.Name, bucket, helper, of); place.Cache != "" {
 		place.EnsureFree = m.o.Cache.EnsureFree()
 	}

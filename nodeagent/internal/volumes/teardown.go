@@ -9,15 +9,42 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
+	"time"
 
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/klog/v2"
 )
 
 // Teardown unmounts and removes all volumes of the pod. It is idempotent and
 // finishes what an interrupted one has left. It removes nothing while anything is
 // mounted below: what is in a mount may be somebody else's data.
 func (m *Manager) Teardown(ctx context.Context, uid types.UID) error {
+	return m.teardown(ctx, uid, m.unpublish)
+}
+
+// undoneWithin is how long CSI drivers may take for what a pod has when the machine is
+// given back.
+const undoneWithin = 30 * time.Second
+
+// Abandon is Teardown that does not wait for a CSI driver which is gone, hangs or
+// refuses: what that has mounted is taken away when it does, in this life of the agent or
+// a later one (csi.Manager.Run).
+func (m *Manager) Abandon(ctx context.Context, uid types.UID) error {
+	return m.teardown(ctx, uid, func(ctx context.Context, uid types.UID) error {
+		limited, cancel := context.WithTimeout(ctx, undoneWithin)
+		defer cancel()
+		err := m.unpublish(limited, uid)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		klog.FromContext(ctx).Error(err, "Volumes of a pod are taken away later", "podUID", uid)
+		return m.o.CSI.Abandon(ctx, uid)
+	})
+}
+
+func (m *Manager) teardown(ctx context.Context, uid types.UID, unpublish func(context.Context, types.UID) error) error {
 	if err := checkUID(uid); err != nil {
 		return err
 	}
@@ -30,7 +57,7 @@ func (m *Manager) Teardown(ctx context.Context, uid types.UID) error {
 		func() error { return m.removeBelow(ctx, filepath.Join(pod, subPathsDir)) },
 		func() error { return m.removeHelpers(ctx, uid) },
 		func() error { return m.removeBelow(ctx, filepath.Join(pod, volumesDir)) },
-		func() error { return m.unpublish(ctx, uid) }, // a driver may be gone
+		func() error { return unpublish(ctx, uid) }, // a driver may be gone
 	} {
 		if err := remove(); err != nil {
 			return fmt.Errorf("take away the volumes of pod %q: %w", uid, err)
@@ -53,12 +80,19 @@ func (m *Manager) removeHelpers(ctx context.Context, uid types.UID) error {
 	if err != nil {
 		return fmt.Errorf("list the pod's mounts: %w", err)
 	}
-	for _, e := range entries {
-		well, err := m.fuseMount(uid, e.Name()).Remove(ctx)
-		if err != nil {
-			return err
-		}
-		m.giveCache(ctx, uid, e.Name(), well)
+	failed := make([]error, len(entries))
+	var all sync.WaitGroup // each may wait for a server that is gone
+	for i, e := range entries {
+		all.Go(func() {
+			well, err := m.fuseMount(uid, e.Name()).Remove(ctx)
+			if failed[i] = err; err == nil {
+				m.giveCache(ctx, uid, e.Name(), well)
+			}
+		})
+	}
+	all.Wait()
+	if err := errors.Join(failed...); err != nil {
+		return err
 	}
 	m.dropCaches(ctx, uid) // also of helpers that an interrupted call has ended
 	return os.Remove(directory)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"strings"
 	"sync"
 	"time"
 
@@ -14,6 +15,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
+
+	"github.com/ainode/ainode/nodeagent/internal/csi"
 )
 
 // Tokens are asked for tokens of service accounts, in the node's name.
@@ -37,12 +40,16 @@ func (c *collector) token(ctx context.Context, s *corev1.ServiceAccountTokenProj
 	if f.owner != nil || fsGroup(c.pod) != nil {
 		f.mode = privateToOwner
 	}
-	text, renew, err := c.tokens.get(ctx, c.pod, c.volumeName, s)
+	if c.tokenSource == nil {
+		return errors.New("this node asks for no service-account tokens")
+	}
+	account := c.pod.Spec.ServiceAccountName
+	answer, renew, err := c.tokens.get(ctx, c.tokenSource, c.pod.Namespace, account, podToken(c.pod, s.Audience, s.ExpirationSeconds))
 	c.renew = earliest(c.renew, renew)
 	if err != nil {
-		return err
+		return fmt.Errorf("failed to fetch token of service account %q: %w", c.pod.Namespace+"/"+account, err)
 	}
-	f.data = []byte(text)
+	f.data = []byte(answer.Status.Token)
 	c.files[s.Path] = f
 	return nil
 }
@@ -78,75 +85,72 @@ func onlyUser(pod *corev1.Pod) *int64 {
 	return only
 }
 
-// tokenCache holds the tokens that pods have. An agent that was started again has
-// forgotten them, and asks anew.
+// tokenCache holds the tokens that pods have, in their volumes and by way of CSI drivers.
+// An agent that was started again has forgotten them, and asks anew.
 type tokenCache struct {
-	source Tokens
-	clock  clock.PassiveClock
+	clock clock.PassiveClock
 
 	mu    sync.Mutex
 	known map[tokenKey]issued
 }
 
+// tokenKey is what makes a token another one (pkg/kubelet/token, keyFunc).
 type tokenKey struct {
-	uid          types.UID
-	volume, path string
+	uid                          types.UID
+	namespace, account, audience string
+	seconds                      int64
 }
 
 type issued struct {
-	token          string
+	answer         *authenticationv1.TokenRequest
 	renew, expires time.Time
 }
 
-// get returns the token for one file of a volume, a new one if what is known grows
-// old, and when to ask again. While no new one is to be had, the old one serves until
-// it expires.
-func (t *tokenCache) get(ctx context.Context, pod *corev1.Pod, volume string, s *corev1.ServiceAccountTokenProjection) (token string, renew time.Time, err error) {
-	key := tokenKey{pod.UID, volume, s.Path}
+// podToken asks for a token that is bound to the pod. An empty audience is the API
+// server's own.
+func podToken(pod *corev1.Pod, audience string, seconds *int64) *authenticationv1.TokenRequest {
+	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{
+		ExpirationSeconds: seconds,
+		BoundObjectRef:    &authenticationv1.BoundObjectReference{APIVersion: "v1", Kind: "Pod", Name: pod.Name, UID: pod.UID},
+	}}
+	if audience != "" {
+		request.Spec.Audiences = []string{audience}
+	}
+	return request
+}
+
+// get returns the token that is asked for, which is bound to a pod: a new one if what is
+// known grows old, and when to ask again. While no new one is to be had, the old one
+// serves until it expires.
+func (t *tokenCache) get(ctx context.Context, source Tokens, namespace, account string, request *authenticationv1.TokenRequest) (answer *authenticationv1.TokenRequest, renew time.Time, err error) {
+	key := tokenKey{
+		request.Spec.BoundObjectRef.UID, namespace, account, strings.Join(request.Spec.Audiences, " "), ptr.Deref(request.Spec.ExpirationSeconds, tokenLife),
+	}
 	t.mu.Lock()
 	known, ok := t.known[key]
 	t.mu.Unlock()
 	now := t.clock.Now()
 	if ok && now.Before(known.renew) {
-		return known.token, known.renew, nil
+		return known.answer, known.renew, nil
 	}
-	fresh, err := t.ask(ctx, pod, s)
+	fresh, err := source.Token(ctx, namespace, account, request)
 	if err != nil {
 		renew = now.Add(tokenRetry)
 		if ok && now.Before(known.expires) {
-			return known.token, renew, nil
+			return known.answer, renew, nil
 		}
-		return "", renew, err
+		return nil, renew, err
 	}
+	// Not by the time at which it expires: this machine's clock may be wrong.
+	life := time.Duration(ptr.Deref(fresh.Spec.ExpirationSeconds, tokenLife)) * time.Second
+	known = issued{answer: fresh, expires: now.Add(life), renew: now.Add(min(life*8/10, tokenAge))}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.known == nil {
 		t.known = map[tokenKey]issued{}
 	}
-	t.known[key] = fresh
-	return fresh.token, fresh.renew, nil
-}
-
-func (t *tokenCache) ask(ctx context.Context, pod *corev1.Pod, s *corev1.ServiceAccountTokenProjection) (issued, error) {
-	if t.source == nil {
-		return issued{}, errors.New("this node asks for no service-account tokens")
-	}
-	account := pod.Spec.ServiceAccountName
-	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{
-		ExpirationSeconds: s.ExpirationSeconds,
-		BoundObjectRef:    &authenticationv1.BoundObjectReference{APIVersion: "v1", Kind: "Pod", Name: pod.Name, UID: pod.UID},
-	}}
-	if s.Audience != "" {
-		request.Spec.Audiences = []string{s.Audience}
-	}
-	now := t.clock.Now()
-	answer, err := t.source.Token(ctx, pod.Namespace, account, request)
-	if err != nil {
-		return issued{}, fmt.Errorf("failed to fetch token of service account %q: %w", pod.Namespace+"/"+account, err)
-	}
-	// Not by the time at which it expires: this machine's clock may be wrong.
-	life := time.Duration(ptr.Deref(answer.Spec.ExpirationSeconds, tokenLife)) * time.Second
-	return issued{token: answer.Status.Token, expires: now.Add(life), renew: now.Add(min(life*8/10, tokenAge))}, nil
+	t.known[key] = known
+	return known.answer, known.renew, nil
 }
 
 // forget drops the tokens of a pod that has ended.
@@ -154,4 +158,17 @@ func (t *tokenCache) forget(uid types.UID) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	maps.DeleteFunc(t.known, func(key tokenKey, _ issued) bool { return key.uid == uid })
+}
+
+// keptTokens are what of the API a CSI driver needs, with tokens that are known: a driver
+// that wants to be called each minute needs no new ones each minute.
+type keptTokens struct {
+	csi.Objects
+	kept *tokenCache
+}
+
+// Token is a known one, or a new one.
+func (k keptTokens) Token(ctx context.Context, namespace, account string, request *authenticationv1.TokenRequest) (*authenticationv1.TokenRequest, error) {
+	answer, _, err := k.kept.get(ctx, k.Objects, namespace, account, request)
+	return answer, err
 }

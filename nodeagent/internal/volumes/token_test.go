@@ -37,12 +37,15 @@ func TestATokenOverAnOutage(t *testing.T) {
 	began := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
 	clock := testclock.NewFakeClock(began)
 	source := &issuer{}
-	cache := &tokenCache{source: source, clock: clock}
+	cache := &tokenCache{clock: clock}
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "app", UID: "uid"}}
 	at := func(minute int) (string, time.Duration, error) {
 		clock.SetTime(began.Add(time.Duration(minute) * time.Minute))
-		token, renew, err := cache.get(t.Context(), pod, "token", &corev1.ServiceAccountTokenProjection{Path: "token"})
-		return token, renew.Sub(clock.Now()), err
+		answer, renew, err := cache.get(t.Context(), source, "ns", "sa", podToken(pod, "", nil))
+		if err != nil {
+			return "", renew.Sub(clock.Now()), err
+		}
+		return answer.Status.Token, renew.Sub(clock.Now()), nil
 	}
 	token, next, err := at(0)
 	require.NoError(t, err)

@@ -136,7 +136,7 @@ func New(o Options) (*Manager, error) {
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
 	}
-	return &Manager{o: o, tokens: tokenCache{clock: o.Clock, source: o.Tokens}}, nil
+	return &Manager{o: o, tokens: tokenCache{clock: o.Clock}}, nil
 }
 
 const (
@@ -203,22 +203,20 @@ func (m *Manager) make(ctx context.Context, pod *corev1.Pod, v *corev1.Volume, f
 	}
 }
 
-// PodUIDs are the pods that have something on the machine, also if half torn down.
+// PodUIDs are the pods that have something on the machine, also if half torn down; those
+// that are known also beside an error.
 func (m *Manager) PodUIDs() ([]types.UID, error) {
 	uids, err := m.ownPodUIDs()
 	if err != nil || m.o.CSI == nil {
 		return uids, err
 	}
 	others, err := m.o.CSI.PodUIDs()
-	if err != nil {
-		return nil, err
-	}
 	for _, uid := range others {
 		if !slices.Contains(uids, uid) {
 			uids = append(uids, uid)
 		}
 	}
-	return uids, nil
+	return uids, err
 }
 
 func (m *Manager) ownPodUIDs() ([]types.UID, error) {

@@ -205,7 +205,10 @@ func (w *Walk) checkNode(ctx context.Context, p *Plan, record *v1alpha1.AINode) 
 			"cluster %q still has the node %q of an earlier binding (epoch %d)", p.Config, p.Node, epoch)
 	}
 	s := record.Status
-	p.Done = s.BindStatus == v1alpha1.Bound && s.ObservedEpoch == record.Spec.BindEpoch && !record.Spec.Draining &&
+	// One whose end draws near still serves. To move that, nothing more is asked: pods are
+	// being sent away meanwhile.
+	serves := s.BindStatus == v1alpha1.Bound || s.BindStatus == v1alpha1.Draining && p.Retimed
+	p.Done = serves && s.ObservedEpoch == record.Spec.BindEpoch && !record.Spec.Draining &&
 		taken(record) && !refused(record) && slices.Contains(p.config.Status.BoundNodes, p.Node) && ready(node) &&
 		w.Target.Healthz(ctx, p.Node) == nil
 	return nil

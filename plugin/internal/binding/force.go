@@ -7,6 +7,7 @@ import (
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/util/retry"
 	"k8s.io/utils/ptr"
@@ -112,6 +113,11 @@ func (w *Walk) reportReleased(ctx context.Context, l *Leaving) error {
 		}
 		record.Status.BindStatus, record.Status.ObservedEpoch = v1alpha1.Unbound, l.epoch
 		record.Status.GPUsInUse = 0
+		meta.SetStatusCondition(&record.Status.Conditions, metav1.Condition{
+			Type: v1alpha1.ConditionForced, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonUnboundByForce,
+			LastTransitionTime: metav1.NewTime(w.Clock.Now()).Rfc3339Copy(),
+			Message:            fmt.Sprintf("its binding of epoch %d was ended by force while its machine was silent; if that comes back, it stops every pod that it still runs", l.epoch),
+		})
 		return w.Hub.Records.Status().Update(ctx, record)
 	})
 	if err != nil {

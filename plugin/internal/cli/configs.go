@@ -54,5 +54,12 @@ func (o *configsOptions) run(ctx context.Context) error {
 		fmt.Fprintln(o.env.ErrOut, "No cluster is imported. Import one:  kubectl ainode import NAME")
 		return nil
 	}
+	if o.print.IsTable() {
+		if nodes, err := hub.AINodes(ctx); err == nil { // who may not read them is shown the configs all the same
+			for _, text := range configs.Lingering(list.Items, nodes.Items) {
+				fmt.Fprintln(o.env.ErrOut, text)
+			}
+		}
+	}
 	return o.print.Print(o.env.Out, list, func() *metav1.Table { return configs.Table(list.Items, o.env.Clock.Now()) })
 }

@@ -9,6 +9,7 @@ import (
 	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/ainode/ainode/plugin/internal/configs"
+	"github.com/ainode/ainode/plugin/internal/kube"
 	"github.com/ainode/ainode/plugin/internal/output"
 	"github.com/ainode/ainode/plugin/internal/preflight"
 )
@@ -114,6 +115,9 @@ func (o *importOptions) run(ctx context.Context) error {
 	}
 	progress := o.env.progress()
 	warnUnreached(progress, o.name, seen.Address.Server, seen.Unreached, "--node-server")
+	if d := kube.Judge(seen.Version); d != nil {
+		progress.Warn(o.name, "%s: %s. %s", d.What, d.Why, d.Fix)
+	}
 	for _, change := range done.Changes {
 		progress.Line(o.name, "%s", change)
 	}

@@ -1,6 +1,7 @@
 package configs
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -41,4 +42,23 @@ func Table(configs []v1alpha1.ClusterConfig, now time.Time) *metav1.Table {
 		rows[i] = []string{c.Name, c.Spec.Server, version, strconv.Itoa(len(c.Status.BoundNodes)), age, nodes, c.Spec.ClusterUID}
 	}
 	return output.Table(columns, rows)
+}
+
+// Lingering tells of nodes that are listed under a config and have been given back: their
+// binding ended by itself, or whoever unbound them did not see it through. Nobody but the
+// plugin knows both clusters; until it has looked, something may be left on the config's.
+func Lingering(configs []v1alpha1.ClusterConfig, records []v1alpha1.AINode) []string {
+	free := map[string]bool{}
+	for i := range records {
+		free[records[i].Name] = records[i].Spec.ClusterConfigName == "" && records[i].Released()
+	}
+	var all []string
+	for _, c := range configs {
+		for _, node := range c.Status.BoundNodes {
+			if free[node] {
+				all = append(all, fmt.Sprintf("%s still lists %s, which has been given back. See that nothing is left of it there:  kubectl ainode unbind %s", c.Name, node, node))
+			}
+		}
+	}
+	return all
 }

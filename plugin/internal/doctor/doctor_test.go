@@ -2,9 +2,6 @@ package doctor
 
 import (
 	"bytes"
-	"os"
-	"regexp"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -29,16 +26,6 @@ func TestIDsAreEachOnce(t *testing.T) {
 		require.True(t, seen[id], "%s is no check", id)
 	}
 	require.NotContains(t, PreflightIDs(), "binding", "what bind judges by itself can't be ignored")
-}
-
-// The release that the tests run is the one that the module is built with.
-func TestTriedVersionIsTheModules(t *testing.T) {
-	t.Parallel()
-	raw, err := os.ReadFile("../../../go.mod")
-	require.NoError(t, err)
-	minor := regexp.MustCompile(`k8s\.io/client-go v0\.(\d+)\.`).FindSubmatch(raw)
-	require.NotNil(t, minor)
-	require.Equal(t, strconv.Itoa(tried), string(minor[1]))
 }
 
 func daemonSet(spec corev1.PodSpec) *appsv1.DaemonSet {

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	utilversion "k8s.io/apimachinery/pkg/util/version"
-
 	"github.com/ainode/ainode/api/v1alpha1"
 	"github.com/ainode/ainode/plugin/internal/kube"
 	"github.com/ainode/ainode/plugin/internal/remedy"
@@ -56,32 +54,17 @@ func hubAnswers(_ context.Context, s *sight) (string, []flaw, error) {
 	return fmt.Sprintf("%s, %s", many(len(records), "AI node"), many(len(configs), "config")), nil, nil
 }
 
-// The minor versions of Kubernetes 1.x that a cluster may have. Below oldest the
-// Node authorizer does not hold a node down to its own pods (KEP-4601); tried is the
-// release that the tests run, and two minors around it are what we promise.
-const (
-	oldest = 32
-	tried  = 37
-	around = 2
-)
-
 func version(c *kube.Cluster) (string, []flaw, error) {
 	info, err := c.Core.Discovery().ServerVersion()
 	if err != nil {
 		return "", nil, err
 	}
-	v, err := utilversion.ParseGeneric(info.GitVersion)
-	if err != nil || v.Major() == 0 { // a build that was given none calls itself 0.0.0
-		return one(Warning, fmt.Sprintf("the API server calls its version %q", info.GitVersion), "whether it can hold AI nodes down can't be told from that",
-			fix("See what it is", "kubectl version"))
-	}
-	switch minor := int(v.Minor()); { //nolint:gosec // a small number
-	case v.Major() != 1 || minor < oldest:
-		return one(Error, "the API server is "+info.GitVersion, fmt.Sprintf("before 1.%d the Node authorizer lets a node list all pods; bind refuses such a cluster", oldest),
-			fmt.Sprintf("upgrade it to 1.%d or newer", oldest))
-	case minor < tried-around || minor > tried+around:
-		return one(Warning, "the API server is "+info.GitVersion, fmt.Sprintf("AI nodes are tried with 1.%d to 1.%d; it may work", tried-around, tried+around),
-			fix("See whether there is another version of the plugin and the agents", "kubectl ainode version"))
+	if d := kube.Judge(info.GitVersion); d != nil {
+		severity := Warning
+		if d.Unfit {
+			severity = Error
+		}
+		return one(severity, d.What, d.Why, d.Fix)
 	}
 	return info.GitVersion, nil, nil
 }

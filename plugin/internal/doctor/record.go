@@ -170,7 +170,7 @@ func bindStatus(_ context.Context, s *sight) (string, []flaw, error) {
 		return one(Warning, fmt.Sprintf("it is unbound, and its agent reports %s of epoch %d", status.BindStatus, status.ObservedEpoch),
 			"the machine has not stopped everything of that binding yet", fix("Finish it", "kubectl ainode unbind %s", name))
 	case spec.ClusterConfigName == "":
-		return "unbound", nil, nil
+		return unbound(s.node), nil, nil
 	case spec.Draining:
 		return one(Warning, "it is being unbound from "+spec.ClusterConfigName, "it takes no new pods",
 			fix("Go on", "kubectl ainode unbind %s", name), fix("Or call it off", "kubectl ainode bind %s --to %s", name, spec.ClusterConfigName))
@@ -182,6 +182,14 @@ func bindStatus(_ context.Context, s *sight) (string, []flaw, error) {
 			"it does not serve yet", again)
 	}
 	return fmt.Sprintf("bound to %s, epoch %d", spec.ClusterConfigName, spec.BindEpoch), nil, nil
+}
+
+// unbound says how it came to be so, where that was by force.
+func unbound(record *v1alpha1.AINode) string {
+	if c := meta.FindStatusCondition(record.Status.Conditions, v1alpha1.ConditionForced); c != nil {
+		return "unbound; " + c.Message
+	}
+	return "unbound"
 }
 
 // podsNetwork is there where the binding gives each pod an address of its own.

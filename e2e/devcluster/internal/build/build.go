@@ -20,9 +20,12 @@ import (
 	"github.com/ainode/ainode/e2e/devcluster/internal/progress"
 )
 
-// Versions of what is built. Kubernetes' is that of this module's go.mod.
+// Versions of what is built. Kubernetes' is that of this module's go.mod; Older's, two
+// minors before, that of older.mod. Newer is Kubernetes that calls itself so.
 const (
 	Kubernetes = "v1.37.2"
+	Older      = "v1.35.4"
+	Newer      = "v1.39.0"
 	Containerd = "v2.4.2"
 	CNIPlugins = "v1.9.1"
 	Helm       = "v4.3.1"
@@ -38,16 +41,24 @@ type Target struct {
 	tags     string
 	ldflags  string
 	folder   string // under DIR/bin, for the outputs
+	modfile  string // where not go.mod has the versions
 }
 
-// Targets lists what a cluster needs, in the order to build it.
-func Targets() []Target {
+// modfiles are where the versions of all that a Kubernetes is linked with stand.
+var modfiles = map[string]string{Kubernetes: "go.mod", Older: "older.mod", Newer: "go.mod"}
+
+// Targets lists what a cluster of this Kubernetes needs, in the order to build it.
+func Targets(kubernetes string) ([]Target, error) {
+	modfile, ok := modfiles[kubernetes]
+	if !ok {
+		return nil, fmt.Errorf("--kubernetes %s: choose %s, %s or %s", kubernetes, Kubernetes, Older, Newer)
+	}
 	return []Target{
 		{
-			Name: "kube", Title: "building kube (etcd, apiserver, controller-manager, scheduler, kubelet, kubectl " + Kubernetes + ")",
+			Name: "kube", Title: "building kube (etcd, apiserver, controller-manager, scheduler, kubelet, kubectl " + kubernetes + ")",
 			outputs:  []string{"kube"},
 			links:    []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kubectl"},
-			packages: []string{"./cmd/kube"}, tags: "kube", ldflags: kubeFlags(),
+			packages: []string{"./cmd/kube"}, tags: "kube", ldflags: kubeFlags(kubernetes), modfile: modfile,
 		},
 		{Name: "pause", Title: "building pause", outputs: []string{"pause"}, packages: []string{"./cmd/pause"}},
 		{
@@ -66,7 +77,7 @@ func Targets() []Target {
 			outputs: []string{"helm"}, packages: versioned("helm.sh/helm/v4/cmd/", Helm, "helm"),
 			ldflags: "-X helm.sh/helm/v4/internal/version.version=" + Helm,
 		},
-	}
+	}, nil
 }
 
 func versioned(prefix, version string, names ...string) []string {
@@ -79,13 +90,13 @@ func versioned(prefix, version string, names ...string) []string {
 
 // kubeFlags stamps the version: components report v0.0.0 without, and refuse
 // each other.
-func kubeFlags() string {
-	major, rest, _ := strings.Cut(strings.TrimPrefix(Kubernetes, "v"), ".")
+func kubeFlags(kubernetes string) string {
+	major, rest, _ := strings.Cut(strings.TrimPrefix(kubernetes, "v"), ".")
 	minor, _, _ := strings.Cut(rest, ".")
 	var flags []string
 	for _, pkg := range []string{"k8s.io/component-base/version", "k8s.io/client-go/pkg/version"} {
 		for key, value := range map[string]string{
-			"gitVersion": Kubernetes, "gitMajor": major, "gitMinor": minor, "gitTreeState": "clean", "gitCommit": "unknown",
+			"gitVersion": kubernetes, "gitMajor": major, "gitMinor": minor, "gitTreeState": "clean", "gitCommit": "unknown",
 		} {
 			flags = append(flags, fmt.Sprintf("-X %s.%s=%s", pkg, key, value))
 		}
@@ -97,13 +108,19 @@ func kubeFlags() string {
 // Builder builds into one cluster's directory.
 type Builder struct {
 	Layout  layout.Layout
-	Sources fs.FS // go.mod, go.sum and the commands of this module
+	Sources fs.FS // go.mod, older.mod, their sums and the commands of this module
+	// Kubernetes is the version to build: Kubernetes, Older or Newer.
+	Kubernetes string
 }
 
 // Missing lists the targets that are not built from these very sources yet.
 func (b Builder) Missing() ([]Target, error) {
+	all, err := Targets(b.Kubernetes)
+	if err != nil {
+		return nil, err
+	}
 	var missing []Target
-	for _, target := range Targets() {
+	for _, target := range all {
 		stamp, err := b.stamp(target)
 		if err != nil {
 			return nil, err
@@ -134,10 +151,9 @@ func (b Builder) stamp(target Target) (string, error) {
 	hash := sha256.New()
 	fmt.Fprintln(hash, runtime.Version(), runtime.GOARCH, target)
 	if b.local(target) {
-		// Only kube takes its versions from this module's go.mod.
 		files := []string{"cmd/" + target.Name + "/main.go"}
-		if target.Name == "kube" {
-			files = append(files, "go.mod", "go.sum")
+		if target.modfile != "" {
+			files = append(files, target.modfile, strings.TrimSuffix(target.modfile, ".mod")+".sum")
 		}
 		for _, file := range files {
 			data, err := fs.ReadFile(b.Sources, file)
@@ -173,6 +189,9 @@ func (b Builder) Build(target Target, step *progress.Step) error {
 		}
 		args[0] = "build"
 		args = append(args, "-o", b.Layout.Program(target.outputs[0]))
+		if target.modfile != "" {
+			args = append(args, "-modfile", target.modfile)
+		}
 	}
 	cmd := exec.Command("go", append(args, target.packages...)...)
 	cmd.Dir = b.Layout.Path("src")

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ainode/ainode/e2e/devcluster/internal/build"
 	"github.com/ainode/ainode/e2e/devcluster/internal/cluster"
 	"github.com/ainode/ainode/e2e/devcluster/internal/daemon"
 	"github.com/ainode/ainode/e2e/devcluster/internal/layout"
@@ -67,7 +68,7 @@ It needs root. 'down' leaves nothing behind.`,
 }
 
 func (a *app) up() *cobra.Command {
-	machines := 1
+	machines, kubernetes := 1, build.Kubernetes
 	cmd := &cobra.Command{
 		Use: "up", Short: "Build what is missing and start the cluster", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
@@ -82,24 +83,32 @@ func (a *app) up() *cobra.Command {
 				fmt.Fprintf(os.Stderr, "\ninterrupted: `devcluster up --dir %[1]s` goes on from here, `devcluster down --dir %[1]s` takes away what was made\n", l.Dir)
 				os.Exit(130)
 			}()
-			return cluster.Up(l, machines, a.sources, os.Stderr)
+			return cluster.Up(l, machines, kubernetes, a.sources, os.Stderr)
 		},
 	}
 	cmd.Flags().IntVar(&machines, "machines", machines, "how many machines for agents")
+	kubernetesFlag(cmd, &kubernetes)
 	return cmd
 }
 
+func kubernetesFlag(cmd *cobra.Command, kubernetes *string) {
+	cmd.Flags().StringVar(kubernetes, "kubernetes", *kubernetes, "version of Kubernetes: "+build.Kubernetes+", "+build.Older+", or "+build.Newer+", which is the first and says otherwise")
+}
+
 func (a *app) build() *cobra.Command {
-	return &cobra.Command{
+	kubernetes := build.Kubernetes
+	cmd := &cobra.Command{
 		Use: "build", Short: "Build the cluster's programs and start nothing", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			l, err := a.layout()
 			if err != nil {
 				return err
 			}
-			return cluster.Build(l, a.sources, os.Stderr)
+			return cluster.Build(l, kubernetes, a.sources, os.Stderr)
 		},
 	}
+	kubernetesFlag(cmd, &kubernetes)
+	return cmd
 }
 
 func (a *app) down() *cobra.Command {

@@ -29,8 +29,9 @@ import (
 // patience is how long one part may take to become ready on a busy machine.
 const patience = 3 * time.Minute
 
-// Up makes the cluster, or what is missing of it.
-func Up(l layout.Layout, machines int, sources fs.FS, out *os.File) error {
+// Up makes the cluster, or what is missing of it; kubernetes is a version that build
+// knows.
+func Up(l layout.Layout, machines int, kubernetes string, sources fs.FS, out *os.File) error {
 	if machines < 0 || machines > subnet.MaxMachines {
 		return fmt.Errorf("--machines %d: choose 0 to %d", machines, subnet.MaxMachines)
 	}
@@ -40,7 +41,7 @@ func Up(l layout.Layout, machines int, sources fs.FS, out *os.File) error {
 			return nil
 		}
 	}
-	u := &up{l: l, builder: build.Builder{Layout: l, Sources: sources}}
+	u := &up{l: l, builder: build.Builder{Layout: l, Sources: sources, Kubernetes: kubernetes}}
 	missing, err := u.builder.Missing()
 	if err != nil {
 		return err
@@ -342,8 +343,8 @@ func (u *up) waitReady(step *progress.Step) error {
 }
 
 // Build makes the programs and nothing else; it needs no root.
-func Build(l layout.Layout, sources fs.FS, out *os.File) error {
-	builder := build.Builder{Layout: l, Sources: sources}
+func Build(l layout.Layout, kubernetes string, sources fs.FS, out *os.File) error {
+	builder := build.Builder{Layout: l, Sources: sources, Kubernetes: kubernetes}
 	missing, err := builder.Missing()
 	if err != nil {
 		return err

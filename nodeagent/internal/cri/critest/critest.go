@@ -31,6 +31,7 @@ type Containerd struct {
 	// Runtime is a connection to it.
 	Runtime *cri.Runtime
 
+	setup    Setup
 	bin, dir string
 	process  *exec.Cmd
 	log      string
@@ -66,6 +67,14 @@ func cache(t testing.TB, name string) string {
 // install builds programs of a module into dir, unless they are there.
 func install(t testing.TB, dir, module string, programs []string) {
 	t.Helper()
+	once(t, dir, programs, func(program string) {
+		goTool(t, os.TempDir(), []string{"GOBIN=" + filepath.Join(dir, "part")}, "install", fmt.Sprintf(module, program))
+	})
+}
+
+// once has build put programs into the folder part of dir, unless they are there.
+func once(t testing.TB, dir string, programs []string, build func(program string)) {
+	t.Helper()
 	require.NoError(t, os.MkdirAll(dir, 0o755))
 	// The tests of several rooms run at once, in a process each: one builds, the
 	// others wait, instead of all compiling the same.
@@ -77,18 +86,28 @@ func install(t testing.TB, dir, module string, programs []string) {
 		if _, err := os.Stat(filepath.Join(dir, filepath.Base(program))); err == nil {
 			continue
 		}
-		command := exec.Command("go", "install", fmt.Sprintf(module, program)) //nolint:gosec // a constant
-		// Not in its place at once: a build that is cut off would leave half a program there.
-		command.Env = append(os.Environ(), "GOBIN="+filepath.Join(dir, "part"), "GOFLAGS=")
-		command.Dir = os.TempDir()
-		out, err := command.CombinedOutput()
-		require.NoError(t, err, "build %s: %s", program, out)
+		build(program) // not in its place at once: a build that is cut off would leave half a program there
 		require.NoError(t, os.Rename(filepath.Join(dir, "part", filepath.Base(program)), filepath.Join(dir, filepath.Base(program))))
 	}
 }
 
+// goTool runs the go command in a folder, with more of an environment.
+func goTool(t testing.TB, dir string, env []string, args ...string) {
+	t.Helper()
+	command := exec.Command("go", args...)
+	command.Dir, command.Env = dir, append(append(os.Environ(), "GOFLAGS="), env...)
+	out, err := command.CombinedOutput()
+	require.NoError(t, err, "%v: %s", args, out)
+}
+
 // Start runs a containerd until the test ends, then takes away all that it left.
 func Start(t testing.TB) *Containerd {
+	t.Helper()
+	return StartAs(t, Setup{})
+}
+
+// StartAs is Start with another containerd, or other settings.
+func StartAs(t testing.TB, setup Setup) *Containerd {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("-short: this test runs containers")
@@ -96,7 +115,7 @@ func Start(t testing.TB) *Containerd {
 	if os.Geteuid() != 0 {
 		t.Fatal("this test runs containers: run it as root, or leave it out with -short")
 	}
-	c := &Containerd{bin: binaries(t), dir: t.TempDir()}
+	c := &Containerd{setup: setup, bin: setup.programs(t), dir: t.TempDir()}
 	c.Socket = filepath.Join(c.dir, "c.sock")
 	c.log = filepath.Join(c.dir, "containerd.log")
 	t.Cleanup(c.stop)
@@ -109,7 +128,7 @@ func Start(t testing.TB) *Containerd {
 func (c *Containerd) run(t testing.TB) {
 	t.Helper()
 	config := filepath.Join(c.dir, "config.toml")
-	require.NoError(t, os.WriteFile(config, []byte(c.config()), 0o600))
+	require.NoError(t, os.WriteFile(config, []byte(c.setup.config(c)), 0o600))
 	log, err := os.OpenFile(c.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	require.NoError(t, err)
 	defer func() { _ = log.Close() }()
@@ -130,28 +149,6 @@ func (c *Containerd) run(t testing.TB) {
 			t.Fatalf("containerd does not answer: %v\n%s", err, text)
 		}
 	}
-}
-
-func (c *Containerd) config() string {
-	return fmt.Sprintf(`version = 3
-root = '%[1]s/root'
-state = '%[1]s/state'
-disabled_plugins = ['io.containerd.nri.v1.nri']
-[grpc]
-  address = '%[2]s'
-[ttrpc]
-  address = '%[2]s.ttrpc'
-[plugins.'io.containerd.internal.v1.opt']
-  path = '%[1]s/opt'
-[plugins.'io.containerd.cri.v1.images'.pinned_images]
-  sandbox = '%[3]s'
-[plugins.'io.containerd.cri.v1.runtime']
-  restrict_oom_score_adj = true
-  cdi_spec_dirs = ['%[1]s/cdi']
-[plugins.'io.containerd.cri.v1.runtime'.cni]
-  bin_dirs = ['%[4]s']
-  conf_dir = '%[5]s'
-`, c.dir, c.Socket, Pause, c.CNIBinDir(), c.CNIConfDir())
 }
 
 // CDIDir is where this containerd reads CDI specs.
