@@ -142,7 +142,15 @@ func (m Mount) make(ctx context.Context, c Command) error {
 		}
 	}
 	// Shared from its first moment on, for those who have it bound with propagation.
-	if err := unix.Mount("", m.Beside(), "", unix.MS_SHARED, ""); err != nil {
+	err = unix.Mount("", m.Beside(), "", unix.MS_SHARED, "")
+	if errors.Is(err, unix.EINVAL) { // no mount any more: the helper was refused and is ending
+		select {
+		case <-ended:
+			return &FailedError{Said: m.said()}
+		case <-ctx.Done():
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("share the FUSE mount: %w", err)
 	}
 	if err := unix.Mount(m.Beside(), m.Target, "", unix.MS_BIND, ""); err != nil {

@@ -9,7 +9,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
@@ -104,7 +106,8 @@ func newFixture(t *testing.T) *fixture {
 		uids, err := f.PodUIDs()
 		require.NoError(t, err)
 		for _, uid := range uids {
-			require.NoError(t, f.Teardown(context.Background(), uid))
+			// A file that another test's fork(2) has open too makes it busy until exec(2).
+			require.EventuallyWithT(t, func(t *assert.CollectT) { require.NoError(t, f.Teardown(context.Background(), uid)) }, patience, 10*time.Millisecond)
 		}
 	})
 	return f

@@ -145,6 +145,9 @@ func (w *Walk) checkRecord(ctx context.Context, p *Plan, record *v1alpha1.AINode
 	if err := w.checkAlive(ctx, node, ""); err != nil {
 		return err
 	}
+	if p.Term == nil {
+		p.Term = lost(record)
+	}
 	p.Retimed = record.Spec.ClusterConfigName == p.Config && !p.Term.stands(record.Spec)
 	if record.Spec.ClusterConfigName == p.Config {
 		if err := p.keepRange(record); err != nil {

@@ -84,6 +84,10 @@ func (w *Walk) CheckRenewal(ctx context.Context, r Request) (*Plan, error) {
 	if err := w.checkNode(ctx, p, record); err != nil {
 		return nil, err
 	}
+	if record.Status.Binding == nil { // an older one takes a new epoch for another binding
+		return nil, remedy.New("Install a newer one there (its pods run on), then type it again", "systemctl restart ainode-agent",
+			"the agent of AI node %q (version %q) knows no renewals: it would end every pod", r.Node, record.Status.AgentVersion)
+	}
 	if p.clientCA, err = w.clientCA(ctx); err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/ainode/ainode/api/v1alpha1"
@@ -16,6 +17,23 @@ type Term struct {
 	Until time.Time
 	// DrainGrace is how long before Until pods begin to be sent away.
 	DrainGrace time.Duration
+}
+
+// lost is the term that the machine goes by where the hub's record has lost it: the hub was
+// restored from a backup. nil where nothing is lost.
+func lost(r *v1alpha1.AINode) *Term {
+	ready := meta.FindStatusCondition(r.Status.Conditions, v1alpha1.ConditionReady)
+	if r.Status.Binding == nil || ready == nil || ready.Reason != v1alpha1.ReasonRecordOutdated {
+		return nil
+	}
+	t := &Term{}
+	if until := r.Status.Binding.Until; until != nil {
+		t.Until = until.Time
+	}
+	if grace := r.Status.Binding.DrainGrace; grace != nil {
+		t.DrainGrace = grace.Duration
+	}
+	return t
 }
 
 // stands reports whether a record has this term already. No term asks for nothing.

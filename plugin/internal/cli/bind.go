@@ -207,7 +207,7 @@ func (o *bindOptions) bind(ctx context.Context, walk *binding.Walk, p *binding.P
 		fmt.Fprintf(o.env.Out, "node/%s unchanged (bound to %s)\n", p.Node, o.to)
 		return nil
 	}
-	o.tellTerm(walk, p.Node)
+	o.tellTerm(walk, p)
 	walk.Progress.Line(p.Node, "key %s", p.Key.Fingerprint())
 	if !p.Pods.IsZero() {
 		walk.Progress.Line(p.Node, "pods get addresses of %s, which has room for %d", p.Pods, p.Pods.Pods())

@@ -34,21 +34,21 @@ func (o *bindOptions) completeTerm(until, grace bool) error {
 }
 
 // tellTerm says in the person's own zone what was understood.
-func (o *bindOptions) tellTerm(walk *binding.Walk, node string) {
-	if o.term == nil || o.term.Until.IsZero() {
+func (o *bindOptions) tellTerm(walk *binding.Walk, p *binding.Plan) {
+	if p.Term == nil || p.Term.Until.IsZero() {
 		return
 	}
 	now := o.env.Clock.Now()
-	walk.Progress.Line(node, "ends at %s (%s); pods are evicted from %s on", term.Words(o.term.Until, now), term.In(o.term.Until, now),
-		term.Words(o.term.Until.Add(-o.term.DrainGrace), now))
+	walk.Progress.Line(p.Node, "ends at %s (%s); pods are evicted from %s on", term.Words(p.Term.Until, now), term.In(p.Term.Until, now),
+		term.Words(p.Term.Until.Add(-p.Term.DrainGrace), now))
 }
 
 // retime gives a bound node another end.
 func (o *bindOptions) retime(ctx context.Context, walk *binding.Walk, p *binding.Plan) error {
-	o.tellTerm(walk, p.Node)
+	o.tellTerm(walk, p)
 	ends := "without an end"
-	if !o.term.Until.IsZero() {
-		ends = "until " + term.Words(o.term.Until, o.env.Clock.Now())
+	if !p.Term.Until.IsZero() {
+		ends = "until " + term.Words(p.Term.Until, o.env.Clock.Now())
 	}
 	if !o.dryRun.client() {
 		if err := walk.Retime(ctx, p); err != nil {

@@ -75,9 +75,12 @@ func (a *Approver) Reconcile(ctx context.Context, in reconcile.Request) (reconci
 	if err != nil || decided(csr) {
 		return reconcile.Result{}, nil
 	}
-	address, err := a.boundAt(ctx, name)
+	address, earlier, err := a.boundAt(ctx, name)
 	if err != nil {
 		return reconcile.Result{}, err
+	}
+	if earlier {
+		return a.leave(ctx, csr, notYet("node %q has accounts of several epochs, and nobody can tell which of them asks (finish with: kubectl ainode renew %s)", name, name))
 	}
 	if address == "" {
 		return a.leave(ctx, csr, notYet("node %q is not bound here", name))
@@ -101,21 +104,27 @@ func (a *Approver) Reconcile(ctx context.Context, in reconcile.Request) (reconci
 	return reconcile.Result{}, nil
 }
 
-// boundAt is the address that bind has recorded for the node's newest epoch, or "".
+// boundAt is the address that bind has recorded for the node's newest epoch, or "", and
+// whether there are accounts of earlier ones: all ask in the node's name.
 // Not the Node's own status: what a node says of itself would get a stolen one a
 // certificate for any name.
-func (a *Approver) boundAt(ctx context.Context, node string) (string, error) {
+func (a *Approver) boundAt(ctx context.Context, node string) (address string, earlier bool, err error) {
 	roles, err := a.client.RbacV1().ClusterRoles().List(ctx, metav1.ListOptions{LabelSelector: contract.NodeNameLabel + "=" + node})
 	if err != nil {
-		return "", fmt.Errorf("list the bindings of node %q: %w", node, err)
+		return "", false, fmt.Errorf("list the bindings of node %q: %w", node, err)
 	}
-	newest, address := int64(-1), ""
+	newest := int64(-1)
 	for _, role := range roles.Items {
-		if epoch, ok := identity.TargetEpoch(&role, node); ok && epoch > newest && role.DeletionTimestamp == nil {
+		epoch, ok := identity.TargetEpoch(&role, node)
+		if !ok || role.DeletionTimestamp != nil {
+			continue
+		}
+		earlier = earlier || newest >= 0
+		if epoch > newest {
 			newest, address = epoch, role.Annotations[contract.AddressAnnotation]
 		}
 	}
-	return address, nil
+	return address, earlier, nil
 }
 
 // leave leaves the request alone and says why. What the Node may still come to

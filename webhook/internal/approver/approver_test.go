@@ -57,10 +57,11 @@ func TestReconcile(t *testing.T) {
 		want     string // "approved", silent, or what the event says
 		again    time.Duration
 	}{
-		"bound":                   {bindings: []*rbacv1.ClusterRole{bound(3, here)}, want: "approved"},
-		"the newest epoch counts": {bindings: []*rbacv1.ClusterRole{bound(4, here), bound(3, "10.0.0.6"), bound(10, here)}, want: "approved"},
-		"an address of an older epoch": {bindings: []*rbacv1.ClusterRole{bound(3, here), bound(4, "10.0.0.6")},
-			want: "10.0.0.5 is not 10.0.0.6"},
+		"bound":                                  {bindings: []*rbacv1.ClusterRole{bound(3, here)}, want: "approved"},
+		"an earlier account, just being removed": {bindings: []*rbacv1.ClusterRole{bound(4, here), bound(3, here)}, age: grace / 2, want: silent, again: retry},
+		"an earlier account that stays": {bindings: []*rbacv1.ClusterRole{bound(3, here), bound(10, here), bound(4, here)}, age: 2 * grace,
+			want: "kubectl ainode renew ai-a", again: grace},
+		"an earlier account that is going":   {bindings: []*rbacv1.ClusterRole{bound(10, here), going}, want: "approved"},
 		"another's address":                  {bindings: []*rbacv1.ClusterRole{bound(3, "10.0.0.6")}, want: "10.0.0.5 is not 10.0.0.6"},
 		"unbound, perhaps just being bound":  {age: grace / 2, want: silent, again: retry},
 		"unbound":                            {age: 2 * grace, want: `node "ai-a" is not bound here`, again: grace},
