@@ -4,10 +4,10 @@ import (
 	"context"
 	"time"
 
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/ainode/ainode/api/v1alpha1"
+	"github.com/ainode/ainode/plugin/internal/nodes"
 	"github.com/ainode/ainode/plugin/internal/remedy"
 )
 
@@ -22,8 +22,7 @@ type Term struct {
 // lost is the term that the machine goes by where the hub's record has lost it: the hub was
 // restored from a backup. nil where nothing is lost.
 func lost(r *v1alpha1.AINode) *Term {
-	ready := meta.FindStatusCondition(r.Status.Conditions, v1alpha1.ConditionReady)
-	if r.Status.Binding == nil || ready == nil || ready.Reason != v1alpha1.ReasonRecordOutdated {
+	if !nodes.EndLost(r) {
 		return nil
 	}
 	t := &Term{}

@@ -127,7 +127,12 @@ func agentReady(_ context.Context, s *sight) (string, []flaw, error) {
 		return one(Warning, fmt.Sprintf("its machine serves epoch %d, its record knows %d: the hub was restored from a backup", s.node.Status.ObservedEpoch, s.node.Spec.BindEpoch),
 			"its pods run on; unbind does not know their cluster", fix("Have the hub learn it", "kubectl ainode bind %s --to CONFIG", s.node.Name))
 	}
-	if text, bad := condition(s.node, v1alpha1.ConditionReady, metav1.ConditionFalse); bad {
+	text, bad := condition(s.node, v1alpha1.ConditionReady, metav1.ConditionFalse)
+	if nodes.EndLost(s.node) {
+		return one(Warning, "its record has lost when its binding ends: "+text, "the machine goes by what it knows; the record tells people otherwise",
+			fix("Have the hub learn it", "kubectl ainode bind %s --to %s", s.node.Name, s.node.Spec.ClusterConfigName))
+	}
+	if bad {
 		return one(Error, "its agent is not ready: "+text, "no pod starts there", fix("On the machine", "ainode-agent doctor; journalctl -u ainode-agent -n 50"))
 	}
 	if meta.FindStatusCondition(s.node.Status.Conditions, v1alpha1.ConditionReady) == nil {

@@ -122,6 +122,13 @@ func Outdated(record *v1alpha1.AINode) bool {
 	return record.Status.ObservedEpoch > record.Spec.BindEpoch
 }
 
+// EndLost reports whether the machine goes by an end of its binding that the record has
+// lost, for the same reason: status.binding has it.
+func EndLost(record *v1alpha1.AINode) bool {
+	ready := meta.FindStatusCondition(record.Status.Conditions, v1alpha1.ConditionReady)
+	return record.Status.Binding != nil && ready != nil && ready.Reason == v1alpha1.ReasonRecordOutdated
+}
+
 // Renewing reports whether the record wants a newer credential of its binding than the
 // agent acts with.
 func Renewing(record *v1alpha1.AINode) bool {
