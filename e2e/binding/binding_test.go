@@ -20,6 +20,7 @@ func TestBinding(t *testing.T) {
 	require.NoError(t, s.a.TakePrograms(ctx, filepath.Join(root, ".build", "story")))
 	require.NoError(t, s.a.Build(ctx))
 	require.NoError(t, s.b.TakePrograms(ctx, s.a.Dir))
+	require.NoError(t, s.b.Build(ctx)) // what was not there to be taken, where no story has run before
 	for _, p := range []*plane{s.a, s.b} {
 		require.NoError(t, p.ClusterDown(ctx), "a run that was cut off left its cluster")
 		t.Cleanup(func() { require.NoError(t, p.ClusterDown(context.Background())) })
