@@ -33,12 +33,12 @@ func (t *tenant) askInjection(ctx context.Context) {
 
 // injects is how the runtime gives cards to containers; not at all, until it was asked:
 // one without CDI ignores what it is asked for, and a container would start without its
-// card.
+// card. Until then it may be one that gives all cards to who asks for none.
 func (t *tenant) injects() cri.Injection {
 	if known := t.injection.Load(); known != nil {
 		return *known
 	}
-	return cri.Injection{}
+	return cri.Injection{ByDefault: true}
 }
 
 // noInjection is why no container gets a card; empty if they do, if there is none to give, and

@@ -128,6 +128,10 @@ func (m *Manager) removeBelow(ctx context.Context, directory string) error {
 	if len(points) > 0 {
 		return fmt.Errorf("%q is still mounted", points[0])
 	}
+	// Nobody may wait for this any more, and the pod have come back under a new manager.
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	if err := os.RemoveAll(directory); err != nil {
 		return fmt.Errorf("remove %q: %w", directory, err)
 	}
