@@ -74,6 +74,7 @@ type Binder struct {
 	kept       KeptEnd
 	blanked    int64 // the epoch whose sealed credential is known to be gone from the hub
 	blankNext  time.Time
+	taken      int64 // the epoch whose credential was taken over since the start
 	clean      bool
 	began      time.Time
 	serving    *serving
@@ -193,7 +194,7 @@ func (b *Binder) step(ctx context.Context) time.Duration {
 	s, record := b.situation()
 	b.keepEnd(ctx, record)
 	s.Expired = b.expired(s, record)
-	b.blankTaken(ctx)
+	b.blankTaken(ctx, s)
 	step := next(s)
 	log := klog.FromContext(ctx).WithValues("node", b.o.Joined.Node, "step", step)
 	// What is about to happen is told before it takes its time.

@@ -43,13 +43,19 @@ type KeptEnd struct {
 	Restored *term.End `json:"restored,omitempty"`
 }
 
+// newerThan reports whether what is kept is of a later version than the record, which then
+// is that of a hub that was restored.
+func (k *KeptEnd) newerThan(record *v1alpha1.AINode) bool {
+	return k.UID == record.UID && record.Generation < k.Generation
+}
+
 // see takes over what a record says of the end, unless the record is older than what is
 // kept. changed reports whether that is another one to be stored.
 func (k *KeptEnd) see(record *v1alpha1.AINode) (changed bool) {
 	end := endOf(record.Spec)
-	older := k.UID == record.UID && record.Generation < k.Generation
+	older := k.newerThan(record)
 	switch {
-	case end.Equal(k.End) && !older && k.Restored == nil:
+	case end.Equal(k.End) && !older && k.Restored == nil && (k.UID == record.UID || end.IsZero()):
 		return false
 	case older && !end.Equal(k.End) && k.Restored == nil:
 		k.Restored = &end
@@ -77,8 +83,13 @@ func (s Store) SaveEnd(end KeptEnd) error { return writeJSON(s.State.End(), end)
 // keepEnd takes over the end of the binding that this machine has; a record of an earlier
 // epoch is one of a hub that was restored, and its end may have been moved since.
 func (b *Binder) keepEnd(ctx context.Context, record *v1alpha1.AINode) {
-	if record == nil || b.credential == nil || record.Spec.ClusterConfigName == "" ||
-		record.Spec.BindEpoch < b.credential.Epoch || record.Spec.FirstEpoch() > b.credential.Epoch {
+	if record == nil || b.credential == nil || record.Spec.FirstEpoch() > b.credential.Epoch {
+		return
+	}
+	// A record of before is only remembered: who has it learn the binding again may set
+	// another end with that, by the same edit.
+	outdated := record.Spec.BindEpoch < b.credential.Epoch
+	if outdated && !b.kept.newerThan(record) || !outdated && record.Spec.ClusterConfigName == "" {
 		return
 	}
 	if !b.kept.see(record) {
@@ -138,6 +149,9 @@ func (b *Binder) untilEnd(record *v1alpha1.AINode) time.Duration {
 func (b *Binder) expired(s Situation, record *v1alpha1.AINode) bool {
 	if record == nil || s.Claim != Ours {
 		return false
+	}
+	if record.Spec.Until == nil {
+		return false // a record that was restored without one: nobody may give back by it
 	}
 	hub, heard := b.hubClock.now()
 	if !heard {

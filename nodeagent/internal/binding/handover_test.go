@@ -89,12 +89,12 @@ func TestObtain(t *testing.T) {
 				refused++
 				return refused == 1, nil, errors.New("no route to host")
 			})
-			b.blankTaken(context.Background())
-			b.blankTaken(context.Background())
+			b.blankTaken(context.Background(), Situation{})
+			b.blankTaken(context.Background(), Situation{})
 			require.Equal(t, 1, refused)
 			clock.Step(blankEvery)
-			b.blankTaken(context.Background())
-			b.blankTaken(context.Background())
+			b.blankTaken(context.Background(), Situation{})
+			b.blankTaken(context.Background(), Situation{})
 			require.Equal(t, 2, refused, "blank for good")
 			secret, err := hub.CoreV1().Secrets(contract.SystemNamespace).Get(context.Background(), identity.HandoverSecret("ai-1"), metav1.GetOptions{})
 			require.NoError(t, err)
@@ -112,7 +112,13 @@ func TestTheNextCredentialIsNotBlanked(t *testing.T) {
 	})
 	o := &obtainer{hub: hub, node: "ai-1"}
 	b := &Binder{o: Options{Clock: testclock.NewFakeClock(start)}, obtain: o, credential: &Credential{Credential: handover.Credential{Epoch: 3}}}
-	b.blankTaken(t.Context())
+	b.blankTaken(t.Context(), Situation{})
+	require.Zero(t, b.blanked, "after a start, only what the target takes is known to be what lies there")
+	b.registered = true
+	b.blankTaken(t.Context(), Situation{Refused: true})
+	b.blankTaken(t.Context(), Situation{Claim: Elsewhere})
+	require.Zero(t, b.blanked)
+	b.blankTaken(t.Context(), Situation{})
 	require.EqualValues(t, 3, b.blanked)
 	secret, err := hub.CoreV1().Secrets(contract.SystemNamespace).Get(t.Context(), identity.HandoverSecret("ai-1"), metav1.GetOptions{})
 	require.NoError(t, err)

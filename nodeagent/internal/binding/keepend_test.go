@@ -91,3 +91,27 @@ func TestAnEndOfBeforeIsNotTakenOver(t *testing.T) {
 		})
 	}
 }
+
+// A hub that lost a renewal and an end too learns both by one edit, with another end.
+func TestAnotherEndWithWhatIsLearntAgain(t *testing.T) {
+	t.Parallel()
+	m := newBox(t)
+	b, err := New(Options{Store: m.store, Joined: Joined{Node: "ai-1", Server: m.server.URL, CertificateAuthorityData: m.ca}, Key: m.key, Clock: clock.RealClock{}, Facts: func() Facts { return Facts{} }})
+	require.NoError(t, err)
+	b.credential = &Credential{Credential: handover.Credential{Node: "ai-1", Epoch: 2}, SinceEpoch: 1}
+	noon := time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)
+	see := func(generation, epoch int64, config string, hour time.Duration) time.Time {
+		r := &v1alpha1.AINode{ObjectMeta: metav1.ObjectMeta{UID: "u", Generation: generation}, Spec: v1alpha1.AINodeSpec{ClusterConfigName: config, BindEpoch: epoch, SinceEpoch: 1}}
+		if config != "" {
+			until(&r.Spec, noon.Add(hour*time.Hour), time.Minute)
+		}
+		b.keepEnd(t.Context(), r)
+		end, _ := b.end.Get()
+		return end.Until
+	}
+	require.Equal(t, noon.Add(6*time.Hour), see(5, 2, "prod", 6))
+	require.Equal(t, noon.Add(6*time.Hour), see(3, 1, "prod", 0), "restored: before the renewal")
+	require.Equal(t, noon.Add(8*time.Hour), see(4, 2, "prod", 8), "learnt again, with another end")
+	require.Equal(t, noon.Add(8*time.Hour), see(2, 0, "", 0), "restored: before the binding")
+	require.Equal(t, noon.Add(9*time.Hour), see(3, 2, "prod", 9))
+}

@@ -103,15 +103,20 @@ func (b *Binder) take(fresh *Credential) error {
 	if err := b.o.Store.SaveCredential(*fresh); err != nil {
 		return err
 	}
-	b.credential, b.clean, b.blanked = fresh, false, 0
+	b.credential, b.clean, b.blanked, b.taken = fresh, false, 0, fresh.Epoch
 	return nil
 }
 
 // blankTaken blanks the Secret of the credential that this machine has, if it is not
-// known to be blank. What it can't do now it does with a later step.
-func (b *Binder) blankTaken(ctx context.Context) {
+// known to be blank. What it can't do now it does with a later step. After a start, the
+// one that lies there may be another of the same epoch: it is let alone until the target
+// has taken the stored one.
+func (b *Binder) blankTaken(ctx context.Context, s Situation) {
 	epoch := b.servedEpoch()
-	if epoch == b.blanked {
+	b.mu.Lock()
+	accepted := b.registered && !s.Refused
+	b.mu.Unlock()
+	if epoch == b.blanked || s.Claim == Elsewhere || b.taken != epoch && !accepted {
 		return
 	}
 	now := b.o.Clock.Now()

@@ -29,6 +29,10 @@ func (w *worker) settle(ctx context.Context, t *task) (result, error) {
 	if gone, err := w.dismantle(ctx, t); err != nil || !gone {
 		return result{more: true}, err
 	}
+	// It says by which verdict the pod has ended: until the API knows, a restart needs that.
+	if told, r := w.toldEnd(ctx, t); !told {
+		return r, nil
+	}
 	if err := w.m.checkpoints.remove(w.uid); err != nil {
 		return result{}, err
 	}
@@ -45,19 +49,34 @@ func (w *worker) takeAway(ctx context.Context, t *task) (result, error) {
 	if gone, err := w.dismantle(ctx, t); err != nil || !gone {
 		return result{more: true}, err
 	}
+	if told, r := w.toldEnd(ctx, t); !told {
+		return r, nil
+	}
 	if !t.absent {
-		inner, done := w.interruptible(ctx, t.seen)
-		err := w.writer.flush(inner)
-		done()
-		if err != nil {
-			return result{more: true}, nil
-		}
 		// Not to be interrupted: deleting is what cuts the grace to nothing.
 		if err := w.deleteObject(ctx, t.pod); err != nil {
 			return result{}, err
 		}
 	}
 	return result{gone: true}, w.clean(ctx, t)
+}
+
+// toldEnd waits until the API knows the pod's end. Of one whose object has not been seen in
+// this life of the agent nothing was written yet: the list wakes the worker, or the proof
+// that the pod is gone.
+func (w *worker) toldEnd(ctx context.Context, t *task) (told bool, r result) {
+	if t.absent {
+		return true, result{}
+	}
+	if t.pod.ResourceVersion == "" {
+		return false, result{}
+	}
+	inner, done := w.interruptible(ctx, t.seen)
+	defer done()
+	if w.writer.flush(inner) != nil {
+		return false, result{more: true}
+	}
+	return true, result{}
 }
 
 // dismantle takes the volumes away, and returns whether they are gone or when there is

@@ -119,6 +119,10 @@ func Agreed(local, hub time.Time) time.Time {
 
 // Disagree says in words that the clocks do not agree.
 func Disagree(local, hub time.Time) string {
-	return fmt.Sprintf("the machine's clock says %s, the hub's %s: the binding ends when both say that it is time (set the one that is wrong, above all by NTP)",
-		local.UTC().Format(time.RFC3339), hub.UTC().Format(time.RFC3339))
+	by, side := local.Sub(hub), "ahead of"
+	if by < 0 {
+		by, side = -by, "behind"
+	}
+	return fmt.Sprintf("the machine's clock is %s %s the hub's: the binding ends when both say that it is time (set the one that is wrong, above all by NTP)",
+		by.Round(time.Minute), side)
 }

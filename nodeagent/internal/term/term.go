@@ -236,8 +236,8 @@ func (m *Manager) evict(ctx context.Context, pods []*corev1.Pod, atMost time.Dur
 			return
 		}
 		klog.FromContext(ctx).Info("Pod not evicted, trying again", "pod", klog.KObj(pod), "cause", err.Error())
-		if !apierrors.IsTooManyRequests(err) {
-			return
+		if status := apierrors.APIStatus(nil); !errors.As(err, &status) {
+			return // not an answer
 		}
 	}
 }

@@ -56,6 +56,13 @@ func (w *Walk) bind(ctx context.Context, p *Plan) (int64, error) {
 	if _, err := w.list(ctx, p.Config, p.Node, true); err != nil {
 		return epoch, err
 	}
+	if claimed && !w.DryRun {
+		// An unbinding that could not reach this cluster may have left some, which nobody
+		// acts with: while there are, no certificate is approved.
+		if err := w.removeIdentities(ctx, p.Node, epoch-1); err != nil {
+			return epoch, w.takeBack(ctx, p, epoch, err)
+		}
+	}
 	if err := w.give(ctx, p, record); err != nil {
 		if !holds(record) {
 			err = w.takeBack(ctx, p, epoch, err)

@@ -40,14 +40,7 @@ func (w *Walk) Wait(ctx context.Context, p *Plan, epoch int64) error {
 	defer cancel()
 	onMachine := func(string) (string, string) { return "Look at it on the machine", "journalctl -u ainode-agent -n 50" }
 	phases := []phase{
-		{"credential taken over", "its agent has not taken over the credential", func(ctx context.Context) error {
-			if err := w.waitTaken(ctx, p, epoch); err != nil || p.renewal {
-				return err
-			}
-			// An unbinding that could not reach this cluster may have left some; while there
-			// are, no certificate is approved.
-			return w.removeIdentities(ctx, p.Node, epoch-1)
-		}, onMachine},
+		{"credential taken over", "its agent has not taken over the credential", func(ctx context.Context) error { return w.waitTaken(ctx, p, epoch) }, onMachine},
 	}
 	if p.renewal {
 		// As soon as nobody acts with them: a renewal may be the answer to a theft.
