@@ -114,10 +114,7 @@ func New(o Options) (*Binder, error) {
 	}
 	b.end.News = b.poke
 	b.end.Set(end.End)
-	b.hubClock = &hubClock{running: running, started: started, saved: started, save: func(at time.Time) {
-		// Without it, an agent that starts while the hub is silent only knows less.
-		_ = o.Store.SaveStarted(boot, at)
-	}}
+	b.hubClock = &hubClock{running: running, started: started, saved: started, save: func(at time.Time) error { return o.Store.SaveStarted(boot, at) }}
 	b.heard = o.Store.lastHeard(o.Clock.Now())
 	b.hubToken = &Keeper{Save: o.Store.SaveHubToken, Heard: b.hear, Clock: o.Clock}
 	b.hubToken.Set(token)

@@ -18,8 +18,9 @@ import (
 type hubClock struct {
 	// running is how long the machine has been running, sleep included.
 	running func() time.Duration
-	// save keeps when the machine was started for an agent that starts again. May be nil.
-	save func(started time.Time)
+	// save keeps when the machine was started, for an agent that starts again. What it
+	// could not keep is tried again with the next answer.
+	save func(started time.Time) error
 
 	mu      sync.Mutex
 	at      time.Time // of the last answer
@@ -48,8 +49,7 @@ func (c *hubClock) answered(at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.at, c.started = at, at.Add(-c.running())
-	if c.save != nil && c.started.Sub(c.saved).Abs() > drift {
-		c.save(c.started)
+	if c.started.Sub(c.saved).Abs() > drift && c.save(c.started) == nil {
 		c.saved = c.started
 	}
 }

@@ -1,6 +1,7 @@
 package binding
 
 import (
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -21,9 +22,12 @@ func TestWhatTimeItIsAtTheHub(t *testing.T) {
 	defer server.Close()
 	store := testStore(t)
 	up, writes := time.Hour, 0
-	c := &hubClock{running: func() time.Duration { return up }, save: func(at time.Time) {
+	c := &hubClock{running: func() time.Duration { return up }, save: func(at time.Time) error {
 		writes++
-		require.NoError(t, store.SaveStarted("this boot", at))
+		if writes == 1 {
+			return errors.New("no space left on device")
+		}
+		return store.SaveStarted("this boot", at)
 	}}
 	ask := func() {
 		t.Helper()
@@ -35,6 +39,7 @@ func TestWhatTimeItIsAtTheHub(t *testing.T) {
 	require.False(t, heard)
 	require.Zero(t, c.last())
 	ask()
+	require.Equal(t, 1, writes, "in vain")
 	up += 30 * time.Minute // most of it asleep
 	now, heard := c.now()
 	require.True(t, heard)
@@ -43,10 +48,12 @@ func TestWhatTimeItIsAtTheHub(t *testing.T) {
 
 	date, up = date.Add(31*time.Minute), up+31*time.Minute-30*time.Minute
 	ask()
-	require.Equal(t, 1, writes, "the same clock still")
+	require.Equal(t, 2, writes, "tried again")
+	ask()
+	require.Equal(t, 2, writes, "the same clock still")
 	date = date.Add(time.Hour) // somebody has set the hub's
 	ask()
-	require.Equal(t, 2, writes)
+	require.Equal(t, 3, writes)
 
 	again, err := store.Started("this boot")
 	require.NoError(t, err)

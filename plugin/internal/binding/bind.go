@@ -56,20 +56,18 @@ func (w *Walk) bind(ctx context.Context, p *Plan) (int64, error) {
 	if _, err := w.list(ctx, p.Config, p.Node, true); err != nil {
 		return epoch, err
 	}
-	if claimed && !w.DryRun {
+	if !w.DryRun {
 		// An unbinding that could not reach this cluster may have left some, which nobody
 		// acts with: while there are, no certificate is approved.
-		if err := w.removeIdentities(ctx, p.Node, epoch-1); err != nil {
-			return epoch, w.takeBack(ctx, p, epoch, err)
-		}
+		err = w.removeIdentities(ctx, p.Node, record.Spec.FirstEpoch()-1)
 	}
-	if err := w.give(ctx, p, record); err != nil {
-		if !holds(record) {
-			err = w.takeBack(ctx, p, epoch, err)
-		}
-		return epoch, err
+	if err == nil {
+		err = w.give(ctx, p, record)
 	}
-	return epoch, nil
+	if err != nil && !holds(record) {
+		err = w.takeBack(ctx, p, epoch, err)
+	}
+	return epoch, err
 }
 
 // give makes the identity that the record asks for and hands its credential over.

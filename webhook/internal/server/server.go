@@ -103,6 +103,7 @@ func Run(ctx context.Context, args []string, stderr io.Writer) error {
 		approve.Register(mgr),
 		mgr.AddHealthzCheck("ping", healthz.Ping),
 		mgr.AddReadyzCheck("certificate", keeper.Ready),
+		mgr.Add(&restored{client: clients, namespace: o.namespace, every: lookEvery}),
 		mgr.Add(&listener{address: o.address, handler: mux, certificate: keeper.GetCertificate}),
 	); err != nil {
 		return fmt.Errorf("wire the parts: %w", err)
