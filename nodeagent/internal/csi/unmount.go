@@ -75,6 +75,15 @@ func (m *Manager) Abandon(ctx context.Context, uid types.UID) error {
 }
 
 func (m *Manager) abandon(ctx context.Context, r *record) error {
+	return m.withRecord(ctx, r, func(r *record) error {
+		r.Abandoned = yes
+		return r.note(r.Progress, r.Boot)
+	})
+}
+
+// withRecord does something to a volume while no call is made for it, with its record as it is
+// then; nothing if that is gone meanwhile.
+func (m *Manager) withRecord(ctx context.Context, r *record, do func(r *record) error) error {
 	unlock, err := m.locks.lock(ctx, r.key())
 	if err != nil {
 		return err
@@ -83,8 +92,7 @@ func (m *Manager) abandon(ctx context.Context, r *record) error {
 	if r, err = read(r.dir); err != nil || r == nil {
 		return err
 	}
-	r.Abandoned = yes
-	return r.note(r.Progress, r.Boot)
+	return do(r)
 }
 
 // forgetDamaged removes a record that can't be read, once nothing is mounted beside it.
@@ -96,29 +104,18 @@ func (m *Manager) forgetDamaged(r *record) error {
 }
 
 func (m *Manager) unpublish(ctx context.Context, r *record) error {
-	unlock, err := m.locks.lock(ctx, r.key())
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	if r, err = read(r.dir); err != nil || r == nil {
-		return err
-	}
-	return m.undoPublish(ctx, r)
+	return m.withRecord(ctx, r, func(r *record) error { return m.undoPublish(ctx, r) })
 }
 
 // unpublishAbandoned is unpublish, unless the pod has come back: one that was ended while
 // neither hub nor target answered may run again.
 func (m *Manager) unpublishAbandoned(ctx context.Context, r *record) error {
-	unlock, err := m.locks.lock(ctx, r.key())
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	if r, err = read(r.dir); err != nil || r == nil || r.Abandoned != yes {
-		return err
-	}
-	return m.undoPublish(ctx, r)
+	return m.withRecord(ctx, r, func(r *record) error {
+		if r.Abandoned != yes {
+			return nil
+		}
+		return m.undoPublish(ctx, r)
+	})
 }
 
 // undoPublish is unpublish with the volume's lock held.
@@ -140,19 +137,13 @@ func (m *Manager) undoPublish(ctx context.Context, r *record) error {
 
 // unstage takes away a volume that is staged, unless a pod wants it.
 func (m *Manager) unstage(ctx context.Context, r *record) error {
-	unlock, err := m.locks.lock(ctx, r.key())
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	if r, err = read(r.dir); err != nil || r == nil {
-		return err
-	}
-	used, err := m.used()
-	if err != nil || used[r.key()] {
-		return err
-	}
-	return m.undoStage(ctx, r)
+	return m.withRecord(ctx, r, func(r *record) error {
+		used, err := m.used()
+		if err != nil || used[r.key()] {
+			return err
+		}
+		return m.undoStage(ctx, r)
+	})
 }
 
 // used are the volumes that pods have, by key. It is an error where one is mounted of
