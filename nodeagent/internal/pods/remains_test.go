@@ -123,6 +123,45 @@ func TestAgentKilledBetweenAnEndAndItsVolumes(t *testing.T) {
 	require.NotContains(t, left, types.UID("uid-train"))
 }
 
+// The same where the volumes go at once: the agent knows by what the pod has ended for as
+// long as the API does not.
+func TestAgentKilledBeforeTheAPIKnowsTheEnd(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.writeCards("GPU-0")
+	m.start()
+	m.create(asking(shell("train", obedient), "main", 1))
+	m.awaitPhase("train", corev1.PodRunning)
+	var deaf atomic.Bool
+	var refused atomic.Int32
+	deaf.Store(true)
+	m.client.PrependReactor("patch", "pods", func(action clienttesting.Action) (bool, runtime.Object, error) {
+		if deaf.Load() && action.(clienttesting.PatchAction).GetName() == "train" {
+			refused.Add(1)
+			return unavailable(action)
+		}
+		return false, nil, nil
+	})
+	<-m.manager.End("uid-train", podstatus.Verdict{Reason: "Evicted", Message: "For a test."})
+	require.Zero(t, m.manager.GPUsInUse())
+	m.create(asking(shell("next", obedient), "main", 1))
+	m.awaitPhase("next", corev1.PodRunning)
+	require.Eventually(t, func() bool { return refused.Load() > 2 }, patience, wink)
+
+	m.halt()
+	m.start()
+	require.Equal(t, "next", m.cardUser())
+	deaf.Store(false)
+	train := m.awaitPhase("train", corev1.PodFailed)
+	require.Equal(t, "Evicted", train.Status.Reason)
+	require.Zero(t, train.Status.ContainerStatuses[0].RestartCount, "it was not started again")
+	require.Eventually(t, func() bool {
+		left, err := m.manager.checkpoints.load()
+		_, there := left["uid-train"]
+		return err == nil && !there
+	}, patience, wink)
+}
+
 // As a StatefulSet's pod that is forced away: its successor has its name and its disk.
 func TestSuccessorComesWhileVolumesWait(t *testing.T) {
 	t.Parallel()
