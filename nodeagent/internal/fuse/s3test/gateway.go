@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -47,10 +48,7 @@ func Start(t testing.TB) *Gateway {
 	if testing.Short() {
 		t.Skip("-short: this test runs an S3 gateway")
 	}
-	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	address := listener.Addr().String()
-	require.NoError(t, listener.Close())
+	address := free(t)
 	g := &Gateway{
 		Address: address, Name: strings.Replace(address, "127.0.0.1", "localhost", 1),
 		program: filepath.Join(critest.Programs(t, folder, module, "versitygw"), "versitygw"), data: t.TempDir(),
@@ -58,6 +56,28 @@ func Start(t testing.TB) *Gateway {
 	t.Cleanup(g.Stop)
 	g.Run(t)
 	return g
+}
+
+// tried counts the ports that were looked at.
+var tried atomic.Uint32
+
+// free is an address that nobody listens at, and that nobody is given who asks for any
+// (net.ipv4.ip_local_port_range begins at 32768): while the gateway is stopped, its helpers
+// must find nobody there.
+func free(t testing.TB) string {
+	t.Helper()
+	for range 1000 {
+		port := 10000 + (61*uint32(os.Getpid())+tried.Add(1))%20000 //nolint:gosec // a number, whichever
+		address := fmt.Sprintf("127.0.0.1:%d", port)
+		listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", address)
+		if err != nil {
+			continue
+		}
+		require.NoError(t, listener.Close())
+		return address
+	}
+	t.Fatal("no port is free for an S3 gateway")
+	return ""
 }
 
 // Run starts a gateway that was stopped, with the buckets that it had.
