@@ -227,9 +227,7 @@ func TestDiskGoesWithTheBinding(t *testing.T) {
 	m.start()
 	m.create(withDisk("one"))
 	m.awaitPhase("one", corev1.PodRunning)
-	m.stop()
-	require.NoError(t, <-m.done)
-	m.done = nil
+	m.haltPods()
 	m.client.PrependReactor("*", "*", unavailable)
 	require.NoError(t, m.manager.StopAll(t.Context(), time.Second))
 	m.nothingLeft()
@@ -247,9 +245,7 @@ func TestBindingEndsWithoutTheDriver(t *testing.T) {
 	m.create(withDisk("one"))
 	m.awaitPhase("one", corev1.PodRunning)
 	d.Fail(csitest.Unpublish, status.Error(codes.Internal, "the backend is away"))
-	m.stop()
-	require.NoError(t, <-m.done)
-	m.done = nil
+	m.haltPods()
 	m.client.PrependReactor("*", "*", unavailable)
 	require.NoError(t, m.manager.StopAll(t.Context(), time.Second))
 	require.NotEmpty(t, csitest.Below(m.kubeletDir()), "it is mounted still")

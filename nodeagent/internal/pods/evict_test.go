@@ -85,7 +85,7 @@ func (e *evicted) run() (gauge *eviction.Gauge, stop func()) {
 	ctx, cancel := context.WithCancel(e.t.Context())
 	done := make(chan error, 1)
 	go func() { done <- manager.Run(ctx) }()
-	stop = sync.OnceFunc(func() { cancel(); require.NoError(e.t, <-done) })
+	stop = sync.OnceFunc(func() { cancel(); require.NoError(e.t, received(e.t, done)) })
 	e.t.Cleanup(stop)
 	return gauge, stop
 }

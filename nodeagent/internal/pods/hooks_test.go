@@ -41,7 +41,7 @@ func TestHTTPSHookFallsBackToHTTP(t *testing.T) {
 		m.create(pod)
 		m.awaitPhase(name, corev1.PodRunning)
 		require.Len(t, asked, 1, name)
-		request := <-asked
+		request := received(t, asked)
 		require.Equal(t, "/ready?now", request.RequestURI)
 		require.Equal(t, c.password, request.Header.Get("Authorization"), name)
 		require.InDelta(t, c.fallbacks, testutil.ToFloat64(httpFallbacks)-before, 0)

@@ -369,12 +369,30 @@ func (m *machine) newManager(client kubernetes.Interface, services Services) *Ma
 
 // halt ends the agent and leaves the containers.
 func (m *machine) halt() {
+	m.haltPods()
+	m.stopDrivers()
+}
+
+// haltPods ends what runs pods alone, as the end of a binding does.
+func (m *machine) haltPods() {
 	m.stop()
 	if m.done != nil {
-		require.NoError(m.t, <-m.done)
+		require.NoError(m.t, received(m.t, m.done))
 		m.done = nil
 	}
-	m.stopDrivers()
+}
+
+// received is what comes from a channel that is sent something soon, or closed. A test that
+// waits for ever says nothing for as long as all tests may take.
+func received[T any](t testing.TB, from <-chan T) T {
+	t.Helper()
+	select {
+	case sent := <-from:
+		return sent
+	case <-time.After(patience):
+		require.FailNow(t, "nothing was sent")
+		panic("not reached")
+	}
 }
 
 // kubeletDir is short: the path of a socket below it has 107 bytes at most.

@@ -215,7 +215,7 @@ func TestTokensOfServiceAccounts(t *testing.T) {
 		return strings.HasPrefix(e, `Warning FailedMount MountVolume.SetUp failed for volume "token" : failed to fetch token of service account "default/robot"`) &&
 			strings.Contains(e, "an AI node gets no tokens here")
 	}), "%v", m.events)
-	first := <-requests
+	first := received(t, requests)
 	require.Equal(t, "robot", first.account)
 	require.Equal(t, []string{"vault"}, first.spec.Audiences)
 	require.Equal(t, &authenticationv1.BoundObjectReference{Kind: "Pod", APIVersion: "v1", Name: "app", UID: pod.UID}, first.spec.BoundObjectRef)

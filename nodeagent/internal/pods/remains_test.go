@@ -142,7 +142,7 @@ func TestAgentKilledBeforeTheAPIKnowsTheEnd(t *testing.T) {
 		}
 		return false, nil, nil
 	})
-	<-m.manager.End("uid-train", podstatus.Verdict{Reason: "Evicted", Message: "For a test."})
+	received(t, m.manager.End("uid-train", podstatus.Verdict{Reason: "Evicted", Message: "For a test."}))
 	require.Zero(t, m.manager.GPUsInUse())
 	m.create(asking(shell("next", obedient), "main", 1))
 	m.awaitPhase("next", corev1.PodRunning)
@@ -214,9 +214,7 @@ func TestAProcessOfTheMachineUsesAVolume(t *testing.T) {
 func TestStopAllWaitsForNoDriver(t *testing.T) {
 	t.Parallel()
 	m, _, release := training(t)
-	m.stop()
-	require.NoError(t, <-m.done)
-	m.done = nil
+	m.haltPods()
 	m.manager.volumesWithin = 100 * time.Millisecond
 	for range 2 {
 		err := m.manager.StopAll(t.Context(), time.Second)

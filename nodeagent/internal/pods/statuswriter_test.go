@@ -51,7 +51,7 @@ func TestAStatusOverAnHourWithoutTheAPI(t *testing.T) {
 	s.set(corev1.PodStatus{Message: "first"})
 	tries := 0
 	for passed := time.Duration(0); passed < time.Hour; tries++ {
-		passed += <-clock.begun
+		passed += received(t, clock.begun)
 		want("newer")
 		if passed < time.Hour {
 			clock.end <- time.Time{}
@@ -61,13 +61,13 @@ func TestAStatusOverAnHourWithoutTheAPI(t *testing.T) {
 	want("last")
 	away.Store(false)
 	clock.end <- time.Time{}
-	require.Equal(t, "last", <-written)
+	require.Equal(t, "last", received(t, written))
 
 	away.Store(true)
 	s.set(corev1.PodStatus{Message: "later"})
-	require.Equal(t, retryFirst, <-clock.begun, "the trouble of the past is past")
+	require.Equal(t, retryFirst, received(t, clock.begun), "the trouble of the past is past")
 	away.Store(false)
 	clock.end <- time.Time{}
-	require.Equal(t, "later", <-written)
+	require.Equal(t, "later", received(t, written))
 	require.Empty(t, written)
 }

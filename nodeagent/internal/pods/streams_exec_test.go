@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
@@ -29,7 +30,7 @@ func byBoth(t *testing.T, test func(t *testing.T, protocol string)) {
 func (k *kubelet) exec(protocol, container string, in io.Reader, command ...string) (stdout, stderr string, err error) {
 	k.t.Helper()
 	var out, errs bytes.Buffer
-	err = <-k.open(protocol, "/exec/default/"+container, command, remotecommand.StreamOptions{Stdin: in, Stdout: &out, Stderr: &errs})
+	err = received(k.t, k.open(protocol, "/exec/default/"+container, command, remotecommand.StreamOptions{Stdin: in, Stdout: &out, Stderr: &errs}))
 	return out.String(), errs.String(), err
 }
 
@@ -50,7 +51,11 @@ const windows = "while :; do busybox stty size; sleep 0.05; done"
 // resized checks that the windows follow the sizes.
 func resized(t *testing.T, to sizes, out lines) {
 	for _, size := range []remotecommand.TerminalSize{{Height: 33, Width: 101}, {Height: 44, Width: 202}} {
-		to <- size
+		select {
+		case to <- size:
+		case <-time.After(patience):
+			require.FailNow(t, "nobody asks for the window's size")
+		}
 		line := ""
 		for range 1000 {
 			if line = out.next(); line == fmt.Sprintf("%d %d", size.Height, size.Width) {
@@ -146,7 +151,7 @@ func TestTerminalOfExec(t *testing.T) {
 		_, err := io.WriteString(typed, "\x03") // of which the terminal makes a signal
 		require.NoError(t, err)
 		var exit utilexec.CodeExitError
-		require.ErrorAs(t, <-done, &exit)
+		require.ErrorAs(t, received(t, done), &exit)
 		require.Equal(t, 5, exit.Code)
 		_ = out.Close()
 	})
@@ -176,7 +181,7 @@ func TestAttachBeginsWhereItComes(t *testing.T) {
 	require.NoError(t, err)
 	direct, err := url.Parse(answer.GetUrl())
 	require.NoError(t, err)
-	runtime := &kubelet{t, &rest.Config{Host: "http://" + direct.Host}}
+	runtime := newKubelet(t, &rest.Config{Host: "http://" + direct.Host})
 	for name, open := range map[string]func(remotecommand.StreamOptions) <-chan error{
 		"the agent": func(o remotecommand.StreamOptions) <-chan error {
 			return k.open("spdy", "/attach/default/p/main", nil, o)
@@ -218,7 +223,7 @@ func TestAttach(t *testing.T) {
 		typed, out, done := attach(protocol, once, remotecommand.StreamOptions{})
 		greet(t, typed, out)
 		require.NoError(t, typed.Close())
-		require.NoError(t, <-done, "the first who is attached ends stdin, and so the container")
+		require.NoError(t, received(t, done), "the first who is attached ends stdin, and so the container")
 		m.awaitPhase(once, corev1.PodSucceeded)
 
 		often := protocol + "-often"

@@ -142,7 +142,7 @@ func TestPortForward(t *testing.T) {
 		nobody, lost := k.forward(protocol, "default/p", 8)
 		_, err := dial(nobody).Read(make([]byte, 1))
 		require.ErrorIs(t, err, io.EOF)
-		require.ErrorIs(t, <-lost, portforward.ErrLostConnectionToPod, "kubectl ends where nobody listens")
+		require.ErrorIs(t, received(t, lost), portforward.ErrLostConnectionToPod, "kubectl ends where nobody listens")
 		said(first, "and this one lives")
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -37,6 +38,15 @@ import (
 type kubelet struct {
 	t      testing.TB
 	config *rest.Config
+	// ctx bounds every stream, so that none is waited for without end.
+	ctx context.Context //nolint:containedctx // of a test
+}
+
+// within gives every stream that long.
+func (k *kubelet) within(limit time.Duration) {
+	ctx, cancel := context.WithTimeoutCause(k.t.Context(), limit, errors.New("this stream has taken too long"))
+	k.t.Cleanup(cancel)
+	k.ctx = ctx
 }
 
 // kubelet serves the machine's pods.
@@ -67,10 +77,16 @@ func (m *machine) kubelet() *kubelet {
 	require.NoError(m.t, err)
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(ctx, l) }()
-	m.t.Cleanup(func() { cancel(); require.NoError(m.t, <-done) })
-	return &kubelet{m.t, &rest.Config{
+	m.t.Cleanup(func() { cancel(); require.NoError(m.t, received(m.t, done)) })
+	return newKubelet(m.t, &rest.Config{
 		Host: "https://" + l.Addr().String(), BearerToken: "api-server", TLSClientConfig: rest.TLSClientConfig{CAData: ca},
-	}}
+	})
+}
+
+func newKubelet(t testing.TB, config *rest.Config) *kubelet {
+	k := &kubelet{t: t, config: config}
+	k.within(5 * patience)
+	return k
 }
 
 func (k *kubelet) url(path string, query url.Values) *url.URL {
@@ -118,7 +134,7 @@ func (k *kubelet) open(protocol, path string, command []string, o remotecommand.
 	require.NoError(k.t, err)
 	done := make(chan error, 1)
 	go func() {
-		err := executor.StreamWithContext(k.t.Context(), o)
+		err := executor.StreamWithContext(k.ctx, o)
 		if in, ok := o.Stdin.(*io.PipeReader); ok {
 			_ = in.CloseWithError(fmt.Errorf("the stream has ended: %w", cmp.Or(err, io.EOF))) // or who writes waits for ever
 		}
@@ -132,7 +148,7 @@ func (k *kubelet) logs(path string, query url.Values) io.ReadCloser {
 	k.t.Helper()
 	client, err := rest.HTTPClientFor(k.config)
 	require.NoError(k.t, err)
-	request, err := http.NewRequestWithContext(k.t.Context(), http.MethodGet, k.url("/containerLogs/"+path, query).String(), nil)
+	request, err := http.NewRequestWithContext(k.ctx, http.MethodGet, k.url("/containerLogs/"+path, query).String(), nil)
 	require.NoError(k.t, err)
 	answer, err := client.Do(request)
 	require.NoError(k.t, err)
@@ -224,8 +240,8 @@ func greet(t testing.TB, in io.Writer, out lines) string {
 	}
 }
 
-// talk opens every kind of stream by both protocols, uses each, waits, and uses it again.
-func talk(t *testing.T, wait func()) {
+// talk opens every kind of stream by both protocols, uses each, pauses, and uses it again.
+func talk(t *testing.T, pause time.Duration) {
 	m := newMachine(t)
 	m.withRange()
 	m.start()
@@ -240,6 +256,7 @@ func talk(t *testing.T, wait func()) {
 	m.awaitPhase("streams", corev1.PodRunning)
 	m.awaitStarted("streams")
 	k := m.kubelet()
+	k.within(pause + 5*patience)
 
 	type stream struct {
 		name string
@@ -279,11 +296,11 @@ func talk(t *testing.T, wait func()) {
 		}
 	}
 	say("first")
-	wait()
+	time.Sleep(pause)
 	say("second")
 }
 
 func TestEveryStreamByBothProtocols(t *testing.T) {
 	t.Parallel()
-	talk(t, func() {})
+	talk(t, 0)
 }
