@@ -74,20 +74,26 @@ $(BUILD)/golangci-lint-$(GOLANGCI_LINT_VERSION):
 	@GOBIN=$(abspath $(BUILD)) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
 	@mv $(BUILD)/golangci-lint $@
 
+# What failed is said once more as the last thing: which test, or which one never ended,
+# scrolls away above the others' lines and the goroutines of a hang.
+TEST_LOG := $(BUILD)/test.log
+TOLD = 2>&1 | tee $(TEST_LOG) || { echo; echo "What failed (all of it is in $(TEST_LOG)):"; \
+	grep -E '^ *--- FAIL|^FAIL|^panic: |^[[:space:]]+Test[^ ]+ \([0-9hms.]+\)$$|\[build failed\]' $(TEST_LOG); exit 1; }
+
 # The story, admission and binding bring up clusters: they need root and take minutes;
 # everything else runs before them, so that a small mistake is told soon. A test's
 # time includes the first build of containerd, on whatever the machine has free.
 .PHONY: test
-test: needs ## every test: units, the rules of the house; story, admission and binding on real parts (needs root)
-	$(GO) test -timeout 30m $$($(GO) list ./... | grep -vE '/e2e/(story|admission|binding)$$')
+test: needs unit ## every test: units, the rules of the house; story, admission and binding on real parts (needs root)
 	cd e2e/devcluster && $(GO) test ./internal/...
-	$(GO) test -v -count=1 -timeout 35m ./e2e/story
-	$(GO) test -v -count=1 -timeout 35m ./e2e/admission
-	$(GO) test -v -count=1 -timeout 35m ./e2e/binding
+	$(GO) test -v -count=1 -timeout 35m ./e2e/story $(TOLD)
+	$(GO) test -v -count=1 -timeout 35m ./e2e/admission $(TOLD)
+	$(GO) test -v -count=1 -timeout 35m ./e2e/binding $(TOLD)
 
 .PHONY: unit
-unit: ## the tests that need no cluster
-	$(GO) test -timeout 30m $$($(GO) list ./... | grep -vE '/e2e/(story|admission|binding)$$')
+unit: needs ## the tests that need no cluster
+	@mkdir -p $(BUILD)
+	$(GO) test -timeout 15m $$($(GO) list ./... | grep -vE '/e2e/(story|admission|binding)$$') $(TOLD)
 
 # Not part of test: it waits for an hour, and does nothing meanwhile.
 .PHONY: test-long
