@@ -77,9 +77,11 @@ type machine struct {
 	done        chan error
 	watches     atomic.Int32 // that have begun
 	stored      *versioned
-	cache       volumes.Cache  // of what is read from buckets; nil: none
-	own         podrange.Range // of the pods' addresses; none: they share the machine's
-	admit       func(*corev1.Pod) (reason, message string)
+	// unmounting is told before anything is unmounted.
+	unmounting func(path string)
+	cache      volumes.Cache  // of what is read from buckets; nil: none
+	own        podrange.Range // of the pods' addresses; none: they share the machine's
+	admit      func(*corev1.Pod) (reason, message string)
 	// real are a machine's cards instead of cards and failed.
 	real Cards
 	// injection is how the runtime gives cards to containers; nil is by CDI.
@@ -330,12 +332,25 @@ func (m *machine) lookAfterDrivers(watcher *pluginregistration.Watcher) {
 	m.stopDrivers = func() { cancel(); running.Wait() }
 }
 
+// slowMounter tells before it unmounts.
+type slowMounter struct {
+	mount.Interface
+	unmounting func(path string)
+}
+
+func (s slowMounter) Unmount(path string) error {
+	if s.unmounting != nil {
+		s.unmounting(path)
+	}
+	return s.Interface.Unmount(path)
+}
+
 func (m *machine) newVolumes(client kubernetes.Interface) *volumes.Manager {
 	m.t.Helper()
 	reader := objects.Reader{Client: client}
 	v, err := volumes.New(volumes.Options{
 		Root: filepath.Join(m.root, "volumes"), Objects: reader, Followed: objects.NewFollower(client), Tokens: reader, Claims: reader,
-		CSI: m.csi, Drivers: reader, Node: m.node, Mounter: mount.New(""), Boot: m.bootID(), Cache: m.cache,
+		CSI: m.csi, Drivers: reader, Node: m.node, Mounter: slowMounter{mount.New(""), m.unmounting}, Boot: m.bootID(), Cache: m.cache,
 	})
 	require.NoError(m.t, err)
 	return v

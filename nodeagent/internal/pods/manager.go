@@ -14,6 +14,10 @@ import (
 	"github.com/ainode/ainode/nodeagent/internal/podstatus"
 )
 
+// leavesWithin is how long Run waits for what it has begun. Everything ends with its
+// context but a system call that the kernel keeps waiting: an unmount, say.
+const leavesWithin = 10 * time.Second
+
 // relistEvery is how often every pod is looked at although nothing was heard of it.
 const relistEvery = time.Minute
 
@@ -50,7 +54,8 @@ func New(o Options) (*Manager, error) {
 
 // Run takes over the pods that the runtime holds, then watches the API and the
 // runtime and runs the node's pods until ctx is done. It leaves pods running when
-// it returns, and works while the API does not answer. Run it once.
+// it returns, and works while the API does not answer. An unmount that the kernel keeps
+// waiting goes on behind it (StopAll tells of it). Run it once.
 func (m *Manager) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(klog.NewContext(ctx, cri.Quiet(klog.FromContext(ctx))))
 	defer cancel()
@@ -61,7 +66,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	}
 	m.running = ctx
 	m.mu.Unlock()
-	defer m.live.Wait()
+	defer func() { cancel(); m.leave(ctx) }()
 
 	if err := m.adopt(ctx); err != nil {
 		if ctx.Err() != nil {
@@ -72,6 +77,17 @@ func (m *Manager) Run(ctx context.Context) error {
 	m.live.Go(func() { cri.Watch(ctx, m.o.Runtime, m.o.Clock, m.runtimeChanged) })
 	m.live.Go(func() { m.relist(ctx) })
 	return m.watchAPI(ctx)
+}
+
+// leave waits until what Run has begun has ended; ctx has.
+func (m *Manager) leave(ctx context.Context) {
+	ended := make(chan struct{})
+	go func() { m.live.Wait(); close(ended) }()
+	select {
+	case <-ended:
+	case <-m.o.Clock.After(leavesWithin):
+		klog.FromContext(ctx).Info("What looks after pods ends though the kernel keeps something of it waiting", "after", leavesWithin)
+	}
 }
 
 // runtimeChanged makes the worker of the pod look again, all for the empty UID.

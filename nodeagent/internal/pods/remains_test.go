@@ -162,6 +162,48 @@ func TestAgentKilledBeforeTheAPIKnowsTheEnd(t *testing.T) {
 	}, patience, wink)
 }
 
+// Who waits for a Job's pod reads its exit code from the object: that goes when it says so,
+// also where the agent was killed in between.
+func TestAnObjectGoesWhenItTellsTheEnd(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.start()
+	m.create(shell("job", "trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done"))
+	m.awaitPhase("job", corev1.PodRunning)
+	m.awaitOutput("job", "ready")
+	var deaf atomic.Bool
+	var refused atomic.Int32
+	deaf.Store(true)
+	m.client.PrependReactor("patch", "pods", func(action clienttesting.Action) (bool, runtime.Object, error) {
+		if deaf.Load() && action.(clienttesting.PatchAction).GetSubresource() == "status" {
+			refused.Add(1)
+			return unavailable(action)
+		}
+		return false, nil, nil
+	})
+	last := make(chan *corev1.Pod, 1)
+	m.client.PrependReactor("delete", "pods", func(clienttesting.Action) (bool, runtime.Object, error) {
+		pod, err := m.client.Tracker().Get(corev1.SchemeGroupVersion.WithResource("pods"), "default", "job")
+		if err == nil {
+			last <- pod.(*corev1.Pod)
+		}
+		return false, nil, nil
+	})
+	m.delete("job", 30)
+	for range 2 {
+		before := refused.Load()
+		require.Eventually(t, func() bool { return refused.Load() > before }, patience, wink)
+		require.Empty(t, last)
+		m.halt()
+		m.start()
+	}
+	deaf.Store(false)
+	pod := received(t, last)
+	require.Equal(t, corev1.PodFailed, pod.Status.Phase)
+	require.Equal(t, int32(7), pod.Status.ContainerStatuses[0].State.Terminated.ExitCode)
+	m.awaitGone("job")
+}
+
 // As a StatefulSet's pod that is forced away: its successor has its name and its disk.
 func TestSuccessorComesWhileVolumesWait(t *testing.T) {
 	t.Parallel()
@@ -207,6 +249,34 @@ func TestAProcessOfTheMachineUsesAVolume(t *testing.T) {
 	require.NoError(t, visitor.Process.Kill())
 	_ = visitor.Wait()
 	m.awaitGone("app")
+	m.awaitVolumes()
+}
+
+// A binding ends though the kernel keeps an unmount waiting, and says what is in the way.
+func TestBindingEndsBehindAnUnmount(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	asked, let := make(chan string, 10), make(chan struct{})
+	m.unmounting = func(path string) { asked <- path; <-let }
+	m.start()
+	pod := shell("app", obedient)
+	pod.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory}}}}
+	pod.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "v", MountPath: "/v"}}
+	m.create(pod)
+	m.awaitPhase("app", corev1.PodRunning)
+	m.delete("app", 5)
+	require.Contains(t, received(t, asked), "uid-app")
+	m.haltPods()
+	m.manager.volumesWithin = 100 * time.Millisecond
+	err := m.manager.StopAll(t.Context(), time.Second)
+	require.ErrorIs(t, err, ErrVolumesLeft)
+	require.ErrorContains(t, err, `pod "uid-app"`)
+	sandboxes, err := m.c.Runtime.ListPodSandbox(t.Context(), nil)
+	require.NoError(t, err)
+	require.Empty(t, sandboxes)
+	close(let)
+	m.manager.volumesWithin = volumesWithin
+	require.NoError(t, m.manager.StopAll(t.Context(), time.Second))
 	m.awaitVolumes()
 }
 
