@@ -332,6 +332,22 @@ func TestOnePodOnly(t *testing.T) {
 	f.mount(two)
 }
 
+// Who gave a call its time sees that it has run out when the call returns, though the
+// driver, which was told the deadline, may be the first to say so.
+func TestATimeThatRanOutIsTheCallers(t *testing.T) {
+	t.Parallel()
+	f, d := newDriver(t)
+	defer d.Hold(csitest.Stage)()
+	for range 30 {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		_, err := f.Mount(ctx, f.request("one"))
+		require.Error(t, err)
+		require.ErrorIs(t, ctx.Err(), context.DeadlineExceeded)
+		require.NotContains(t, err.Error(), "did not answer")
+		cancel()
+	}
+}
+
 // A driver that hangs is given up on, holds up nobody else, and is asked to undo what
 // it may have done.
 func TestDriverHangs(t *testing.T) {

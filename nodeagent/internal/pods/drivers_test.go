@@ -3,7 +3,6 @@ package pods
 import (
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -28,11 +27,6 @@ func (m *machine) disk(change func(*corev1.PersistentVolume)) *csitest.Driver {
 	m.t.Helper()
 	d := csitest.New(m.t, m.kubeletDir(), diskDriver)
 	d.Volume(m.t, "vol-1", map[string]string{"hello.txt": "hello", "llm/config.json": "{}"})
-	m.t.Cleanup(func() {
-		for _, point := range csitest.Below(m.root) { // of a test that failed
-			_ = exec.Command("umount", "--lazy", point).Run() //nolint:gosec // a path of this test alone
-		}
-	})
 	ctx := m.t.Context()
 	_, err := m.client.StorageV1().CSIDrivers().Create(ctx, &storagev1.CSIDriver{
 		ObjectMeta: metav1.ObjectMeta{Name: diskDriver}, Spec: storagev1.CSIDriverSpec{AttachRequired: ptr.To(false)},

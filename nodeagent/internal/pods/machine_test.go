@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -37,6 +38,7 @@ import (
 	"github.com/ainode/ainode/nodeagent/internal/cri/critest"
 	"github.com/ainode/ainode/nodeagent/internal/crispec"
 	"github.com/ainode/ainode/nodeagent/internal/csi"
+	"github.com/ainode/ainode/nodeagent/internal/csi/csitest"
 	"github.com/ainode/ainode/nodeagent/internal/images"
 	"github.com/ainode/ainode/nodeagent/internal/objects"
 	"github.com/ainode/ainode/nodeagent/internal/pluginregistration"
@@ -185,6 +187,11 @@ func newMachine(t testing.TB, known ...*corev1.Pod) *machine {
 func newMachineOn(t testing.TB, setup critest.Setup, known ...*corev1.Pod) *machine {
 	t.Helper()
 	m := &machine{t: t, client: fake.NewClientset(), root: t.TempDir(), epoch: 1, events: &recorded{}}
+	t.Cleanup(func() {
+		for _, point := range csitest.Below(m.root) { // volumes of pods that a test leaves
+			_ = exec.Command("umount", "--lazy", point).Run() //nolint:gosec // a path of this test alone
+		}
+	})
 	m.cgroup = "/ainode-" + strings.ReplaceAll(m.root, "/", "-")
 	t.Cleanup(func() { require.NoError(t, cgroup.Remove(cgroup.Mount, m.cgroup)) }) // when containerd has ended
 	m.c = critest.StartAs(t, setup)
