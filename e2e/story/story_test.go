@@ -83,6 +83,7 @@ func TestStory(t *testing.T) {
 	part("pods", func(t *testing.T) { s.testPods(t) })
 	part("kubectl", func(t *testing.T) { s.testKubectl(t) })
 	part("doctor", func(t *testing.T) { s.testDoctor(t) })
+	part("run", func(t *testing.T) { s.testRun(t) })
 	part("refusals", func(t *testing.T) { s.testRefusals(t) })
 	part("a configmap that comes late", func(t *testing.T) { s.testLateConfigMap(t) })
 	part("a token that the node is not given", func(t *testing.T) { s.testRefusedToken(t) })

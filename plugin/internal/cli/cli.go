@@ -40,7 +40,7 @@ type Env struct {
 func (e *Env) progress() *output.Progress { return output.NewProgress(e.ErrOut) }
 
 // Main runs one command line and returns the exit code: 0 done or unchanged, 1 error,
-// 2 findings.
+// 2 findings; that of the container which run has waited for.
 func Main(ctx context.Context, args []string, streams genericiooptions.IOStreams) int {
 	// Libraries of ours log; a person gets errors, not logs.
 	log.SetLogger(logr.Discard())
@@ -107,6 +107,7 @@ func NewRoot(env *Env) *cobra.Command {
 	group("nodes", "Nodes:", newList(env), newDescribe(env), newTop(env), newAdd(env), newRemove(env))
 	group("binding", "Binding:", newImport(env), newConfigs(env), newBind(env), newUnbind(env), newRenew(env), newDeleteConfig(env))
 	group("checking", "Checking:", newCheck(env), newExplain(env), newDoctor(env))
+	group("workloads", "Workloads:", newRun(env))
 	group("other", "Other:", newCompletion(env), newVersion(env))
 	root.SetFlagErrorFunc(flagError)
 	root.InitDefaultHelpCmd()

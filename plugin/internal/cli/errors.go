@@ -29,6 +29,10 @@ func report(ctx context.Context, w io.Writer, err error) int {
 	if errors.Is(err, errFindings) {
 		return findingsExitCode // the findings have been shown
 	}
+	if code := endedBy(err); code != 0 {
+		fmt.Fprintln(w, strings.TrimSpace(text(err)))
+		return code
+	}
 	interrupted := false
 	for _, e := range split(err) {
 		next := remedy.Lines(e)
