@@ -47,7 +47,9 @@ func newRun(env *Env) *cobra.Command {
 			Run an image on an AI node, with cards.
 
 			It is kubectl run with a pod that AI nodes take: labelled for the webhook, which adds what such pods need, and with
-			limits. --dry-run=client -o yaml prints the pod to start a manifest from.`),
+			limits. --dry-run=client -o yaml prints the pod to start a manifest from.
+
+			As with kubectl run, Ctrl-C before the container runs ends the command alone, also with --rm: delete the pod then.`),
 		Example: templates.Examples(`
 			# See the card that a pod gets, and leave nothing behind
 			kubectl ainode run try --image nvidia/cuda:13.0.1-base-ubuntu24.04 --restart=Never -i --rm -- nvidia-smi
