@@ -51,5 +51,5 @@ func (t *tenant) noInjection() string {
 	if t.cards.Simulated() == "" {
 		fix += ", or type: nvidia-ctk runtime configure --runtime=containerd"
 	}
-	return "the container runtime can't give GPUs to containers: it has CDI turned off, or is too old for it, and no runtime handler of NVIDIA's; " + fix + "; then: systemctl restart containerd"
+	return cri.ErrNoInjection.Error() + "; " + fix + "; then: systemctl restart containerd"
 }

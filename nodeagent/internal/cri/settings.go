@@ -3,6 +3,7 @@ package cri
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -80,6 +81,9 @@ type Injection struct {
 	// images name all cards in their environment.
 	ByDefault bool
 }
+
+// ErrNoInjection says that the container runtime gives cards to nobody.
+var ErrNoInjection = errors.New("the container runtime can't give GPUs to containers: it has CDI turned off, or is too old for it, and no runtime handler of NVIDIA's")
 
 // Injects reports whether there is any way for cards to get in.
 func (i Injection) Injects() bool { return i.CDI || i.Handler != "" }

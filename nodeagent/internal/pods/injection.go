@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/ainode/ainode/nodeagent/internal/cri"
 	"github.com/ainode/ainode/nodeagent/internal/crispec"
 )
 
-// errNoInjection says that the machine's container runtime gives cards to nobody.
-var errNoInjection = errors.New("the container runtime can't give GPUs to containers: it has CDI turned off, or is too old for it, and no runtime handler of NVIDIA's; " +
-	"on the machine, see: ainode-agent doctor")
+// errNoInjection is what people are told who are not at the machine.
+var errNoInjection = fmt.Errorf("%w; on the machine, see: ainode-agent doctor", cri.ErrNoInjection)
 
 // wantedHandler is the runtime handler that a sandbox of the pod needs. It is an error if
 // there is no way for the pod's cards to get into its containers.
