@@ -28,12 +28,20 @@ type pressure struct {
 }
 
 func (t *tenant) newPressure(node func() *corev1.Node, end *term.Manager) (*pressure, error) {
+	readings, thresholds, err := t.limits()
+	if err != nil {
+		return nil, err
+	}
+	return &pressure{gauge: eviction.NewGauge(readings.Read, thresholds, t.clock), down: t.newShutdown(node), end: end}, nil
+}
+
+// limits are where it is read how much there is, and how much of it must stay free.
+func (t *tenant) limits() (eviction.Machine, eviction.Thresholds, error) {
 	thresholds, err := eviction.Parse(t.cfg.EvictionHard)
 	if err != nil {
-		return nil, fmt.Errorf("read --eviction-hard: %w", err)
+		return eviction.Machine{}, nil, fmt.Errorf("read --eviction-hard: %w", err)
 	}
-	readings := eviction.Machine{Root: "/", NodeFs: string(t.cfg.StateDir), ImageFs: t.imageDisk}
-	return &pressure{gauge: eviction.NewGauge(readings.Read, thresholds, t.clock), down: t.newShutdown(node), end: end}, nil
+	return eviction.Machine{Root: "/", NodeFs: string(t.cfg.StateDir), ImageFs: t.imageDisk}, thresholds, nil
 }
 
 // admit refuses a new pod with a reason, or lets it in with none.
