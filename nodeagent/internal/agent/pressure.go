@@ -70,7 +70,7 @@ func (t *tenant) health(ctx context.Context, p *pressure, pods podNetwork) nodes
 // newMeter makes what measures the node and its pods.
 func (t *tenant) newMeter(rooms *podRooms) *usage.Meter {
 	return usage.New(usage.Options{
-		Runtime: t.runtime, Pods: rooms.Pods, Containers: rooms.Containers, Volumes: rooms.volumes.OnDisk, Clock: t.clock,
+		Runtime: t.runtime, Pods: rooms.Pods, Containers: rooms.Containers, Volumes: rooms.volumes.OnDisk, Claims: rooms.volumes.Figures, Clock: t.clock,
 		Node: usage.Node{
 			Name: t.node, Root: "/", Folder: string(t.cfg.StateDir), ImageDisk: t.imageDisk, Cgroup: t.cfg.CgroupParent,
 		},
