@@ -130,8 +130,8 @@ func TestHangingFiguresAreMissedAlone(t *testing.T) {
 	require.Empty(t, f.Figures(one.UID))
 	// Nor does it keep its pod from ending.
 	stopOne()
-	require.NoError(t, f.Teardown(t.Context(), one.UID))
+	f.teardown(t, one.UID)
 	stopTwo()
-	require.NoError(t, f.Teardown(t.Context(), two.UID))
+	f.teardown(t, two.UID)
 	require.Eventually(t, func() bool { return len(csitest.Below(dir)) == 0 }, patience, time.Millisecond, "unstaged before the other driver ends")
 }
