@@ -94,12 +94,11 @@ func (t *tenant) newEvictions(gauge *eviction.Gauge, rooms *podRooms, meter *usa
 		Gauge: gauge, Pods: evictable{rooms, meter}, OneDisk: t.oneDisk, Recorder: recorder, Clock: t.clock,
 		Node: func() *corev1.ObjectReference { return nodeRef(node()) },
 		Reclaim: func(ctx context.Context, images bool) error {
-			err := t.cache.RemoveIdle()
-			if images {
-				// Dead containers first: they keep images in use.
-				err = errors.Join(err, rooms.RemoveDead(ctx), collector.RemoveUnused(ctx))
+			if !images {
+				return nil // what buckets' cache is on was taken at once, and gives nothing back
 			}
-			return err
+			// Dead containers first: they keep images in use.
+			return errors.Join(rooms.RemoveDead(ctx), collector.RemoveUnused(ctx))
 		},
 	})
 }

@@ -144,10 +144,6 @@ func TestIdleCachesMakeRoom(t *testing.T) {
 	idle, err = f.idle()
 	require.NoError(t, err)
 	require.Empty(t, idle)
-
-	f.give("three", true)
-	require.NoError(t, f.RemoveIdle())
-	require.NoFileExists(t, filepath.Join(f.take("four", "c"), "0"))
 }
 
 // A helper that finds too little free does not start at all.
@@ -219,7 +215,6 @@ func TestTheNextAgentFindsIt(t *testing.T) {
 	require.NoError(t, last.Open(t.Context()))
 	require.NoDirExists(t, f.o.Target)
 	require.NoError(t, last.Close(), "it is idempotent")
-	require.NoError(t, last.RemoveIdle())
 }
 
 // At an unbinding, whoever looks into it.
