@@ -71,7 +71,7 @@ func Run(ctx context.Context, cfg config.Run) error {
 	tenant.csi = drivers.volumes
 	holder := identity.Holder(key.Public.Fingerprint())
 	tenant.holder, tenant.size, tenant.runtime = holder, size, runtime
-	if tenant.cache, err = newCache(cfg, tenant.clock); err != nil {
+	if tenant.cache, err = tenant.newCache(); err != nil {
 		return err
 	}
 	binder, err := binding.New(binding.Options{

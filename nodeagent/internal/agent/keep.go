@@ -14,9 +14,7 @@ import (
 	criapi "k8s.io/cri-api/pkg/apis"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/mount-utils"
-	"k8s.io/utils/clock"
 
-	"github.com/ainode/ainode/nodeagent/internal/config"
 	"github.com/ainode/ainode/nodeagent/internal/imagegc"
 	"github.com/ainode/ainode/nodeagent/internal/logrotation"
 	"github.com/ainode/ainode/nodeagent/internal/machine"
@@ -96,14 +94,22 @@ func (t *tenant) imageDisk(ctx context.Context) (machine.Disk, error) {
 
 // newCache makes what keeps the reads of buckets on disk. Without it pods have their
 // buckets all the same.
-func newCache(cfg config.Run, clock clock.WithTicker) (*readcache.Cache, error) {
-	size, err := cfg.BucketCache()
+func (t *tenant) newCache() (*readcache.Cache, error) {
+	size, err := t.cfg.BucketCache()
 	if err != nil {
 		return nil, fmt.Errorf("read --bucket-cache-size: %w", err)
 	}
+	readings, thresholds, err := t.limits()
+	if err != nil {
+		return nil, err
+	}
 	return readcache.New(readcache.Options{
-		Target: cfg.StateDir.BucketCache(), Size: size, Mounter: mount.New(""), Clock: clock,
-		Image: filepath.Join(cmp.Or(cfg.BucketCacheDir, string(cfg.StateDir)), "ainode-bucket-cache"),
+		Target: t.cfg.StateDir.BucketCache(), Size: size, Mounter: mount.New(""), Clock: t.clock,
+		Image: filepath.Join(cmp.Or(t.cfg.BucketCacheDir, string(t.cfg.StateDir)), "ainode-bucket-cache"),
+		Floor: func(ctx context.Context, disk machine.Disk) (int64, string) {
+			bytes, signal := readings.Floor(ctx, thresholds, disk)
+			return bytes, string(signal)
+		},
 	}), nil
 }
 

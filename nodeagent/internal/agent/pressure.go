@@ -28,12 +28,20 @@ type pressure struct {
 }
 
 func (t *tenant) newPressure(node func() *corev1.Node, end *term.Manager) (*pressure, error) {
+	readings, thresholds, err := t.limits()
+	if err != nil {
+		return nil, err
+	}
+	return &pressure{gauge: eviction.NewGauge(readings.Read, thresholds, t.clock), down: t.newShutdown(node), end: end}, nil
+}
+
+// limits are where it is read how much there is, and how much of it must stay free.
+func (t *tenant) limits() (eviction.Machine, eviction.Thresholds, error) {
 	thresholds, err := eviction.Parse(t.cfg.EvictionHard)
 	if err != nil {
-		return nil, fmt.Errorf("read --eviction-hard: %w", err)
+		return eviction.Machine{}, nil, fmt.Errorf("read --eviction-hard: %w", err)
 	}
-	readings := eviction.Machine{Root: "/", NodeFs: string(t.cfg.StateDir), ImageFs: t.imageDisk}
-	return &pressure{gauge: eviction.NewGauge(readings.Read, thresholds, t.clock), down: t.newShutdown(node), end: end}, nil
+	return eviction.Machine{Root: "/", NodeFs: string(t.cfg.StateDir), ImageFs: t.imageDisk}, thresholds, nil
 }
 
 // admit refuses a new pod with a reason, or lets it in with none.
@@ -62,7 +70,7 @@ func (t *tenant) health(ctx context.Context, p *pressure, pods podNetwork) nodes
 // newMeter makes what measures the node and its pods.
 func (t *tenant) newMeter(rooms *podRooms) *usage.Meter {
 	return usage.New(usage.Options{
-		Runtime: t.runtime, Pods: rooms.Pods, Containers: rooms.Containers, Volumes: rooms.volumes.OnDisk, Clock: t.clock,
+		Runtime: t.runtime, Pods: rooms.Pods, Containers: rooms.Containers, Volumes: rooms.volumes.OnDisk, Claims: rooms.volumes.Figures, Clock: t.clock,
 		Node: usage.Node{
 			Name: t.node, Root: "/", Folder: string(t.cfg.StateDir), ImageDisk: t.imageDisk, Cgroup: t.cfg.CgroupParent,
 		},
@@ -86,12 +94,11 @@ func (t *tenant) newEvictions(gauge *eviction.Gauge, rooms *podRooms, meter *usa
 		Gauge: gauge, Pods: evictable{rooms, meter}, OneDisk: t.oneDisk, Recorder: recorder, Clock: t.clock,
 		Node: func() *corev1.ObjectReference { return nodeRef(node()) },
 		Reclaim: func(ctx context.Context, images bool) error {
-			err := t.cache.RemoveIdle()
-			if images {
-				// Dead containers first: they keep images in use.
-				err = errors.Join(err, rooms.RemoveDead(ctx), collector.RemoveUnused(ctx))
+			if !images {
+				return nil // what buckets' cache is on was taken at once, and gives nothing back
 			}
-			return err
+			// Dead containers first: they keep images in use.
+			return errors.Join(rooms.RemoveDead(ctx), collector.RemoveUnused(ctx))
 		},
 	})
 }

@@ -142,13 +142,22 @@ type Published struct {
 
 // Published is where the pod's claim is published, if it is. It asks nobody.
 func (m *Manager) Published(uid types.UID, claim string) (p Published, ok bool, err error) {
+	r, err := m.published(uid, claim)
+	if r == nil {
+		return Published{}, false, err
+	}
+	return Published{Path: r.target(), Again: r.Republish == yes, ReadOnly: r.ReadOnly == yes}, true, nil
+}
+
+// published is the record of the pod's claim if it is published, else nil.
+func (m *Manager) published(uid types.UID, claim string) (*record, error) {
 	records, err := m.ofPods(uid)
 	for _, r := range records {
 		if r.Claim == claim && r.is(m.o.Boot) && r.Node == m.o.Node && r.Abandoned != yes {
-			return Published{Path: r.target(), Again: r.Republish == yes, ReadOnly: r.ReadOnly == yes}, true, nil
+			return r, nil
 		}
 	}
-	return Published{}, false, err
+	return nil, err
 }
 
 // InUse are the volumes that must not be detached from this machine, in the form of a

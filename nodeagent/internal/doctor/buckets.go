@@ -8,13 +8,14 @@ import (
 	"os/exec"
 	"path/filepath"
 
+	"github.com/ainode/ainode/nodeagent/internal/eviction"
 	"github.com/ainode/ainode/nodeagent/internal/machine"
 	"github.com/ainode/ainode/nodeagent/internal/ossfs"
 )
 
 // buckets looks for what mounts them. A machine whose pods have none needs none of it;
 // one that is to keep what they read needs all.
-func buckets(_ context.Context, s *sight) []Finding {
+func buckets(ctx context.Context, s *sight) []Finding {
 	lacking, fix := "", ""
 	helper := ""
 	for _, h := range ossfs.Helpers {
@@ -40,11 +41,11 @@ func buckets(_ context.Context, s *sight) []Finding {
 	case size == 0:
 		return saw(helper + "; what pods read is not kept (--bucket-cache-size)")
 	}
-	return append(saw(fmt.Sprintf("%s; %s may hold what pods read", helper, s.Config.BucketCacheSize)), bucketCache(s, size)...)
+	return append(saw(fmt.Sprintf("%s; %s may hold what pods read", helper, s.Config.BucketCacheSize)), bucketCache(ctx, s, size)...)
 }
 
 // bucketCache looks for what keeps the cache within its size.
-func bucketCache(s *sight, size int64) []Finding {
+func bucketCache(ctx context.Context, s *sight, size int64) []Finding {
 	const why = "buckets are mounted, and what pods read of them is not kept"
 	if _, err := exec.LookPath("mkfs.ext4"); err != nil {
 		return found(Warning, "mkfs.ext4 is not installed", why, "Install it:  apt-get install e2fsprogs")
@@ -58,13 +59,19 @@ func bucketCache(s *sight, size int64) []Finding {
 		return found(Warning, err.Error(), why)
 	}
 	// While it is mounted, it has what it needs.
-	held := int64(0)
-	if cache, err := machine.DiskOf(s.Config.StateDir.BucketCache()); err == nil && cache.Device != disk.Device {
-		held = cache.Capacity
+	cache, cacheErr := machine.DiskOf(s.Config.StateDir.BucketCache())
+	state, stateErr := machine.DiskOf(standing(string(s.Config.StateDir)))
+	if cacheErr == nil && stateErr == nil && cache.Device != state.Device {
+		return nil
 	}
-	if size > disk.Available+held {
-		return found(Warning, fmt.Sprintf("the cache of buckets takes %s at once, and %s has %d MiB for it", s.Config.BucketCacheSize, dir, (disk.Available+held)>>20),
-			why, "Make it smaller (--bucket-cache-size), or put it on a larger disk:  ainode-agent run --bucket-cache-dir DIR")
+	thresholds, err := eviction.Parse(s.Config.EvictionHard)
+	if err != nil {
+		return found(Error, err.Error(), "the agent does not start")
+	}
+	floor, _ := s.machine().Floor(ctx, thresholds, disk)
+	if left := max(disk.Available-floor, 0); size > left {
+		return found(Warning, fmt.Sprintf("the cache of buckets takes %s at once, and %s has %d MiB for it beside the %d MiB that must stay free (--eviction-hard)",
+			s.Config.BucketCacheSize, dir, left>>20, floor>>20), why, "Make it smaller (--bucket-cache-size), or put it on a larger disk:  ainode-agent run --bucket-cache-dir DIR")
 	}
 	return nil
 }

@@ -69,12 +69,7 @@ func pressure(ctx context.Context, s *sight) []Finding {
 	if err != nil {
 		return found(Error, err.Error(), "the agent does not start")
 	}
-	readings := eviction.Machine{
-		Root: s.Root, NodeFs: standing(string(s.Config.StateDir)),
-		ImageFs: func(context.Context) (machine.Disk, error) {
-			return machine.DiskOf(standing(s.status.Containerd.RootDir))
-		},
-	}.Read(ctx)
+	readings := s.machine().Read(ctx)
 	var all []Finding
 	for _, signal := range thresholds.Met(readings) {
 		r := readings[signal]
@@ -91,6 +86,16 @@ func pressure(ctx context.Context, s *sight) []Finding {
 		}
 	}
 	return saw(strings.Join(free, ", "))
+}
+
+// machine is what the agent will read.
+func (s *sight) machine() eviction.Machine {
+	return eviction.Machine{
+		Root: s.Root, NodeFs: standing(string(s.Config.StateDir)),
+		ImageFs: func(context.Context) (machine.Disk, error) {
+			return machine.DiskOf(standing(s.status.Containerd.RootDir))
+		},
+	}
 }
 
 // statement is what an --eviction-hard says of one signal.

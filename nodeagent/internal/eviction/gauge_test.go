@@ -47,6 +47,41 @@ func TestThresholds(t *testing.T) {
 	}
 }
 
+func TestFloorOfADisk(t *testing.T) {
+	t.Parallel()
+	own, err := machine.DiskOf(t.TempDir())
+	require.NoError(t, err)
+	own.Capacity = 1000
+	elsewhere := machine.Disk{Capacity: 1000, Device: own.Device + 1}
+	images, unknown := elsewhere, error(nil)
+	m := Machine{NodeFs: t.TempDir(), ImageFs: func(context.Context) (machine.Disk, error) { return images, unknown }}
+	floor := func(text string, disk machine.Disk) (int64, Signal) {
+		thresholds, err := Parse(text)
+		require.NoError(t, err)
+		return m.Floor(t.Context(), thresholds, disk)
+	}
+	is := func(bytes int64, by Signal, text string, disk machine.Disk) {
+		t.Helper()
+		got, signal := floor(text, disk)
+		require.Equal(t, bytes, got)
+		require.Equal(t, by, signal)
+	}
+	is(100, NodeFsAvailable, Default, own)
+	is(150, ImageFsAvailable, Default, elsewhere)
+	is(0, "", Default, machine.Disk{Capacity: 1000, Device: own.Device + 2})
+	is(0, "", "", own)
+	is(0, "", "nodefs.inodesFree<5%", own)
+	images.Device = own.Device
+	is(150, ImageFsAvailable, Default, own)
+	is(300, NodeFsAvailable, "nodefs.available<300,imagefs.available<15%", own)
+	images, unknown = machine.Disk{}, errors.New("the runtime is silent")
+	is(150, ImageFsAvailable, Default, own)
+	limit, err := Parse(Default)
+	require.NoError(t, err)
+	require.Empty(t, limit.Met(Readings{NodeFsAvailable: {100, 1000}}), "what is left at the floor is no pressure")
+	require.NotEmpty(t, limit.Met(Readings{NodeFsAvailable: {99, 1000}}))
+}
+
 func TestTheMachineIsRead(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()

@@ -53,6 +53,30 @@ func (m Machine) Read(ctx context.Context) Readings {
 	return r
 }
 
+// Floor is how much of a disk must stay free, in bytes, or pods are evicted for it, and the
+// signal that asks for most; 0 and the empty one where none does. Images whose disk can't
+// be asked for count as being on this one.
+func (m Machine) Floor(ctx context.Context, thresholds Thresholds, disk machine.Disk) (bytes int64, by Signal) {
+	own, err := machine.DiskOf(m.NodeFs)
+	if err != nil || own.Device == disk.Device {
+		bytes, by = thresholds.floor(NodeFsAvailable, disk)
+	}
+	images, err := m.ImageFs(ctx)
+	if err != nil || images.Device == disk.Device {
+		if most, signal := thresholds.floor(ImageFsAvailable, disk); most > bytes {
+			bytes, by = most, signal
+		}
+	}
+	return bytes, by
+}
+
+func (t Thresholds) floor(s Signal, disk machine.Disk) (int64, Signal) {
+	if limit, limited := t[s]; limited {
+		return limit.of(disk.Capacity), s
+	}
+	return 0, ""
+}
+
 func (r Readings) disk(d machine.Disk, space, files Signal) {
 	if d.Capacity > 0 {
 		r[space] = Reading{Available: d.Available, Capacity: d.Capacity}

@@ -16,6 +16,8 @@ import (
 type Usage interface {
 	// Summary measures; disk says whether that takes in what pods have on the disk.
 	Summary(ctx context.Context, disk bool) (*stats.Summary, error)
+	// Volumes are what is known of how full persistent volumes are. It does not block.
+	Volumes() []stats.VolumeStats
 }
 
 func (s *Server) handleStats(mux *http.ServeMux) {
@@ -46,5 +48,7 @@ func (s *Server) handleStats(mux *http.ServeMux) {
 	mux.HandleFunc("GET /metrics/resource", text(resourceFamilies))
 	mux.HandleFunc("GET /metrics/cadvisor", text(cadvisorFamilies))
 	mux.Handle("GET /metrics/probes", promhttp.HandlerFor(s.o.Probes, promhttp.HandlerOpts{}))
-	mux.Handle("GET /metrics", promhttp.HandlerFor(prometheus.Gatherers{prometheus.DefaultGatherer, s.o.GPUs}, promhttp.HandlerOpts{}))
+	volumes := prometheus.NewRegistry()
+	volumes.MustRegister(volumeCollector{s.o.Usage})
+	mux.Handle("GET /metrics", promhttp.HandlerFor(prometheus.Gatherers{prometheus.DefaultGatherer, s.o.GPUs, volumes}, promhttp.HandlerOpts{}))
 }

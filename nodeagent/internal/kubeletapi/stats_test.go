@@ -50,6 +50,42 @@ func (m *measured) Summary(_ context.Context, disk bool) (*stats.Summary, error)
 	}, nil
 }
 
+// Volumes has one claim that two pods have, and one whose driver counts bytes alone.
+func (m *measured) Volumes() []stats.VolumeStats {
+	of := func(name string) stats.VolumeStats {
+		return stats.VolumeStats{Name: "data", PVCRef: &stats.PVCReference{Namespace: "default", Name: name}, FsStats: stats.FsStats{
+			CapacityBytes: ptr.To[uint64](100 << 30), AvailableBytes: ptr.To[uint64](60 << 30), UsedBytes: ptr.To[uint64](40 << 30),
+		}}
+	}
+	shared := of("shared")
+	shared.Inodes, shared.InodesFree, shared.InodesUsed = ptr.To[uint64](1000), ptr.To[uint64](900), ptr.To[uint64](100)
+	return []stats.VolumeStats{shared, shared, of("bytes"), {Name: "no-claim"}}
+}
+
+func TestMetricsOfClaims(t *testing.T) {
+	t.Parallel()
+	code, body := serve(t).get(t, "/metrics", nil, "good")
+	require.Equal(t, http.StatusOK, code, body)
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(strings.NewReader(body))
+	require.NoError(t, err)
+	for name, want := range map[string]map[string]float64{
+		"capacity_bytes": {"default/bytes": 100 << 30, "default/shared": 100 << 30}, "available_bytes": {"default/bytes": 60 << 30, "default/shared": 60 << 30},
+		"used_bytes": {"default/bytes": 40 << 30, "default/shared": 40 << 30},
+		"inodes":     {"default/shared": 1000}, "inodes_free": {"default/shared": 900}, "inodes_used": {"default/shared": 100},
+	} {
+		f := families["kubelet_volume_stats_"+name]
+		require.NotNil(t, f, name)
+		require.Equal(t, dto.MetricType_GAUGE, f.GetType())
+		got := map[string]float64{}
+		for _, m := range f.Metric {
+			require.Len(t, m.Label, 2)
+			got[label(m, "namespace")+"/"+label(m, "persistentvolumeclaim")] = m.GetGauge().GetValue()
+		}
+		require.Equal(t, want, got, name)
+	}
+}
+
 func TestSummary(t *testing.T) {
 	t.Parallel()
 	r := serve(t)

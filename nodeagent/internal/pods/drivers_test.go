@@ -8,15 +8,18 @@ import (
 	"testing"
 	"time"
 
+	csipb "github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 
 	"github.com/ainode/ainode/nodeagent/internal/csi/csitest"
+	"github.com/ainode/ainode/nodeagent/internal/volumes"
 )
 
 const diskDriver = "disk.example.com"
@@ -92,6 +95,7 @@ func TestPodsShareADisk(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t)
 	d := m.disk(nil)
+	d.Can = append(d.Can, csipb.NodeServiceCapability_RPC_GET_VOLUME_STATS)
 	d.Serve(t)
 	m.start()
 	one := withDisk("one", corev1.VolumeMount{Name: "data", MountPath: "/data"}, corev1.VolumeMount{Name: "data", MountPath: "/llm", SubPath: "llm"},
@@ -112,6 +116,9 @@ func TestPodsShareADisk(t *testing.T) {
 	require.Equal(t, "no", m.sh(two, "touch /data/x 2>/dev/null || echo no"))
 	require.True(t, d.Calls(csitest.Publish)[1].Published.Readonly)
 	require.Len(t, d.Calls(csitest.Stage), 1)
+	told := m.manager.o.Volumes.(*volumes.Manager)
+	uids := []types.UID{m.get("one").UID, m.get("two").UID}
+	require.Eventually(t, func() bool { return len(told.Figures(uids[0])) == 1 && len(told.Figures(uids[1])) == 1 }, patience, wink, "how full it is")
 
 	// Neither the agent's end nor the driver's harms a container that runs, and one that
 	// ends is started again without the driver.

@@ -17,6 +17,7 @@ package readcache
 
 import (
 	"cmp"
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -32,16 +33,21 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/mount-utils"
 	"k8s.io/utils/clock"
+
+	"github.com/ainode/ainode/nodeagent/internal/machine"
 )
 
-// Options of a Cache. All but Size are required.
+// Options of a Cache. All but Size and Floor are required.
 type Options struct {
 	// Target is where the file system is mounted.
 	Target string
 	// Image is the file that it lies in, while it is made.
 	Image string
 	// Size of the file system in bytes; 0: there is none.
-	Size    int64
+	Size int64
+	// Floor is how much of the image's disk must stay free, in bytes, or pods are evicted
+	// for it, and the eviction signal that says so. May be nil: nothing must.
+	Floor   func(ctx context.Context, disk machine.Disk) (bytes int64, signal string)
 	Mounter mount.Interface
 	Clock   clock.WithTicker
 }

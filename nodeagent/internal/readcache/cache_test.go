@@ -1,6 +1,7 @@
 package readcache
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,6 +15,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/mount-utils"
 	testclock "k8s.io/utils/clock/testing"
+
+	"github.com/ainode/ainode/nodeagent/internal/machine"
 )
 
 const size = 128 << 20
@@ -141,10 +144,6 @@ func TestIdleCachesMakeRoom(t *testing.T) {
 	idle, err = f.idle()
 	require.NoError(t, err)
 	require.Empty(t, idle)
-
-	f.give("three", true)
-	require.NoError(t, f.RemoveIdle())
-	require.NoFileExists(t, filepath.Join(f.take("four", "c"), "0"))
 }
 
 // A helper that finds too little free does not start at all.
@@ -216,7 +215,6 @@ func TestTheNextAgentFindsIt(t *testing.T) {
 	require.NoError(t, last.Open(t.Context()))
 	require.NoDirExists(t, f.o.Target)
 	require.NoError(t, last.Close(), "it is idempotent")
-	require.NoError(t, last.RemoveIdle())
 }
 
 // At an unbinding, whoever looks into it.
@@ -263,6 +261,44 @@ func TestTheWholeSizeIsTakenAtOnce(t *testing.T) {
 	require.ErrorIs(t, err, unix.ENOSPC)
 	require.ErrorContains(t, err, "has no 128 MiB free for the cache of buckets (--bucket-cache-size), which takes them at once")
 	require.NoFileExists(t, o.Image)
+}
+
+// The node would be under disk pressure as soon as the cache is there, and evict pods for
+// disk that no pod can give back.
+func TestWhatMustStayFreeIsNotTaken(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	disk := t.TempDir()
+	require.NoError(t, unix.Mount("tmpfs", disk, "tmpfs", 0, "size=300m"))
+	t.Cleanup(func() { require.NoError(t, unix.Unmount(disk, unix.MNT_DETACH)) })
+	o := f.o
+	o.Image, o.Target = filepath.Join(disk, "image"), filepath.Join(t.TempDir(), "other")
+	var floor int64
+	o.Floor = func(_ context.Context, d machine.Disk) (int64, string) {
+		require.EqualValues(t, 300<<20, d.Capacity)
+		return floor, "nodefs.available"
+	}
+	c := New(o)
+	t.Cleanup(func() { require.NoError(t, c.Close()) })
+
+	floor = 172<<20 + 1
+	require.EqualError(t, c.Open(t.Context()), "the cache of buckets takes 128 MiB at once, and the disk of "+disk+
+		" has 300 MiB free, of which 173 MiB must stay so, or the node is under disk pressure and pods are evicted (nodefs.available of --eviction-hard): "+
+		"that leaves 127 MiB. Make the cache smaller (--bucket-cache-size), free some of the disk, or put it on another one (--bucket-cache-dir)")
+	require.NoFileExists(t, o.Image)
+	left, err := machine.DiskOf(disk)
+	require.NoError(t, err)
+	require.EqualValues(t, 300<<20, left.Available, "nothing of it was taken, not even for a moment that lasts")
+	floor = 300 << 20
+	require.ErrorContains(t, c.Open(t.Context()), "that leaves 0 MiB.")
+
+	// What an agent that was killed has left of it is not needed twice.
+	require.NoError(t, os.WriteFile(o.Image, make([]byte, size), 0o600))
+	floor = 172 << 20
+	require.NoError(t, c.Open(t.Context()))
+	// Nor is one that is mounted, however full the disk is now.
+	floor = 300 << 20
+	require.NoError(t, New(o).Open(t.Context()))
 }
 
 // What is removed is out of the way before it is removed, and what a killed agent was

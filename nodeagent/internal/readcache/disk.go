@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ainode/ainode/nodeagent/internal/machine"
 )
 
 // Open mounts the file system, unless it is, with what an earlier agent's pods have in
@@ -66,6 +68,9 @@ func (c *Cache) mount(ctx context.Context) error {
 			return fmt.Errorf("make the cache's folder: %w", err)
 		}
 	}
+	if err := c.fits(ctx); err != nil {
+		return err
+	}
 	image, err := os.OpenFile(c.o.Image, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("make the cache's file: %w", err)
@@ -89,6 +94,29 @@ func (c *Cache) mount(ctx context.Context) error {
 		return fmt.Errorf("close the cache to others: %w", err)
 	}
 	return nil
+}
+
+// fits is an error where so much would be taken of the disk that the node is under pressure
+// from then on: pods would be evicted one by one for what none of them can give back. What
+// an image has that is mounted, or was, is not asked for again: that one stays or is gone.
+func (c *Cache) fits(ctx context.Context) error {
+	dir := filepath.Dir(c.o.Image)
+	if c.o.Floor == nil {
+		return nil
+	}
+	disk, err := machine.DiskOf(dir)
+	if err != nil {
+		return fmt.Errorf("make the cache's file: %w", err)
+	}
+	floor, signal := c.o.Floor(ctx, disk)
+	left := disk.Available - floor
+	if floor <= 0 || c.o.Size <= left {
+		return nil
+	}
+	const mib = 1 << 20
+	return fmt.Errorf("the cache of buckets takes %d MiB at once, and the disk of %s has %d MiB free, of which %d MiB must stay so, or the node is under disk pressure and pods are evicted (%s of --eviction-hard): "+
+		"that leaves %d MiB. Make the cache smaller (--bucket-cache-size), free some of the disk, or put it on another one (--bucket-cache-dir)",
+		c.o.Size/mib, dir, disk.Available/mib, (floor+mib-1)/mib, signal, max(left, 0)/mib)
 }
 
 // reserve takes the whole size of the disk at once. A file with holes would find the disk

@@ -99,11 +99,6 @@ func (c *Cache) room(digest string, need int64) (room, error) {
 	return left, nil
 }
 
-// RemoveIdle frees the disk of all that no mount has.
-func (c *Cache) RemoveIdle() error {
-	return c.removeIdle(func(idleCache) (bool, error) { return true, nil })
-}
-
 // removeIdle removes the oldest first, as long as each is to go.
 func (c *Cache) removeIdle(remove func(idleCache) (bool, error)) error {
 	for {

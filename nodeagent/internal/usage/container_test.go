@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	stats "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 	"k8s.io/utils/clock"
@@ -61,6 +62,7 @@ func TestFiguresOfARealPod(t *testing.T) {
 			return all
 		},
 		LogDirectory: func(*corev1.Pod) string { return t.TempDir() }, Volumes: func(*corev1.Pod) map[string]string { return nil },
+		Claims: func(types.UID) []stats.VolumeStats { return nil },
 		Node: Node{Name: "ai-1", Root: "/", Folder: t.TempDir(), Cgroup: parent, ImageDisk: func(ctx context.Context) (machine.Disk, error) {
 			folder, err := c.Runtime.ImageFolder(ctx)
 			require.NoError(t, err)

@@ -38,6 +38,9 @@ type Options struct {
 	LogDirectory func(*corev1.Pod) string
 	// Volumes are the folders of the pod's volumes that take up disk, by volume name.
 	Volumes func(*corev1.Pod) map[string]string
+	// Claims are what is known of how full the pod's persistent volumes are. It does not
+	// block.
+	Claims func(types.UID) []stats.VolumeStats
 	// Node is what the node as a whole is measured by.
 	Node  Node
 	Clock clock.PassiveClock
@@ -129,6 +132,15 @@ func (m *Meter) WithDisk(ctx context.Context, which func(*corev1.Pod) bool) ([]s
 	}
 	m.forget(pods)
 	return all, nil
+}
+
+// Volumes are what is known of how full the pods' persistent volumes are.
+func (m *Meter) Volumes() []stats.VolumeStats {
+	var all []stats.VolumeStats
+	for _, p := range m.o.Pods() {
+		all = append(all, m.o.Claims(p.UID)...)
+	}
+	return all
 }
 
 // podStats are a sandbox's figures; running says since when containers run, by id. One

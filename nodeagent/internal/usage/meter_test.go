@@ -13,7 +13,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	stats "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 	testclock "k8s.io/utils/clock/testing"
+	"k8s.io/utils/ptr"
+
+	"github.com/ainode/ainode/nodeagent/internal/machine"
 )
 
 var start = time.Date(2026, 11, 24, 3, 0, 0, 0, time.UTC)
@@ -47,6 +51,10 @@ func newNode(t *testing.T, names ...string) *node {
 		Volumes: func(p *corev1.Pod) map[string]string {
 			return map[string]string{"scratch": filepath.Join(n.root, "volumes", p.Name)}
 		},
+		Claims: func(uid types.UID) []stats.VolumeStats {
+			return []stats.VolumeStats{{Name: "data-of-" + string(uid), FsStats: stats.FsStats{UsedBytes: ptr.To[uint64](40 << 30)}}}
+		},
+		Node: Node{Root: n.root, Folder: n.root, ImageDisk: func(context.Context) (machine.Disk, error) { return machine.DiskOf(n.root) }},
 	})
 	return n
 }
@@ -133,6 +141,31 @@ func TestDiskIsMeasuredWhereAskedFor(t *testing.T) {
 	within(500, a.VolumeStats[0].UsedBytes)
 	within(1024+250+500, a.EphemeralStorage.UsedBytes)
 	require.Equal(t, "scratch", a.VolumeStats[0].Name)
+}
+
+// They lie elsewhere: a pod is not evicted for what it has in them.
+func TestPersistentVolumesAreNoDiskOfTheNode(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, "a", "b")
+	names := func(pods []stats.PodStats) (all []string) {
+		for _, p := range pods {
+			for _, v := range p.VolumeStats {
+				all = append(all, v.Name)
+			}
+		}
+		return all
+	}
+	s, err := n.Summary(t.Context(), true)
+	require.NoError(t, err)
+	require.Equal(t, []string{"scratch", "data-of-a", "scratch", "data-of-b"}, names(s.Pods))
+	require.Less(t, *s.Pods[0].EphemeralStorage.UsedBytes, uint64(40<<30))
+	require.Len(t, n.Volumes(), 2)
+	s, err = n.Summary(t.Context(), false)
+	require.NoError(t, err)
+	require.Empty(t, names(s.Pods))
+	pods, err := n.WithDisk(t.Context(), func(*corev1.Pod) bool { return true })
+	require.NoError(t, err)
+	require.Equal(t, []string{"scratch", "scratch"}, names(pods))
 }
 
 func TestOneSandboxDoesNotHideTheOthers(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 	stats "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 	"k8s.io/utils/ptr"
@@ -33,11 +34,17 @@ type Node struct {
 }
 
 // Summary are the figures of the node and its pods; disk says whether what pods take
-// up of the disk is measured. Swap is none of them: pods have none.
+// up of the disk is measured, and told how full their persistent volumes are. Swap is none of them: pods have none.
 func (m *Meter) Summary(ctx context.Context, disk bool) (*stats.Summary, error) {
 	pods, err := m.WithDisk(ctx, func(*corev1.Pod) bool { return disk })
 	if err != nil {
 		return nil, err
+	}
+	// Here alone: who evicts pods for what they have on the disk counts these not.
+	for i := range pods {
+		if disk {
+			pods[i].VolumeStats = append(pods[i].VolumeStats, m.o.Claims(types.UID(pods[i].PodRef.UID))...)
+		}
 	}
 	return &stats.Summary{Node: m.o.Node.stats(ctx, metav1.NewTime(m.o.Clock.Now())), Pods: pods}, nil
 }

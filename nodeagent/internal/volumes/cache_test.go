@@ -157,7 +157,7 @@ func TestBucketIsReadOnce(t *testing.T) {
 	require.ErrorContains(t, err, "its secret is another")
 
 	// A cache that is broken is as good as none.
-	require.NoError(t, c.cache.RemoveIdle())
+	require.NoError(t, os.RemoveAll(filepath.Join(c.at, "idle")))
 	require.NoError(t, os.RemoveAll(filepath.Join(c.at, "used")))
 	require.NoError(t, os.WriteFile(filepath.Join(c.at, "used"), nil, 0o600))
 	c.asks("-o use_cache", nil)

@@ -115,7 +115,7 @@ func TestBucketIsMountedForEachPod(t *testing.T) {
 	// The API is asked for nothing where all is there.
 	f.objects.down = http.ErrServerClosed
 	require.Equal(t, first, f.setup(t, one))
-	require.NoError(t, f.Teardown(t.Context(), one.UID))
+	f.teardown(t, one.UID)
 	require.NoDirExists(t, filepath.Join(f.root, "one"))
 	require.Equal(t, "hello", read(t, second, "hello.txt"), "the other pod has its own")
 }
@@ -162,7 +162,7 @@ func TestWhoMayWrite(t *testing.T) {
 		pod := claiming(strings.ReplaceAll(name, " ", "-"))
 		f.bind("http://"+gateway.Address, func(v *corev1.PersistentVolume, _ *corev1.PersistentVolumeClaim) { change(pod, v) })
 		require.ErrorIs(t, os.WriteFile(filepath.Join(f.setup(t, pod), "x"), nil, 0o600), syscall.EROFS, name)
-		require.NoError(t, f.Teardown(t.Context(), pod.UID))
+		f.teardown(t, pod.UID)
 	}
 
 	// Not root, and no member of a group that the machine knows: by the fsGroup.
@@ -333,7 +333,7 @@ func TestKeepMountsAgain(t *testing.T) {
 
 	cancel()
 	<-done
-	require.NoError(t, f.Teardown(t.Context(), pod.UID))
+	f.teardown(t, pod.UID)
 	require.NoDirExists(t, filepath.Join(f.root, "one"))
 }
 

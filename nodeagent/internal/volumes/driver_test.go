@@ -76,7 +76,7 @@ func newDisk(t *testing.T, spec storagev1.CSIDriverSpec, change func(*csitest.Dr
 		uids, err := f.PodUIDs()
 		require.NoError(t, err)
 		for _, uid := range uids {
-			require.NoError(t, f.Teardown(context.Background(), uid))
+			f.teardown(t, uid)
 		}
 		require.Eventually(t, func() bool { return len(csitest.Below(dir)) == 0 }, patience, time.Millisecond)
 		cancel()

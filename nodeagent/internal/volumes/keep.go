@@ -33,13 +33,14 @@ type Watcher interface {
 	NotMended(err error)
 }
 
-// Keep puts a new helper in the place of one that has ended, until ctx is done. Only
-// for a pod whose volumes Setup has made.
+// Keep puts a new helper in the place of one that has ended, and asks drivers how full
+// their volumes are, until ctx is done. Only for a pod whose volumes Setup has made.
 func (m *Manager) Keep(ctx context.Context, pod *corev1.Pod, watcher Watcher) {
 	var all sync.WaitGroup
 	for i := range pod.Spec.Volumes {
 		if v := &pod.Spec.Volumes[i]; isClaim(v) {
 			all.Go(func() { m.keep(ctx, pod, v, watcher) })
+			all.Go(func() { m.measure(ctx, pod, v) })
 		}
 	}
 	all.Wait()

@@ -89,6 +89,7 @@ type Manager struct {
 	// mounting, where Teardown removes. Each pod has its own: the dead mount of one holds up no other.
 	writing sync.Map
 	tokens  tokenCache
+	figures figures
 }
 
 // New returns a Manager, or an error that names every missing option.

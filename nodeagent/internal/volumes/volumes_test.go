@@ -106,11 +106,17 @@ func newFixture(t *testing.T) *fixture {
 		uids, err := f.PodUIDs()
 		require.NoError(t, err)
 		for _, uid := range uids {
-			// A file that another test's fork(2) has open too makes it busy until exec(2).
-			require.EventuallyWithT(t, func(t *assert.CollectT) { require.NoError(t, f.Teardown(context.Background(), uid)) }, patience, 10*time.Millisecond)
+			f.teardown(t, uid)
 		}
 	})
 	return f
+}
+
+// teardown is Teardown, which has to be called again, as pods do: a file that another
+// test's fork(2) has open too makes a mount busy until exec(2).
+func (f *fixture) teardown(t *testing.T, uid types.UID) {
+	t.Helper()
+	require.EventuallyWithT(t, func(t *assert.CollectT) { require.NoError(t, f.Teardown(context.Background(), uid)) }, patience, 10*time.Millisecond)
 }
 
 // again is the manager of an agent that was started again.

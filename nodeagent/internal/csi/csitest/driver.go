@@ -28,6 +28,7 @@ const (
 	Publish   = "NodePublishVolume"
 	Unpublish = "NodeUnpublishVolume"
 	Unstage   = "NodeUnstageVolume"
+	Stats     = "NodeGetVolumeStats"
 )
 
 // Driver is a driver that a test has for itself.
@@ -43,6 +44,8 @@ type Driver struct {
 	Topology   map[string]string
 	MaxVolumes int64
 	Can        []csipb.NodeServiceCapability_RPC_Type
+	// Usage is what it says of how full each volume is; nil: what statfs(2) says.
+	Usage []*csipb.VolumeUsage
 	// Secret, if it is not empty, must come as "key" with what it stages, or publishes if
 	// it does not stage.
 	Secret string
@@ -60,9 +63,10 @@ type Driver struct {
 // Call is one that was made.
 type Call struct {
 	Method string
-	// Staged and Published are the requests, where it was one of those.
+	// Staged, Published and Measured are the requests, where it was one of those.
 	Staged    *csipb.NodeStageVolumeRequest
 	Published *csipb.NodePublishVolumeRequest
+	Measured  *csipb.NodeGetVolumeStatsRequest
 }
 
 // New makes a driver that stages volumes. It serves when Serve is called, and its
@@ -332,6 +336,28 @@ func (d *Driver) NodeUnstageVolume(ctx context.Context, r *csipb.NodeUnstageVolu
 	}
 	defer done()
 	return &csipb.NodeUnstageVolumeResponse{}, unmount(r.StagingTargetPath)
+}
+
+// NodeGetVolumeStats says how full the volume is. Calls that change one don't wait for it.
+func (d *Driver) NodeGetVolumeStats(ctx context.Context, r *csipb.NodeGetVolumeStatsRequest) (*csipb.NodeGetVolumeStatsResponse, error) {
+	done, err := d.begin(ctx, "figures of "+r.VolumePath, Call{Method: Stats, Measured: r})
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	if d.Usage != nil {
+		return &csipb.NodeGetVolumeStatsResponse{Usage: d.Usage}, nil
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(r.VolumePath, &fs); err != nil {
+		return nil, status.Errorf(codes.NotFound, "measure %s: %v", r.VolumePath, err)
+	}
+	usage := func(unit csipb.VolumeUsage_Unit, total, free, available uint64, size int64) *csipb.VolumeUsage {
+		return &csipb.VolumeUsage{Unit: unit, Total: int64(total) * size, Used: int64(total-free) * size, Available: int64(available) * size} //nolint:gosec // no file system has 2^63 bytes
+	}
+	return &csipb.NodeGetVolumeStatsResponse{Usage: []*csipb.VolumeUsage{
+		usage(csipb.VolumeUsage_BYTES, fs.Blocks, fs.Bfree, fs.Bavail, fs.Bsize), usage(csipb.VolumeUsage_INODES, fs.Files, fs.Ffree, fs.Ffree, 1),
+	}}, nil
 }
 
 // bind mounts source at target, unless something is mounted there.
