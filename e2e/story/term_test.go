@@ -25,7 +25,7 @@ func (s *Story) testTerm(t *testing.T) {
 	s.must(t, "wait", "--for=condition=Ready", "pod/goes", "pod/kept", "--timeout=2m")
 
 	end := time.Now().Add(2 * time.Minute).Truncate(time.Second)
-	out := s.must(t, "ainode", "bind", Node, "--to", Config, "--until", end.Format(time.RFC3339), "--drain-grace", "90s")
+	out := s.must(t, "ainode", "bind", Node, "--to", Config, "--until", end.Format(time.RFC3339), "--drain-grace", "60s")
 	require.Contains(t, out, "bound until ")
 	// What an agent's own account may write into its record is to let go, and nothing else.
 	agent := []string{"--as=system:serviceaccount:ainode-system:" + Node, "--as-group=system:serviceaccounts"}

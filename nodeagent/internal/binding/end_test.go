@@ -95,8 +95,9 @@ func TestABindingWithAnEnd(t *testing.T) {
 	}, time.Minute, 5*time.Millisecond)
 
 	// Somebody shortens it.
-	h.change(func() { until(&h.record.Spec, time.Now().Add(3*time.Second), 2*time.Second) })
+	h.change(func() { until(&h.record.Spec, time.Now().Add(time.Hour), 2*time.Hour) })
 	reports(v1alpha1.Draining, 1)
+	h.change(func() { until(&h.record.Spec, time.Now().Add(time.Second), time.Second) })
 	reports(v1alpha1.Unbound, 1)
 	require.NoDirExists(t, store.State.Target())
 	cancel()

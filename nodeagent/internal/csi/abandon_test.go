@@ -116,7 +116,7 @@ func TestADamagedRecordStopsNobody(t *testing.T) {
 	require.ErrorContains(t, f.unstage(t.Context(), &record{Driver: name, Handle: "vol-1", dir: f.stagingDir(name, "vol-1")}), "nobody knows")
 	require.NoError(t, f.Abandon(t.Context(), "two"), "an unbinding goes on")
 	require.Equal(t, "hello", read1(t, filepath.Join(path, "hello.txt")))
-	require.NoError(t, f.o.Mounter.Unmount(path))
+	require.Eventually(t, func() bool { return f.o.Mounter.Unmount(path) == nil }, patience, wink)
 	require.NoError(t, f.Unmount(t.Context(), "two"))
 	require.NoError(t, f.Unmount(t.Context(), "lost"))
 	require.NoError(t, os.RemoveAll(f.stagingDir(name, "vol-9")))

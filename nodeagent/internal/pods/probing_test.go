@@ -40,6 +40,7 @@ func TestLivenessRestarts(t *testing.T) {
 	// A process that ends well when it is told to: by this policy it would not be started again.
 	pod := shell("web", "trap 'exit 0' TERM; touch /up; while :; do sleep 0.05; done")
 	pod.Spec.RestartPolicy = corev1.RestartPolicyOnFailure
+	pod.Spec.TerminationGracePeriodSeconds = ptr.To(int64(patience / time.Second)) // of which it takes next to nothing
 	pod.Spec.Containers[0].ReadinessProbe = probing("-e", "/up")
 	pod.Spec.Containers[0].LivenessProbe = probing("!", "-e", "/stuck")
 	m.create(pod)

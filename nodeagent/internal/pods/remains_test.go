@@ -285,7 +285,7 @@ func TestStopAllWaitsForNoDriver(t *testing.T) {
 	t.Parallel()
 	m, _, release := training(t)
 	m.haltPods()
-	m.manager.volumesWithin = 100 * time.Millisecond
+	m.manager.volumesWithin = 2 * time.Second // in which it comes to the driver
 	for range 2 {
 		err := m.manager.StopAll(t.Context(), time.Second)
 		require.ErrorIs(t, err, ErrVolumesLeft)

@@ -38,13 +38,14 @@ type node struct {
 	verdict podstatus.Verdict
 	over    map[types.UID]chan struct{}
 	flushed int
+	graces  map[types.UID]time.Duration
 }
 
 func newNode(t *testing.T, grace, critical time.Duration) *node {
 	t.Helper()
 	n := &node{
 		t: t, config: filepath.Join(t.TempDir(), "logind.conf.d"), events: record.NewFakeRecorder(100),
-		dials: make(chan *net.UnixConn, 10), over: map[types.UID]chan struct{}{},
+		dials: make(chan *net.UnixConn, 10), over: map[types.UID]chan struct{}{}, graces: map[types.UID]time.Duration{},
 	}
 	for _, pod := range n.Active() {
 		n.over[pod.UID] = make(chan struct{})
@@ -74,7 +75,7 @@ func (n *node) Active() []*corev1.Pod {
 func (n *node) End(uid types.UID, verdict podstatus.Verdict) <-chan struct{} {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.asked, n.verdict = append(n.asked, uid), verdict
+	n.asked, n.verdict, n.graces[uid] = append(n.asked, uid), verdict, *verdict.Grace
 	return n.over[uid]
 }
 
@@ -85,7 +86,8 @@ func (n *node) Flush(context.Context) error {
 	return nil
 }
 
-// told waits until so many pods were told to end, and returns them.
+// told waits until so many pods were told to end, and returns them: those after them have
+// their turn soon.
 func (n *node) told(count int) []types.UID {
 	n.t.Helper()
 	var asked []types.UID
@@ -93,9 +95,9 @@ func (n *node) told(count int) []types.UID {
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		asked = slices.Clone(n.asked)
-		return len(asked) == count
+		return len(asked) >= count
 	}, patience, time.Millisecond)
-	return asked
+	return asked[:count]
 }
 
 // last is the verdict given last, and flushes how often the API was waited for.
@@ -105,10 +107,11 @@ func (n *node) last() (verdict podstatus.Verdict, flushes int) {
 	return n.verdict, n.flushed
 }
 
-// grace is that of the verdict given last.
-func (n *node) grace() time.Duration {
-	verdict, _ := n.last()
-	return *verdict.Grace
+// grace is what that pod was given.
+func (n *node) grace(uid types.UID) time.Duration {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.graces[uid]
 }
 
 func (n *node) run() {
@@ -160,7 +163,7 @@ func TestPodsEndBeforeTheMachine(t *testing.T) {
 	close(n.over["a"])
 	close(n.over["b"])
 	require.Equal(t, types.UID("critical"), n.told(3)[2])
-	require.Equal(t, 20*time.Minute, n.grace())
+	require.Equal(t, 20*time.Minute, n.grace("critical"))
 	select {
 	case <-gone:
 		t.Fatal("the lock was let go before the last pod was over")
@@ -202,7 +205,7 @@ func TestLogindIsMadeToWait(t *testing.T) {
 	require.Contains(t, string(text), "[Login]\nInhibitDelayMaxSec=30\n")
 	system.prepare(true)
 	n.told(2)
-	require.Equal(t, 20*time.Second, n.grace())
+	require.Equal(t, 20*time.Second, n.grace("a"))
 }
 
 func TestALogindThatDoesNotListenIsBelieved(t *testing.T) {
@@ -214,7 +217,7 @@ func TestALogindThatDoesNotListenIsBelieved(t *testing.T) {
 	require.Eventually(t, func() bool { return system.held() == 1 }, patience, time.Millisecond)
 	system.prepare(true)
 	n.told(2)
-	require.Equal(t, 4*time.Second, n.grace(), "two thirds of what there is")
+	require.Equal(t, 4*time.Second, n.grace("a"), "two thirds of what there is")
 }
 
 func TestABrokenConnectionIsMadeAgain(t *testing.T) {

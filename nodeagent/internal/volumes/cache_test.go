@@ -15,9 +15,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
@@ -117,10 +115,7 @@ func reading(uid string) *corev1.Pod {
 
 func (c *cached) end(t *testing.T, pod *corev1.Pod) {
 	t.Helper()
-	// A file that another test's fork(2) has open too makes it busy until exec(2).
-	require.EventuallyWithT(t, func(t *assert.CollectT) {
-		require.NoError(t, c.Teardown(context.Background(), pod.UID))
-	}, patience, 10*time.Millisecond)
+	c.teardown(t, pod.UID)
 	require.NoDirExists(t, filepath.Join(c.at, "used", string(pod.UID)))
 }
 
@@ -163,7 +158,7 @@ func TestBucketIsReadOnce(t *testing.T) {
 	c.asks("-o use_cache", nil)
 	broken := reading("broken")
 	require.GreaterOrEqual(t, c.reads(t, c.setup(t, broken), "weights", digest), int64(modelSize))
-	require.NoError(t, c.Teardown(t.Context(), broken.UID))
+	c.teardown(t, broken.UID)
 
 	// No mount of the cache is to be seen where there is none.
 	c.o.Cache = nil
@@ -181,9 +176,9 @@ func TestDoubtfulCachesAreThrownAway(t *testing.T) {
 	digest := c.model(t, "weights", modelSize)
 	one := reading("one")
 	require.GreaterOrEqual(t, c.reads(t, c.setup(t, one), "weights", digest), int64(modelSize))
-	c.killHelper(t, one)
+	c.endHelper(t, one)
 	require.GreaterOrEqual(t, c.reads(t, c.setup(t, one), "weights", digest), int64(modelSize), "a new helper of the same pod")
-	c.killHelper(t, one)
+	c.endHelper(t, one)
 	c.end(t, one)
 
 	writer := claiming("writer")
@@ -255,7 +250,7 @@ func TestCacheStaysWithinItsLimit(t *testing.T) {
 	require.LessOrEqual(t, most, uint64(cacheSize))
 	// One object that does not fit.
 	c.reads(t, at, "weights-large", c.model(t, "weights-large", cacheSize+modelSize))
-	require.NoError(t, c.Teardown(t.Context(), pod.UID))
+	c.teardown(t, pod.UID)
 	c.openAtOnce(t)
 }
 
@@ -298,13 +293,13 @@ func TestNextAgentKeepsTheCache(t *testing.T) {
 	require.GreaterOrEqual(t, c.reads(t, c.setup(t, one), "weights", digest), int64(modelSize))
 	next := c.again(t)
 	next.o.Cache = c.cache
-	require.NoError(t, next.Teardown(t.Context(), one.UID))
+	teardownBy(t, next, one.UID)
 	two := reading("two")
 	require.Zero(t, c.reads(t, c.setup(t, two), "weights", digest))
 
 	// Killed when the helper had ended and its cache was not put away yet.
 	_, err := c.fuseMount(two.UID, "data").Remove(t.Context())
 	require.NoError(t, err)
-	require.NoError(t, next.Teardown(t.Context(), two.UID))
+	teardownBy(t, next, two.UID)
 	require.NoDirExists(t, filepath.Join(c.at, "used", "two"))
 }

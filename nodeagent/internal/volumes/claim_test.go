@@ -298,7 +298,15 @@ func (f *fixture) killHelper(t *testing.T, pod *corev1.Pod) {
 	at := f.fuseMount(pod.UID, "data")
 	out, err := exec.Command("pkill", "-KILL", "-f", at.Beside()).CombinedOutput() //nolint:gosec // a path of this test alone
 	require.NoError(t, err, "%s", out)
-	require.NoError(t, at.Ended(t.Context()))
+}
+
+// endHelper is killHelper that waits for the end, where no Keep runs a new one at once.
+func (f *fixture) endHelper(t *testing.T, pod *corev1.Pod) {
+	t.Helper()
+	f.killHelper(t, pod)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	require.NoError(t, f.fuseMount(pod.UID, "data").Ended(ctx))
 }
 
 func TestKeepMountsAgain(t *testing.T) {
@@ -362,7 +370,7 @@ func TestSubPathOfBucket(t *testing.T) {
 			require.Equal(t, runtimeapi.MountPropagation_PROPAGATION_PRIVATE, m.Propagation)
 		}
 		require.False(t, mounts[0].SelinuxRelabel)
-		f.killHelper(t, pod)
+		f.endHelper(t, pod)
 	}
 	object, err := gateway.Object("models", "made/here/x")
 	require.NoError(t, err)
@@ -386,7 +394,7 @@ func TestNextAgentTakesOver(t *testing.T) {
 	uids, err := next.PodUIDs()
 	require.NoError(t, err)
 	require.Equal(t, []types.UID{"one"}, uids)
-	require.NoError(t, next.Teardown(t.Context(), pod.UID))
+	teardownBy(t, next, pod.UID)
 	require.NoDirExists(t, filepath.Join(f.root, "one"))
 	require.Error(t, exec.Command("pgrep", "-f", f.root).Run(), "no helper is left") //nolint:gosec // a path of this test alone
 }

@@ -152,9 +152,9 @@ func TestDiskIsMountedForAContainer(t *testing.T) {
 	require.False(t, mounts[0].Readonly)
 	require.True(t, mounts[0].SelinuxRelabel)
 	f.o.Mounter = mount.New("")
-	require.NoError(t, f.Teardown(t.Context(), writer.UID))
+	f.teardown(t, writer.UID)
 
-	require.NoError(t, f.Teardown(t.Context(), pod.UID))
+	f.teardown(t, pod.UID)
 	uids, err := f.PodUIDs()
 	require.NoError(t, err)
 	require.Empty(t, uids)
@@ -266,7 +266,7 @@ func TestRepublishingAsksForNoNewTokens(t *testing.T) {
 	require.Equal(t, 2, source.issued)
 	calls := d.Calls(csitest.Publish)
 	require.Contains(t, calls[len(calls)-1].Published.VolumeContext["csi.storage.k8s.io/serviceAccount.tokens"], "token-2")
-	require.NoError(t, f.Teardown(t.Context(), pod.UID))
+	f.teardown(t, pod.UID)
 	require.Empty(t, f.tokens.known)
 }
 

@@ -116,7 +116,13 @@ func newFixture(t *testing.T) *fixture {
 // test's fork(2) has open too makes a mount busy until exec(2).
 func (f *fixture) teardown(t *testing.T, uid types.UID) {
 	t.Helper()
-	require.EventuallyWithT(t, func(t *assert.CollectT) { require.NoError(t, f.Teardown(context.Background(), uid)) }, patience, 10*time.Millisecond)
+	teardownBy(t, f.Manager, uid)
+}
+
+// teardownBy is teardown by another manager.
+func teardownBy(t *testing.T, m *Manager, uid types.UID) {
+	t.Helper()
+	require.EventuallyWithT(t, func(t *assert.CollectT) { require.NoError(t, m.Teardown(context.Background(), uid)) }, patience, 10*time.Millisecond)
 }
 
 // again is the manager of an agent that was started again.

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	csipb "github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/stretchr/testify/require"
@@ -380,7 +381,16 @@ func unmount(target string) error {
 	if !mounted(target) {
 		return nil
 	}
-	if err := unix.Unmount(target, unix.UMOUNT_NOFOLLOW); err != nil {
+	err := unix.Unmount(target, unix.UMOUNT_NOFOLLOW)
+	// Between a test's fork(2) and exec(2) a process has open what another test had just read.
+	for range 100 {
+		if !errors.Is(err, unix.EBUSY) {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+		err = unix.Unmount(target, unix.UMOUNT_NOFOLLOW)
+	}
+	if err != nil {
 		return status.Errorf(codes.Internal, "unmount %s: %v", target, err)
 	}
 	return nil
