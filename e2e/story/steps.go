@@ -60,11 +60,32 @@ func (s *Story) build(ctx context.Context, all ...programs) error {
 		// looked up late, as the Makefile says.
 		args := append([]string{"-C", b.dir, "build", "-trimpath", "-ldflags", "-s -w -extldflags=-Wl,-z,lazy", "-o", s.bin("") + "/"}, b.packages...)
 		fmt.Fprintf(s.Out, "   go build %s\n", strings.Join(b.packages, " "))
-		if _, err := s.quiet(ctx, "env", append([]string{"CGO_ENABLED=" + b.cgo, "go"}, args...)...); err != nil {
+		done := s.elapses()
+		_, err := s.quiet(ctx, "env", append([]string{"CGO_ENABLED=" + b.cgo, "go"}, args...)...)
+		done()
+		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// elapses says every 15 seconds how long something takes that says nothing of itself,
+// until done is called.
+func (s *Story) elapses() (done func()) {
+	began, stop, stopped := time.Now(), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(15 * time.Second):
+				fmt.Fprintf(s.Out, "   … %s\n", time.Since(began).Round(time.Second))
+			}
+		}
+	}()
+	return func() { close(stop); <-stopped }
 }
 
 // ClusterUp brings up the cluster, its ordinary node and the GPU machine.

@@ -39,7 +39,11 @@ func run(args []string) error {
 	if args[0] == "down" {
 		return s.Down(ctx)
 	}
-	if err := s.Up(ctx); err != nil {
+	err = s.Up(ctx)
+	if ctx.Err() != nil {
+		return fmt.Errorf("interrupted; typed again it goes on with what is built and up. Take that away with: make demo-down")
+	}
+	if err != nil {
 		return fmt.Errorf("%w\nWhat is up stays up; logs are in %s/log. Take it away with: make demo-down", err, *dir)
 	}
 	return nil
