@@ -24,6 +24,9 @@ import (
 const (
 	// Lost: the agent has ceased to renew its Lease.
 	Lost = "Lost"
+	// Forced: unbound without its machine, which has not said since that it stopped what it
+	// ran: it may run on.
+	Forced = "Forced"
 	// CredentialInvalid: bound, and the target refuses the agent's credential. Its pods
 	// run on; a new one is made by renew.
 	CredentialInvalid = "CredentialInvalid"
@@ -105,6 +108,8 @@ func Status(record *v1alpha1.AINode, sign Sign, now time.Time) string {
 	switch {
 	case record.Status.PublicKey == "":
 		return NotJoined
+	case forced(record):
+		return Forced
 	case !sign.Alive(now):
 		return Lost
 	case record.Status.BindStatus == "":
@@ -114,6 +119,12 @@ func Status(record *v1alpha1.AINode, sign Sign, now time.Time) string {
 	default:
 		return string(record.Status.BindStatus)
 	}
+}
+
+// forced reports whether somebody has said in the machine's place that it has let go.
+func forced(record *v1alpha1.AINode) bool {
+	return record.Spec.ClusterConfigName == "" && record.Status.BindStatus == v1alpha1.Unbound &&
+		meta.IsStatusConditionTrue(record.Status.Conditions, v1alpha1.ConditionForced)
 }
 
 // Outdated reports whether the machine serves a later binding than the record knows:
