@@ -20,6 +20,7 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/clock"
@@ -47,6 +48,8 @@ type miniHub struct {
 	gaveBack []string // what the agent wrote into its record's spec
 	away     atomic.Bool
 	asked    atomic.Int32 // for its version
+	// meanwhile is what somebody does in the moment before the next status arrives.
+	meanwhile func()
 }
 
 func newMiniHub(t *testing.T) (*miniHub, *httptest.Server) {
@@ -135,6 +138,18 @@ func (h *miniHub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		answer = h.lease
 	case strings.HasSuffix(r.URL.Path, "/status"):
+		if h.meanwhile != nil {
+			h.meanwhile()
+			h.meanwhile = nil
+			h.bump()
+		}
+		var of metav1.PartialObjectMetadata
+		if _ = json.Unmarshal(body, &of); of.ResourceVersion != "" && of.ResourceVersion != h.record.ResourceVersion {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusConflict)
+			_ = json.NewEncoder(w).Encode(apierrors.NewConflict(v1alpha1.GroupVersion.WithResource("ainodes").GroupResource(), "ai-1", nil).Status())
+			return
+		}
 		before, _ := json.Marshal(h.record)
 		after, err := jsonpatch.MergePatch(before, body)
 		if err != nil {
