@@ -82,6 +82,7 @@ func (c *claimer) take(lease *coordinationv1.Lease) {
 	lease.Spec.HolderIdentity = ptr.To(c.holder)
 	lease.Spec.LeaseDurationSeconds = ptr.To(int32(leaseDuration / time.Second))
 	lease.Spec.RenewTime = &now
+	identity.SayRenews(lease)
 }
 
 // expired reports whether another's lease has run out: once it has stood still before

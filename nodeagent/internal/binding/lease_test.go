@@ -54,6 +54,21 @@ func TestOneMachineHoldsTheLease(t *testing.T) {
 	require.Equal(t, "two", other)
 }
 
+// Each renewal says that this agent knows renewals of its credential; none of an agent
+// that does not say so keeps the word.
+func TestEachRenewalSaysWhatTheAgentKnows(t *testing.T) {
+	t.Parallel()
+	clock := testclock.NewFakeClock(start)
+	c := leaseOfOne()("one", clock)
+	for range 2 {
+		require.Equal(t, Ours, claimed(t, c))
+		lease, err := c.hub.CoordinationV1().Leases(contract.SystemNamespace).Get(t.Context(), identity.HubLease(c.node), metav1.GetOptions{})
+		require.NoError(t, err)
+		require.True(t, identity.Renews(lease))
+		clock.Step(leaseRenewal)
+	}
+}
+
 // A copy whose clock runs ahead sees renewals that look old, and takes nothing.
 func TestAClockThatRunsAheadTakesNoLease(t *testing.T) {
 	t.Parallel()

@@ -63,8 +63,12 @@ func (t *Term) kept(record *v1alpha1.AINode) error {
 	if t.stands(record.Spec) {
 		return nil
 	}
-	return remedy.New("Bring the hub's chart up to date, then type it again", "helm upgrade ainode charts/ainode --namespace ainode-system",
-		"the hub keeps no end of the binding of AI node %q: its records are of an older version", record.Name)
+	return outdatedChart("the hub keeps no end of the binding of AI node %q: its records are of an older version", record.Name)
+}
+
+// outdatedChart is an error whose way out is to upgrade the hub's chart.
+func outdatedChart(format string, args ...any) error {
+	return remedy.New("Bring the hub's chart up to date, then type it again", "helm upgrade ainode charts/ainode --namespace ainode-system", format, args...)
 }
 
 // Retime gives a bound node another end, or none.

@@ -165,6 +165,9 @@ func (w *fakeWorld) guard() interceptor.Funcs {
 			return c.List(ctx, list, options...)
 		},
 		Update: func(ctx context.Context, c client.WithWatch, o client.Object, options ...client.UpdateOption) error {
+			if record, ok := o.(*v1alpha1.AINode); ok && w.chart == "older" {
+				record.Spec.SinceEpoch, record.Spec.Until, record.Spec.DrainGrace = 0, nil, nil
+			}
 			if record, ok := o.(*v1alpha1.AINode); ok && record.Spec.PodCIDR != "" && w.rival != "" && w.rival != record.Name {
 				if err := w.claimFirst(ctx, c, record.Spec); err != nil {
 					return err
@@ -202,13 +205,27 @@ func (w *fakeWorld) lease(node, age string) error {
 	if err != nil {
 		return err
 	}
-	_, err = leases.Create(w.ctx, &coordinationv1.Lease{
+	lease := &coordinationv1.Lease{
 		ObjectMeta: metav1.ObjectMeta{Name: identity.HubLease(node), Labels: map[string]string{contract.NodeNameLabel: node}},
 		Spec: coordinationv1.LeaseSpec{
 			HolderIdentity: ptr.To("m1"), LeaseDurationSeconds: ptr.To(int32(1)),
 			RenewTime: &metav1.MicroTime{Time: today.Add(-ago)},
 		},
-	}, metav1.CreateOptions{})
+	}
+	identity.SayRenews(lease)
+	_, err = leases.Create(w.ctx, lease, metav1.CreateOptions{})
+	return err
+}
+
+// older has an agent of before there were renewals renew the Lease.
+func (w *fakeWorld) older(node string) error {
+	leases := w.hub.CoordinationV1().Leases(contract.SystemNamespace)
+	lease, err := leases.Get(w.ctx, identity.HubLease(node), metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	lease.Spec.RenewTime = &metav1.MicroTime{Time: lease.Spec.RenewTime.Add(time.Millisecond)}
+	_, err = leases.Update(w.ctx, lease, metav1.UpdateOptions{})
 	return err
 }
 

@@ -45,6 +45,8 @@ type Sign struct {
 	// Written is when the hub took that renewal in, by its own clock, to a second;
 	// zero where it does not say. Seen is by the machine's.
 	Written time.Time
+	// Renews is true if the agent knows renewals of its credential.
+	Renews bool
 }
 
 // SignOf reads a Lease; nil is one that nobody has taken.
@@ -59,6 +61,7 @@ func SignOf(lease *coordinationv1.Lease) Sign {
 	if lease.Spec.RenewTime != nil && ptr.Deref(lease.Spec.HolderIdentity, "") != "" {
 		s.Seen = lease.Spec.RenewTime.Time
 	}
+	s.Renews = identity.Renews(lease)
 	for _, m := range lease.ManagedFields {
 		if m.Time != nil && m.FieldsV1 != nil && bytes.Contains(m.FieldsV1.GetRawBytes(), []byte(`"f:renewTime"`)) {
 			s.Written = m.Time.Time // an API server dates the entry with every change of its fields
