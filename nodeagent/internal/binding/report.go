@@ -93,7 +93,7 @@ func (b *Binder) wanted(step Step, s Situation, have v1alpha1.AINodeStatus, now 
 	case b.kept.Restored != nil:
 		condition(&want.Conditions, now, v1alpha1.ConditionReady, false, v1alpha1.ReasonRecordOutdated, fmt.Sprintf(
 			"this machine's binding ends %s and not %s, as the record has it again: the hub was restored from a backup "+
-				"(have it learn that, or the node is not given back by itself: kubectl ainode bind %s --to %s; or set another end with --until)",
+				"(have it learn that, or the node is not given back by itself: kubectl ainode bind %s --to %s; or set an end with --until)",
 			when(b.kept.End), when(*b.kept.Restored), b.o.Joined.Node, s.Record.ClusterConfigName))
 	case b.problem != "" && step != Obtain || b.problem != "" && b.problem != errNotThere.Error():
 		condition(&want.Conditions, now, v1alpha1.ConditionReady, false, reasonProblem, b.problem)

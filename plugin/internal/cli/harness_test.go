@@ -51,6 +51,7 @@ import (
 //	silent TEXT             what agents from here on say of the target that does not answer their pods
 //	lease NODE AGE          when the agent was seen last ("never" has no Lease)
 //	older NODE              an agent of before there were renewals has the node's Lease
+//	ends NODE TIME          waits until the node's machine goes by this end of its binding ("never" is none)
 //	chart AGE               the hub's records are of an "older" chart, or a "new" one
 //	deny WORD…              rights that the person lacks (any that holds all words)
 //	interrupt TEXT ARGS…    runs the command, and Ctrl-C as soon as stderr has the text
@@ -91,6 +92,9 @@ func TestScripts(t *testing.T) {
 			"agent": func(ts *testscript.TestScript, _ bool, args []string) { ts.Check(world(ts).agent(args[0])) },
 			"lease": func(ts *testscript.TestScript, _ bool, args []string) { ts.Check(world(ts).lease(args[0], args[1])) },
 			"older": func(ts *testscript.TestScript, _ bool, args []string) { ts.Check(world(ts).older(args[0])) },
+			"ends": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Check(world(ts).machineEnds(args[0], args[1]))
+			},
 			"chart": func(ts *testscript.TestScript, _ bool, args []string) { world(ts).chart = args[0] },
 			"deny": func(ts *testscript.TestScript, _ bool, args []string) {
 				world(ts).denied = append(world(ts).denied, args)
