@@ -405,6 +405,9 @@ func (b *Binder) holdLease(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			timer.Stop()
+			if err := b.lease.leave(ctx); err != nil {
+				klog.FromContext(ctx).Info("The Lease still says what this agent knows", "cause", err.Error())
+			}
 			return
 		case <-timer.C():
 		}

@@ -23,6 +23,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/utils/clock"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
@@ -134,7 +136,8 @@ func (h *miniHub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer = corev1.Node{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Node"}, ObjectMeta: metav1.ObjectMeta{Name: "ai-1"}}
 	case strings.Contains(r.URL.Path, "/leases/"):
 		if r.Method == http.MethodPut {
-			_ = json.Unmarshal(body, &h.lease)
+			h.lease = coordinationv1.Lease{}
+			_ = runtime.DecodeInto(scheme.Codecs.UniversalDeserializer(), body, &h.lease) // whichever encoding client-go has chosen
 		}
 		answer = h.lease
 	case strings.HasSuffix(r.URL.Path, "/status"):
