@@ -63,6 +63,10 @@ const (
 	// back: every pod of it is stopped on the machine. What stands for that epoch in
 	// the target may go.
 	ReleasedEpochAnnotation = Group + "/released-epoch"
+	// RenewsAnnotation is, on an AI node's Lease of the hub, the renewTime that the same
+	// write gave it, where the agent that wrote it can take a new credential of its
+	// binding while pods run on.
+	RenewsAnnotation = Group + "/renews-credentials"
 	// AddressAnnotation is, on the ClusterRole that stands for a binding in a target,
 	// the address that the AI node had when it was bound. Serving certificates are
 	// approved for it alone; a node may not change it.

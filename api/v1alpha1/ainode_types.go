@@ -172,7 +172,8 @@ type AINodeStatus struct {
 	// +optional
 	ObservedEpoch int64 `json:"observedEpoch,omitempty"`
 	// Binding is what the machine goes by, as it keeps it; absent without a binding. An
-	// agent that does not write it knows neither renewals nor ends.
+	// agent that does not know it leaves standing what a newer one wrote: whether an agent
+	// knows renewals is told by its Lease.
 	//
 	// +optional
 	Binding *ServedBinding `json:"binding,omitempty"`

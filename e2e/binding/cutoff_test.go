@@ -88,6 +88,7 @@ func (s *stage) testForced(t *testing.T) {
 	require.Empty(t, at.podsOf(t, m.node))
 	require.Equal(t, running, s.running(t, m), "nobody has told the machine")
 	s.awaitCondition(t, m, v1alpha1.ConditionForced, metav1.ConditionTrue, v1alpha1.ReasonUnboundByForce)
+	s.awaitListed(t, m, "Forced")
 
 	s.heal(t, m, s.b) // 401 there: that alone stops nothing
 	s.heal(t, m, s.a)

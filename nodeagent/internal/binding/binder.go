@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -276,17 +277,23 @@ func (b *Binder) servedEpoch() int64 {
 // memory, before anything is taken away by it: a start against a hub that lags
 // behind may show a binding before this one.
 func (b *Binder) confirmed(ctx context.Context, record *v1alpha1.AINode) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
-	defer cancel()
-	var now v1alpha1.AINode
-	if err := b.records.Get().Resource("ainodes").Name(b.o.Joined.Node).Do(ctx).Into(&now); err != nil {
+	now, err := b.readRecord(ctx)
+	if err != nil {
 		return false, fmt.Errorf("read the record of %q once more before releasing: %w", b.o.Joined.Node, err)
 	}
 	if now.Spec.ClusterConfigName == record.Spec.ClusterConfigName && now.Spec.BindEpoch == record.Spec.BindEpoch {
 		return true, nil
 	}
-	b.sawRecord(&now)
+	b.sawRecord(now)
 	return false, nil
+}
+
+// readRecord reads the record from the hub's store.
+func (b *Binder) readRecord(ctx context.Context) (*v1alpha1.AINode, error) {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	var now v1alpha1.AINode
+	return &now, b.records.Get().Resource("ainodes").Name(b.o.Joined.Node).Do(ctx).Into(&now)
 }
 
 // serve has the tenant run, again after an error.
@@ -398,6 +405,9 @@ func (b *Binder) holdLease(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			timer.Stop()
+			if err := b.lease.leave(ctx); err != nil {
+				klog.FromContext(ctx).Info("The Lease still says what this agent knows", "cause", err.Error())
+			}
 			return
 		case <-timer.C():
 		}
@@ -427,12 +437,19 @@ func (b *Binder) situation() (Situation, *v1alpha1.AINode) {
 	return s, b.record
 }
 
-// patchStatus writes a merge patch to the record's status.
-func (b *Binder) patchStatus(ctx context.Context, patch []byte) (*v1alpha1.AINode, error) {
+// patchStatus writes a merge patch to the record's status, of the version that it was made
+// from. Not all of a status is this machine's alone: its conditions are one list, where
+// another machine complains and an unbinding by force is noted, and with that somebody
+// speaks in this machine's place. A report that comes late must overwrite none of it.
+func (b *Binder) patchStatus(ctx context.Context, version string, patch []byte) (*v1alpha1.AINode, error) {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
+	patch, err := jsonpatch.MergeMergePatches(patch, fmt.Appendf(nil, `{"metadata":{"resourceVersion":%q}}`, version))
+	if err != nil {
+		return nil, fmt.Errorf("encode a patch: %w", err)
+	}
 	var answer v1alpha1.AINode
-	err := b.records.Patch(types.MergePatchType).Resource("ainodes").Name(b.o.Joined.Node).
+	err = b.records.Patch(types.MergePatchType).Resource("ainodes").Name(b.o.Joined.Node).
 		SubResource("status").Body(patch).Do(ctx).Into(&answer)
 	if err != nil {
 		return nil, fmt.Errorf("write the status of %q: %w", b.o.Joined.Node, err)

@@ -13,7 +13,7 @@ import (
 // that was ended by force: a machine that comes back says there why its pods end, and
 // when the last has. It takes the binding for ended so where somebody has reported in its
 // place that all is given back; what they have noted besides may have been overwritten by
-// a report that it was late with.
+// a report that an older agent was late with.
 func forced(conditions *[]metav1.Condition, now time.Time, step Step, s Situation, have v1alpha1.AINodeStatus) {
 	spoken := have.BindStatus == v1alpha1.Unbound && s.Credential != 0 && have.ObservedEpoch >= s.Credential
 	switch {

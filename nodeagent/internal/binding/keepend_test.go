@@ -71,6 +71,8 @@ func TestAnEndOfBeforeIsNotTakenOver(t *testing.T) {
 		"later, restored, learnt again": {{5, noon, noon, false}, {7, six, six, false}, {6, noon, six, true}, {7, six, six, false}, {8, eight, eight, false}},
 		"far back, another end":         {{5, noon, noon, false}, {9, six, six, false}, {2, noon, six, true}, {3, eight, eight, false}},
 		"far back, learnt again, moved": {{9, six, six, false}, {2, noon, six, true}, {3, six, six, false}, {4, eight, eight, false}},
+		"its own, after another":        {{9, six, six, false}, {2, noon, six, true}, {3, noon.Add(time.Second), noon.Add(time.Second), false}, {4, noon, noon, false}},
+		"its own, after none":           {{9, six, six, false}, {2, noon, six, true}, {3, time.Time{}, time.Time{}, false}, {4, noon, noon, false}},
 		"another edit after it":         {{5, noon, noon, false}, {6, six, six, false}, {5, noon, six, true}, {6, noon, six, true}, {7, noon, six, true}},
 		"taken away, and back":          {{5, noon, noon, false}, {6, time.Time{}, time.Time{}, false}, {5, noon, time.Time{}, true}},
 		"given, and lost":               {{5, time.Time{}, time.Time{}, false}, {6, noon, noon, false}, {5, time.Time{}, noon, true}},

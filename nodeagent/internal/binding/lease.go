@@ -20,6 +20,8 @@ import (
 const (
 	leaseDuration = 40 * time.Second
 	leaseRenewal  = 10 * time.Second
+	// leaveTime is how long the end of an agent may be held up by a hub that is silent.
+	leaveTime = 2 * time.Second
 )
 
 // claimer holds the Lease of the node's name on the hub for this machine.
@@ -82,6 +84,25 @@ func (c *claimer) take(lease *coordinationv1.Lease) {
 	lease.Spec.HolderIdentity = ptr.To(c.holder)
 	lease.Spec.LeaseDurationSeconds = ptr.To(int32(leaseDuration / time.Second))
 	lease.Spec.RenewTime = &now
+	identity.SayRenews(lease)
+}
+
+// leave takes back what this agent has said of itself in the Lease, which the machine
+// keeps: until the agent that starts next has renewed it, that may be an older one. ctx has
+// ended; an agent that is killed says nothing.
+func (c *claimer) leave(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTime)
+	defer cancel()
+	leases := c.hub.CoordinationV1().Leases(contract.SystemNamespace)
+	lease, err := leases.Get(ctx, identity.HubLease(c.node), metav1.GetOptions{})
+	if err == nil && ptr.Deref(lease.Spec.HolderIdentity, "") == c.holder && identity.Renews(lease) {
+		delete(lease.Annotations, contract.RenewsAnnotation)
+		_, err = leases.Update(ctx, lease, metav1.UpdateOptions{})
+	}
+	if err != nil {
+		return fmt.Errorf("write the lease of %q at the end: %w", c.node, err)
+	}
+	return nil
 }
 
 // expired reports whether another's lease has run out: once it has stood still before

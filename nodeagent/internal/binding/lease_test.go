@@ -11,6 +11,7 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/utils/clock"
 	testclock "k8s.io/utils/clock/testing"
+	"k8s.io/utils/ptr"
 
 	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/api/identity"
@@ -52,6 +53,44 @@ func TestOneMachineHoldsTheLease(t *testing.T) {
 	_, other, err := first.claim(context.Background())
 	require.NoError(t, err)
 	require.Equal(t, "two", other)
+}
+
+// Each renewal says that this agent knows renewals of its credential; none of an agent
+// that does not say so keeps the word.
+func TestEachRenewalSaysWhatTheAgentKnows(t *testing.T) {
+	t.Parallel()
+	clock := testclock.NewFakeClock(start)
+	c := leaseOfOne()("one", clock)
+	for range 2 {
+		require.Equal(t, Ours, claimed(t, c))
+		lease, err := c.hub.CoordinationV1().Leases(contract.SystemNamespace).Get(t.Context(), identity.HubLease(c.node), metav1.GetOptions{})
+		require.NoError(t, err)
+		require.True(t, identity.Renews(lease))
+		clock.Step(leaseRenewal)
+	}
+}
+
+// An agent that is stopped takes its word back: the one that starts next may be an older.
+// It leaves a Lease alone that another machine has.
+func TestAStoppedAgentTakesItsWordBack(t *testing.T) {
+	t.Parallel()
+	m := newBox(t)
+	says := func() bool {
+		m.hub.mu.Lock()
+		defer m.hub.mu.Unlock()
+		return identity.Renews(&m.hub.lease)
+	}
+	_, end := m.begin()
+	require.Eventually(t, says, time.Minute, 5*time.Millisecond)
+	end()
+	require.False(t, says())
+	require.Equal(t, "me", *m.hub.lease.Spec.HolderIdentity, "the name stays this machine's")
+
+	_, end = m.begin()
+	require.Eventually(t, says, time.Minute, 5*time.Millisecond)
+	m.hub.change(func() { m.hub.lease.Spec.HolderIdentity = ptr.To("another") })
+	end()
+	require.True(t, says())
 }
 
 // A copy whose clock runs ahead sees renewals that look old, and takes nothing.

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/klog/v2"
 
@@ -30,14 +31,17 @@ func (b *Binder) report(ctx context.Context, step Step, s Situation) time.Durati
 	patch, err := statusPatch(record.Status, want)
 	if err == nil && patch != nil {
 		var answer *v1alpha1.AINode
-		if answer, err = b.patchStatus(ctx, patch); err == nil {
+		switch answer, err = b.patchStatus(ctx, record.ResourceVersion, patch); {
+		case err == nil:
 			b.wrote = now
 			// The watch will say the same later; until then this is what stands there.
-			b.mu.Lock()
-			if b.record == record {
-				b.record = answer
+			b.replace(record, answer)
+		case apierrors.IsConflict(err):
+			// Somebody was faster. What is to be said now is seen by what they wrote.
+			if answer, err = b.readRecord(ctx); err == nil {
+				b.replace(record, answer)
+				b.poke()
 			}
-			b.mu.Unlock()
 		}
 	}
 	if err != nil && ctx.Err() == nil {
@@ -45,6 +49,15 @@ func (b *Binder) report(ctx context.Context, step Step, s Situation) time.Durati
 		return 2 * time.Second
 	}
 	return statusPeriod
+}
+
+// replace takes now for the record, unless the watch has brought another than old meanwhile.
+func (b *Binder) replace(old, now *v1alpha1.AINode) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.record == old {
+		b.record = now
+	}
 }
 
 // wanted is the status this machine wants to stand on the hub. A machine that does
@@ -80,7 +93,7 @@ func (b *Binder) wanted(step Step, s Situation, have v1alpha1.AINodeStatus, now 
 	case b.kept.Restored != nil:
 		condition(&want.Conditions, now, v1alpha1.ConditionReady, false, v1alpha1.ReasonRecordOutdated, fmt.Sprintf(
 			"this machine's binding ends %s and not %s, as the record has it again: the hub was restored from a backup "+
-				"(have it learn that, or the node is not given back by itself: kubectl ainode bind %s --to %s; or set another end with --until)",
+				"(have it learn that, or the node is not given back by itself: kubectl ainode bind %s --to %s; or set an end with --until)",
 			when(b.kept.End), when(*b.kept.Restored), b.o.Joined.Node, s.Record.ClusterConfigName))
 	case b.problem != "" && step != Obtain || b.problem != "" && b.problem != errNotThere.Error():
 		condition(&want.Conditions, now, v1alpha1.ConditionReady, false, reasonProblem, b.problem)

@@ -20,8 +20,11 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/utils/clock"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
@@ -47,6 +50,8 @@ type miniHub struct {
 	gaveBack []string // what the agent wrote into its record's spec
 	away     atomic.Bool
 	asked    atomic.Int32 // for its version
+	// meanwhile is what somebody does in the moment before the next status arrives.
+	meanwhile func()
 }
 
 func newMiniHub(t *testing.T) (*miniHub, *httptest.Server) {
@@ -131,10 +136,23 @@ func (h *miniHub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer = corev1.Node{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Node"}, ObjectMeta: metav1.ObjectMeta{Name: "ai-1"}}
 	case strings.Contains(r.URL.Path, "/leases/"):
 		if r.Method == http.MethodPut {
-			_ = json.Unmarshal(body, &h.lease)
+			h.lease = coordinationv1.Lease{}
+			_ = runtime.DecodeInto(scheme.Codecs.UniversalDeserializer(), body, &h.lease) // whichever encoding client-go has chosen
 		}
 		answer = h.lease
 	case strings.HasSuffix(r.URL.Path, "/status"):
+		if h.meanwhile != nil {
+			h.meanwhile()
+			h.meanwhile = nil
+			h.bump()
+		}
+		var of metav1.PartialObjectMetadata
+		if _ = json.Unmarshal(body, &of); of.ResourceVersion != "" && of.ResourceVersion != h.record.ResourceVersion {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusConflict)
+			_ = json.NewEncoder(w).Encode(apierrors.NewConflict(v1alpha1.GroupVersion.WithResource("ainodes").GroupResource(), "ai-1", nil).Status())
+			return
+		}
 		before, _ := json.Marshal(h.record)
 		after, err := jsonpatch.MergePatch(before, body)
 		if err != nil {

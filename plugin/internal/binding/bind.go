@@ -23,6 +23,9 @@ import (
 // with. It returns the epoch.
 func (w *Walk) Bind(ctx context.Context, p *Plan) (int64, error) {
 	epoch, err := w.bind(ctx, p)
+	if err == nil && p.first != nil && !w.DryRun {
+		return epoch, w.Retime(ctx, p)
+	}
 	if err == nil || ctx.Err() == nil {
 		return epoch, err
 	}
@@ -107,7 +110,10 @@ func (w *Walk) stillWanted(ctx context.Context, p *Plan, epoch int64) error {
 // broke off. An unbinding that has not let go yet is called off. claimed reports
 // whether the epoch is new.
 func (w *Walk) want(ctx context.Context, p *Plan) (record *v1alpha1.AINode, claimed bool, err error) {
-	calledOff := false
+	calledOff, end := false, p.Term
+	if p.first != nil && !w.DryRun {
+		end = p.first // the other one once the machine has seen this: Retime
+	}
 	record, err = w.edit(ctx, p.Node, func(r *v1alpha1.AINode) (bool, error) {
 		claimed = r.Spec.ClusterConfigName == ""
 		if nodes.Outdated(r) && (claimed || r.Spec.ClusterConfigName == p.Config) {
@@ -117,15 +123,15 @@ func (w *Walk) want(ctx context.Context, p *Plan) (record *v1alpha1.AINode, clai
 				r.Spec.SinceEpoch = r.Status.ObservedEpoch
 			}
 			r.Spec.ClusterConfigName, r.Spec.BindEpoch, r.Spec.Draining = p.Config, r.Status.ObservedEpoch, false
-			p.Term.put(&r.Spec)
+			end.put(&r.Spec)
 			return true, nil
 		}
 		switch r.Spec.ClusterConfigName {
 		case p.Config:
 			calledOff = r.Spec.Draining
-			change := calledOff || !p.Term.stands(r.Spec)
+			change := calledOff || !end.stands(r.Spec)
 			r.Spec.Draining = false
-			p.Term.put(&r.Spec)
+			end.put(&r.Spec)
 			return change, nil
 		case "":
 			r.Spec.ClusterConfigName, r.Spec.Draining = p.Config, false
@@ -133,7 +139,7 @@ func (w *Walk) want(ctx context.Context, p *Plan) (record *v1alpha1.AINode, clai
 			r.Spec.SinceEpoch = r.Spec.BindEpoch
 			r.Spec.NodeLabels, r.Spec.PodCIDR = maps.Clone(p.Labels), p.Pods.String()
 			r.Spec.Until, r.Spec.DrainGrace = nil, nil
-			p.Term.put(&r.Spec)
+			end.put(&r.Spec)
 			return true, nil
 		default:
 			return false, remedy.New("Unbind it first", "kubectl ainode unbind "+p.Node,
@@ -141,7 +147,7 @@ func (w *Walk) want(ctx context.Context, p *Plan) (record *v1alpha1.AINode, clai
 		}
 	})
 	if err == nil && !w.DryRun {
-		err = p.Term.kept(record)
+		err = end.kept(record)
 	}
 	if err != nil || !calledOff {
 		return record, claimed, err

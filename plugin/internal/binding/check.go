@@ -48,6 +48,9 @@ type Plan struct {
 	// Key is the machine's key, which the credential is sealed to.
 	Key handover.PublicKey
 
+	// first is an end that the record is given before Term, where the hub was restored and
+	// the machine goes by another than its record has.
+	first    *Term
 	config   *v1alpha1.ClusterConfig
 	clientCA []byte
 	// address is the machine's, as its agent says.
@@ -145,10 +148,14 @@ func (w *Walk) checkRecord(ctx context.Context, p *Plan, record *v1alpha1.AINode
 	if err := w.checkAlive(ctx, node, ""); err != nil {
 		return err
 	}
-	if p.Term == nil {
-		p.Term = lost(record)
+	if known := lost(record); p.Term == nil {
+		p.Term = known
+	} else if known != nil && !known.equal(p.Term) {
+		if p.first = p.Term.beside(w.Clock.Now()); p.first.stands(record.Spec) {
+			p.first = p.first.beside(w.Clock.Now()) // the machine has not taken that one either
+		}
 	}
-	p.Retimed = record.Spec.ClusterConfigName == p.Config && !p.Term.stands(record.Spec)
+	p.Retimed = record.Spec.ClusterConfigName == p.Config && (p.first != nil || !p.Term.stands(record.Spec))
 	if record.Spec.ClusterConfigName == p.Config {
 		if err := p.keepRange(record); err != nil {
 			return err

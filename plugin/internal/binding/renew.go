@@ -84,15 +84,47 @@ func (w *Walk) CheckRenewal(ctx context.Context, r Request) (*Plan, error) {
 	if err := w.checkNode(ctx, p, record); err != nil {
 		return nil, err
 	}
-	if record.Status.Binding == nil { // an older one takes a new epoch for another binding
-		return nil, remedy.New("Install a newer one there (its pods run on), then type it again", "systemctl restart ainode-agent",
-			"the agent of AI node %q (version %q) knows no renewals: it would end every pod", r.Node, record.Status.AgentVersion)
+	if err := w.checkRenews(ctx, record); err != nil {
+		return nil, err
 	}
 	if p.clientCA, err = w.clientCA(ctx); err != nil {
 		return nil, err
 	}
 	p.goesOn, err = w.halfRenewed(ctx, record)
 	return p, err
+}
+
+// checkRenews fails unless agent and hub tell a renewal from another binding. One that does
+// not ends every pod at a new epoch.
+func (w *Walk) checkRenews(ctx context.Context, record *v1alpha1.AINode) error {
+	sign, err := w.sign(ctx, record.Name)
+	if err != nil {
+		return err
+	}
+	if !sign.Renews {
+		return &remedy.Error{
+			Err: remedy.New("Install a newer one there (its pods run on)", "systemctl restart ainode-agent",
+				"the agent of AI node %q (version %q) does not say that it knows renewals, and one that knows none would end every pod",
+				record.Name, record.Status.AgentVersion),
+			Say: "If a newer one has just been started, type it again in a moment", Command: "kubectl ainode renew " + record.Name,
+		}
+	}
+	// An API server drops what its CRD does not know, without a word: whether it keeps the
+	// epoch that the binding began in is tried before any is written.
+	trial := *w
+	trial.DryRun = true
+	kept, err := trial.edit(ctx, record.Name, func(r *v1alpha1.AINode) (bool, error) {
+		change := r.Spec.SinceEpoch == 0
+		r.Spec.SinceEpoch = r.Spec.FirstEpoch()
+		return change, nil
+	})
+	if err != nil {
+		return err
+	}
+	if kept.Spec.SinceEpoch == 0 {
+		return outdatedChart("the hub's records are of an older version, in which a renewal of AI node %q looks like another binding: its agent would end every pod", record.Name)
+	}
+	return nil
 }
 
 // halfRenewed reports whether a renewal has begun and did not end: its credential has

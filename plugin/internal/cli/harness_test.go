@@ -50,6 +50,9 @@ import (
 //	agent NODE              an agent that does what one does with its record
 //	silent TEXT             what agents from here on say of the target that does not answer their pods
 //	lease NODE AGE          when the agent was seen last ("never" has no Lease)
+//	older NODE              an agent of before there were renewals has the node's Lease
+//	ends NODE TIME          waits until the node's machine goes by this end of its binding ("never" is none)
+//	chart AGE               the hub's records are of an "older" chart, or a "new" one
 //	deny WORD…              rights that the person lacks (any that holds all words)
 //	interrupt TEXT ARGS…    runs the command, and Ctrl-C as soon as stderr has the text
 //	unreachable             from here on the target does not answer
@@ -88,6 +91,11 @@ func TestScripts(t *testing.T) {
 			"found": func(ts *testscript.TestScript, _ bool, args []string) { runs(ts, findingsExitCode, args) },
 			"agent": func(ts *testscript.TestScript, _ bool, args []string) { ts.Check(world(ts).agent(args[0])) },
 			"lease": func(ts *testscript.TestScript, _ bool, args []string) { ts.Check(world(ts).lease(args[0], args[1])) },
+			"older": func(ts *testscript.TestScript, _ bool, args []string) { ts.Check(world(ts).older(args[0])) },
+			"ends": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Check(world(ts).machineEnds(args[0], args[1]))
+			},
+			"chart": func(ts *testscript.TestScript, _ bool, args []string) { world(ts).chart = args[0] },
 			"deny": func(ts *testscript.TestScript, _ bool, args []string) {
 				world(ts).denied = append(world(ts).denied, args)
 			},
@@ -179,6 +187,8 @@ type fakeWorld struct {
 	webhook, dark string
 	// rival is a node that somebody else binds meanwhile.
 	rival string
+	// chart is how old the hub's is.
+	chart string
 	// skew is how far the machines' clocks are ahead of the hub's.
 	skew time.Duration
 	// unreachable: the target answers nothing.

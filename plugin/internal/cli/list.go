@@ -34,8 +34,9 @@ func newList(env *Env) *cobra.Command {
 		Long: templates.LongDesc(`
 			List the AI nodes of the pool, bound or not.
 
-			STATUS is NotJoined (no machine yet), Unbound, Binding, Bound, Draining, Unbinding, or Lost (the machine's agent gives
-			no sign of life). USED counts the cards given to pods whose processes live.`),
+			STATUS is NotJoined (no machine yet), Unbound, Binding, Bound, Draining, Unbinding, CredentialInvalid (bound, and the
+			cluster refuses its credential: renew it), Lost (the machine's agent gives no sign of life), or Forced (unbound with
+			--force, and its machine has not come back: what it ran may run on). USED counts the cards given to pods whose processes live.`),
 		Example: templates.Examples(`
 			# List all AI nodes
 			kubectl ainode list

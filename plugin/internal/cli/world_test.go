@@ -80,6 +80,9 @@ func (w *fakeWorld) obey(node string) error {
 	if err := w.records.Get(w.ctx, client.ObjectKey{Name: node}, &record); err != nil {
 		return err
 	}
+	if keepsEnd(&record) {
+		return w.records.Status().Update(w.ctx, &record) // the next event goes on
+	}
 	before, epoch := record.Status.DeepCopy(), record.Spec.BindEpoch
 	switch {
 	case before.ObservedEpoch > epoch:
@@ -112,6 +115,46 @@ func (w *fakeWorld) obey(node string) error {
 		return nil
 	}
 	return w.records.Status().Update(w.ctx, &record)
+}
+
+// keepsEnd does with an end what an agent does: one that the record of a restored hub has
+// again, which is the message of its condition here, is not taken over. It reports whether
+// there is something to tell.
+func keepsEnd(record *v1alpha1.AINode) bool {
+	b, spec, ready := record.Status.Binding, record.Spec, meta.FindStatusCondition(record.Status.Conditions, v1alpha1.ConditionReady)
+	if b == nil || spec.ClusterConfigName == "" || record.Status.ObservedEpoch > spec.BindEpoch {
+		return false
+	}
+	same, outdated := when(spec.Until) == when(b.Until), ready != nil && ready.Reason == v1alpha1.ReasonRecordOutdated
+	if same && !outdated || !same && outdated && when(spec.Until) == ready.Message {
+		return false
+	}
+	if b.Until, b.DrainGrace = spec.Until, spec.DrainGrace; outdated {
+		ready.Status, ready.Reason, ready.Message = metav1.ConditionTrue, "AgentRunning", ""
+	}
+	return true
+}
+
+func when(end *metav1.Time) string {
+	if end == nil {
+		return "never"
+	}
+	return end.UTC().Format(time.RFC3339)
+}
+
+// machineEnds waits until a machine goes by an end ("never" is none).
+func (w *fakeWorld) machineEnds(node, at string) error {
+	var record v1alpha1.AINode
+	for range 1000 {
+		if err := w.records.Get(w.ctx, client.ObjectKey{Name: node}, &record); err != nil {
+			return err
+		}
+		if b := record.Status.Binding; b != nil && when(b.Until) == at {
+			return nil
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return fmt.Errorf("the machine of %s goes by %+v, not by %s", node, record.Status.Binding, at)
 }
 
 // register creates a Node, or dates one that is there anew.
@@ -165,6 +208,9 @@ func (w *fakeWorld) guard() interceptor.Funcs {
 			return c.List(ctx, list, options...)
 		},
 		Update: func(ctx context.Context, c client.WithWatch, o client.Object, options ...client.UpdateOption) error {
+			if record, ok := o.(*v1alpha1.AINode); ok && w.chart == "older" {
+				record.Spec.SinceEpoch, record.Spec.Until, record.Spec.DrainGrace = 0, nil, nil
+			}
 			if record, ok := o.(*v1alpha1.AINode); ok && record.Spec.PodCIDR != "" && w.rival != "" && w.rival != record.Name {
 				if err := w.claimFirst(ctx, c, record.Spec); err != nil {
 					return err
@@ -202,13 +248,27 @@ func (w *fakeWorld) lease(node, age string) error {
 	if err != nil {
 		return err
 	}
-	_, err = leases.Create(w.ctx, &coordinationv1.Lease{
+	lease := &coordinationv1.Lease{
 		ObjectMeta: metav1.ObjectMeta{Name: identity.HubLease(node), Labels: map[string]string{contract.NodeNameLabel: node}},
 		Spec: coordinationv1.LeaseSpec{
 			HolderIdentity: ptr.To("m1"), LeaseDurationSeconds: ptr.To(int32(1)),
 			RenewTime: &metav1.MicroTime{Time: today.Add(-ago)},
 		},
-	}, metav1.CreateOptions{})
+	}
+	identity.SayRenews(lease)
+	_, err = leases.Create(w.ctx, lease, metav1.CreateOptions{})
+	return err
+}
+
+// older has an agent of before there were renewals renew the Lease.
+func (w *fakeWorld) older(node string) error {
+	leases := w.hub.CoordinationV1().Leases(contract.SystemNamespace)
+	lease, err := leases.Get(w.ctx, identity.HubLease(node), metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	lease.Spec.RenewTime = &metav1.MicroTime{Time: lease.Spec.RenewTime.Add(time.Millisecond)}
+	_, err = leases.Update(w.ctx, lease, metav1.UpdateOptions{})
 	return err
 }
 

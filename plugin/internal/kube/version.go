@@ -7,10 +7,10 @@ import (
 )
 
 // The minor versions of Kubernetes 1.x that a cluster may have. Below oldest the Node
-// authorizer does not hold a node down to its own pods (KEP-4601). Between lowest and
-// highest, nodes were bound and ran pods in our tests. (A kubelet may not be newer than
-// its API server, by Kubernetes' policy on skew; an agent is none, and asks for stable
-// APIs alone.)
+// authorizer does not hold a node down to its own pods (KEP-4601); the chart's kubeVersion
+// says the same. Between lowest and highest, nodes were bound and ran pods in our tests.
+// (A kubelet may not be newer than its API server, by Kubernetes' policy on skew; an agent
+// is none, and asks for stable APIs alone.)
 const (
 	oldest  = 32
 	lowest  = 35

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"fmt"
 	"os"
 	"regexp"
 	"strconv"
@@ -20,6 +21,14 @@ func TestTriedVersionsAreThoseThatTestsRun(t *testing.T) {
 		require.NotNil(t, minor)
 		require.Equal(t, strconv.Itoa(tried), string(minor[1]))
 	}
+}
+
+// Helm refuses what bind refuses, and nothing else.
+func TestTheChartAsksForTheSameVersion(t *testing.T) {
+	t.Parallel()
+	raw, err := os.ReadFile("../../../charts/ainode/Chart.yaml")
+	require.NoError(t, err)
+	require.Contains(t, string(raw), fmt.Sprintf("\nkubeVersion: \">=1.%d.0-0\"\n", oldest))
 }
 
 func TestJudge(t *testing.T) {

@@ -48,6 +48,35 @@ func TestStatus(t *testing.T) {
 	require.Equal(t, NotJoined, Status(&v1alpha1.AINode{}, fresh, now))
 }
 
+// What was ended by force is not free like others, until its machine has said that it
+// stopped all that it ran.
+func TestStatusOfWhatWasEndedByForce(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 24, 3, 0, 0, 0, time.UTC)
+	silent, back := Sign{Known: true, Seen: now.Add(-100 * time.Minute), Life: 40 * time.Second}, Sign{Known: true, Seen: now, Life: 40 * time.Second}
+	for name, c := range map[string]struct {
+		bind   v1alpha1.BindStatus
+		config string
+		forced metav1.ConditionStatus
+		sign   Sign
+		want   string
+	}{
+		"silent since":        {v1alpha1.Unbound, "", metav1.ConditionTrue, silent, "Forced 100m"},
+		"leases are not read": {v1alpha1.Unbound, "", metav1.ConditionTrue, Sign{}, "Forced"},
+		"heard of again":      {v1alpha1.Unbound, "", metav1.ConditionTrue, back, "Forced"},
+		"it stops its pods":   {v1alpha1.Unbinding, "", metav1.ConditionTrue, back, "Unbinding"},
+		"it has stopped them": {v1alpha1.Unbound, "", metav1.ConditionFalse, back, "Unbound"},
+		"and is silent again": {v1alpha1.Unbound, "", metav1.ConditionFalse, silent, "Lost 100m"},
+		"bound again":         {v1alpha1.Unbound, "prod", metav1.ConditionTrue, back, "Unbound"},
+	} {
+		r := &v1alpha1.AINode{ObjectMeta: metav1.ObjectMeta{Name: "ai-h200-01"}, Spec: v1alpha1.AINodeSpec{ClusterConfigName: c.config}, Status: v1alpha1.AINodeStatus{
+			PublicKey: "k", BindStatus: c.bind, Conditions: []metav1.Condition{{Type: v1alpha1.ConditionForced, Status: c.forced}},
+		}}
+		table := Table([]v1alpha1.AINode{*r}, map[string]Sign{r.Name: c.sign}, now)
+		require.Equal(t, c.want, table.Rows[0].Cells[1], name)
+	}
+}
+
 // A Lease is dated by two clocks: the machine's in what it writes, the hub's in who
 // wrote that when. Others may write to it too.
 func TestSignIsDatedByTheHub(t *testing.T) {

@@ -24,6 +24,9 @@ import (
 const (
 	// Lost: the agent has ceased to renew its Lease.
 	Lost = "Lost"
+	// Forced: unbound without its machine, which has not said since that it stopped what it
+	// ran: it may run on.
+	Forced = "Forced"
 	// CredentialInvalid: bound, and the target refuses the agent's credential. Its pods
 	// run on; a new one is made by renew.
 	CredentialInvalid = "CredentialInvalid"
@@ -42,6 +45,8 @@ type Sign struct {
 	// Written is when the hub took that renewal in, by its own clock, to a second;
 	// zero where it does not say. Seen is by the machine's.
 	Written time.Time
+	// Renews is true if the agent knows renewals of its credential.
+	Renews bool
 }
 
 // SignOf reads a Lease; nil is one that nobody has taken.
@@ -56,6 +61,7 @@ func SignOf(lease *coordinationv1.Lease) Sign {
 	if lease.Spec.RenewTime != nil && ptr.Deref(lease.Spec.HolderIdentity, "") != "" {
 		s.Seen = lease.Spec.RenewTime.Time
 	}
+	s.Renews = identity.Renews(lease)
 	for _, m := range lease.ManagedFields {
 		if m.Time != nil && m.FieldsV1 != nil && bytes.Contains(m.FieldsV1.GetRawBytes(), []byte(`"f:renewTime"`)) {
 			s.Written = m.Time.Time // an API server dates the entry with every change of its fields
@@ -105,6 +111,8 @@ func Status(record *v1alpha1.AINode, sign Sign, now time.Time) string {
 	switch {
 	case record.Status.PublicKey == "":
 		return NotJoined
+	case forced(record):
+		return Forced
 	case !sign.Alive(now):
 		return Lost
 	case record.Status.BindStatus == "":
@@ -114,6 +122,12 @@ func Status(record *v1alpha1.AINode, sign Sign, now time.Time) string {
 	default:
 		return string(record.Status.BindStatus)
 	}
+}
+
+// forced reports whether somebody has said in the machine's place that it has let go.
+func forced(record *v1alpha1.AINode) bool {
+	return record.Spec.ClusterConfigName == "" && record.Status.BindStatus == v1alpha1.Unbound &&
+		meta.IsStatusConditionTrue(record.Status.Conditions, v1alpha1.ConditionForced)
 }
 
 // Outdated reports whether the machine serves a later binding than the record knows:

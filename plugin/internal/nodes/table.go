@@ -47,10 +47,10 @@ func row(r *v1alpha1.AINode, s Sign, now time.Time) []string {
 	}
 }
 
-// since is how the node stands; of a lost one, with how long it has been.
+// since is how the node stands; of one that is silent, with how long it has been.
 func since(r *v1alpha1.AINode, s Sign, now time.Time) string {
 	status := Status(r, s, now)
-	if status == Lost && !s.Seen.IsZero() {
+	if (status == Lost || status == Forced && !s.Alive(now)) && !s.Seen.IsZero() {
 		status += " " + Age(s.Seen, now)
 	}
 	return status
