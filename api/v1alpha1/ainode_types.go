@@ -232,6 +232,10 @@ type ServedBinding struct {
 	//
 	// +optional
 	DrainGrace *metav1.Duration `json:"drainGrace,omitempty"`
+	// PodCIDR is the range of its pods' addresses; absent if they share the machine's.
+	//
+	// +optional
+	PodCIDR string `json:"podCIDR,omitempty"`
 }
 
 // GPU is one card.

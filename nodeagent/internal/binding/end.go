@@ -117,7 +117,7 @@ func served(c *Credential, end term.End) *v1alpha1.ServedBinding {
 	if c == nil {
 		return nil
 	}
-	b := &v1alpha1.ServedBinding{SinceEpoch: c.since()}
+	b := &v1alpha1.ServedBinding{SinceEpoch: c.since(), PodCIDR: c.PodCIDR}
 	if !end.IsZero() {
 		until := metav1.NewTime(end.Until).Rfc3339Copy()
 		b.Until, b.DrainGrace = &until, &metav1.Duration{Duration: end.DrainGrace}

@@ -143,8 +143,9 @@ func (b *Binder) refresh(ctx context.Context, record *v1alpha1.AINode) error {
 	if err != nil {
 		return err
 	}
-	// What runs is labelled with it; a hub that was restored may have lost it.
-	fresh.SinceEpoch = b.credential.since()
+	// What runs is labelled with the epoch and has addresses of the range: they are the
+	// binding's own, and a hub that was restored may have lost them.
+	fresh.SinceEpoch, fresh.NodeLabels, fresh.PodCIDR = b.credential.since(), b.credential.NodeLabels, b.credential.PodCIDR
 	if !fresh.sameWay(b.credential) {
 		// First of all, or what renews the old token could store it over the new one. The
 		// next step serves again.

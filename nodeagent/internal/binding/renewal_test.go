@@ -103,3 +103,23 @@ func TestARenewalStopsNothing(t *testing.T) {
 		v1alpha1.Unbound, v1alpha1.Binding, v1alpha1.Bound, v1alpha1.Draining, v1alpha1.Bound, v1alpha1.Unbinding, v1alpha1.Binding,
 	}, m.hub.statuses, "it was Bound throughout")
 }
+
+// A hub that was restored may have lost what was chosen at bind: pods that run have
+// addresses of that range, and the machine tells it.
+func TestARenewalKeepsTheRange(t *testing.T) {
+	t.Parallel()
+	m := newBox(t)
+	const pods = "10.64.3.0/24"
+	m.hub.change(func() { m.hub.record.Spec.PodCIDR, m.hub.record.Spec.NodeLabels = pods, map[string]string{"zone": "a"} })
+	_, end := m.begin()
+	m.bind(1)
+	m.reports(v1alpha1.Bound, 1)
+	m.hub.change(func() { m.hub.record.Spec.PodCIDR, m.hub.record.Spec.NodeLabels = "", nil })
+	m.renew(2)
+	m.handOver(2)
+	m.reports(v1alpha1.Bound, 2)
+	end()
+	require.Equal(t, pods, m.stored().PodCIDR)
+	require.Equal(t, map[string]string{"zone": "a"}, m.stored().NodeLabels)
+	require.Equal(t, pods, m.hub.status().Binding.PodCIDR)
+}

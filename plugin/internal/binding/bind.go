@@ -122,6 +122,7 @@ func (w *Walk) want(ctx context.Context, p *Plan) (record *v1alpha1.AINode, clai
 			if r.Spec.SinceEpoch = r.Spec.FirstEpoch(); claimed {
 				r.Spec.SinceEpoch = r.Status.ObservedEpoch
 			}
+			r.Spec.PodCIDR = rangeOf(r)
 			r.Spec.ClusterConfigName, r.Spec.BindEpoch, r.Spec.Draining = p.Config, r.Status.ObservedEpoch, false
 			end.put(&r.Spec)
 			return true, nil

@@ -156,7 +156,7 @@ func (w *Walk) checkRecord(ctx context.Context, p *Plan, record *v1alpha1.AINode
 		}
 	}
 	p.Retimed = record.Spec.ClusterConfigName == p.Config && (p.first != nil || !p.Term.stands(record.Spec))
-	if record.Spec.ClusterConfigName == p.Config {
+	if record.Spec.ClusterConfigName == p.Config || nodes.Outdated(record) {
 		if err := p.keepRange(record); err != nil {
 			return err
 		}

@@ -14,27 +14,38 @@ import (
 	"github.com/ainode/ainode/api/podrange"
 	"github.com/ainode/ainode/api/v1alpha1"
 	"github.com/ainode/ainode/plugin/internal/kube"
+	"github.com/ainode/ainode/plugin/internal/nodes"
 	"github.com/ainode/ainode/plugin/internal/remedy"
 )
 
 // keepRange takes over the range of a binding that is gone on with. Another one is
 // refused: the pods that run have addresses of the first.
 func (p *Plan) keepRange(record *v1alpha1.AINode) error {
-	if !p.Pods.IsZero() && p.Pods.String() != record.Spec.PodCIDR {
+	pods := rangeOf(record)
+	if !p.Pods.IsZero() && p.Pods.String() != pods {
 		has := "its pods share the machine's address"
-		if record.Spec.PodCIDR != "" {
-			has = "its pods have addresses of " + record.Spec.PodCIDR
+		if pods != "" {
+			has = "its pods have addresses of " + pods
 		}
 		return remedy.New("Unbind it to change that", "kubectl ainode unbind "+p.Node, "AI node %q is bound already, and %s", p.Node, has)
 	}
-	if record.Spec.PodCIDR == "" {
+	if pods == "" {
 		return nil
 	}
 	var err error
-	if p.Pods, err = podrange.Parse(record.Spec.PodCIDR); err != nil {
+	if p.Pods, err = podrange.Parse(pods); err != nil {
 		return fmt.Errorf("the record of AI node %q has a damaged range of pods: %w", p.Node, err)
 	}
 	return nil
+}
+
+// rangeOf is the range that the node's pods have addresses of. After a restore of the hub
+// the machine knows, and the record does not.
+func rangeOf(record *v1alpha1.AINode) string {
+	if nodes.Outdated(record) && record.Status.Binding != nil {
+		return record.Status.Binding.PodCIDR
+	}
+	return record.Spec.PodCIDR
 }
 
 // taken is a range or an address that is somebody's already.
