@@ -45,6 +45,8 @@ type Plan struct {
 	Done bool
 	// Retimed is true of a bound node that is to have another end.
 	Retimed bool
+	// Had is the end that the node's binding has so far; nil for none.
+	Had *Term
 	// Key is the machine's key, which the credential is sealed to.
 	Key handover.PublicKey
 
@@ -52,6 +54,8 @@ type Plan struct {
 	clientCA []byte
 	// address is the machine's, as its agent says.
 	address string
+	// callsOff is true of a node that is being unbound.
+	callsOff bool
 	// renewal is true where a binding that stands gets a new credential.
 	renewal bool
 	// since and epoch are the record's when a renewal was planned; goesOn is true for one
@@ -145,9 +149,13 @@ func (w *Walk) checkRecord(ctx context.Context, p *Plan, record *v1alpha1.AINode
 	if err := w.checkAlive(ctx, node, ""); err != nil {
 		return err
 	}
+	p.Had = had(record)
 	if p.Term == nil {
 		p.Term = lost(record)
+	} else {
+		p.Term = p.Term.after(p.Had)
 	}
+	p.callsOff = record.Spec.ClusterConfigName == p.Config && record.Spec.Draining && !nodes.Outdated(record)
 	p.Retimed = record.Spec.ClusterConfigName == p.Config && !p.Term.stands(record.Spec)
 	if record.Spec.ClusterConfigName == p.Config {
 		if err := p.keepRange(record); err != nil {
