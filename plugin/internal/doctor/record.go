@@ -181,8 +181,10 @@ func bindStatus(_ context.Context, s *sight) (string, []flaw, error) {
 		return one(Warning, "it is being unbound from "+spec.ClusterConfigName, "it takes no new pods",
 			fix("Go on", "kubectl ainode unbind %s", name), fix("Or call it off", "kubectl ainode bind %s --to %s", name, spec.ClusterConfigName))
 	case nodes.Renewing(s.node):
-		return one(Warning, fmt.Sprintf("its credential is being renewed: its agent acts with that of epoch %d, wanted is %d", status.ObservedEpoch, spec.BindEpoch),
+		_, flaws, _ := one(Warning, fmt.Sprintf("its credential is being renewed: its agent acts with that of epoch %d, wanted is %d", status.ObservedEpoch, spec.BindEpoch),
 			"its pods run on; the account before lives until that is through", fix("Go on", "kubectl ainode renew %s", name))
+		_, ending, err := bound(s.node, s.Clock.Now())
+		return "", append(flaws, ending...), err
 	case status.ObservedEpoch != spec.BindEpoch || status.BindStatus != v1alpha1.Bound && !drainsForEnd(s.node):
 		return one(Warning, fmt.Sprintf("it is being bound to %s: its agent reports %s of epoch %d, wanted is %d", spec.ClusterConfigName, status.BindStatus, status.ObservedEpoch, spec.BindEpoch),
 			"it does not serve yet", again)
