@@ -34,6 +34,8 @@ type Request struct {
 	Pods podrange.Range
 	// Term is when the binding ends; nil leaves that as it is, or without an end.
 	Term *Term
+	// KeepGrace leaves a node that has an end its drain grace: Term's is for the others.
+	KeepGrace bool
 	// Fingerprint pins the machine's key; empty takes the one that joined.
 	Fingerprint string
 }
@@ -90,6 +92,7 @@ func (w *Walk) Check(ctx context.Context, r Request) (*Plan, error) {
 		return nil, fmt.Errorf("read config %q: %w", r.Config, err)
 	}
 	p := &Plan{Request: r, config: config, address: record.Status.Address}
+	p.begin(record)
 	if err := w.checkRecord(ctx, p, record); err != nil {
 		return nil, err
 	}
@@ -149,13 +152,9 @@ func (w *Walk) checkRecord(ctx context.Context, p *Plan, record *v1alpha1.AINode
 	if err := w.checkAlive(ctx, node, ""); err != nil {
 		return err
 	}
-	p.Had = had(record)
 	if p.Term == nil {
 		p.Term = lost(record)
-	} else {
-		p.Term = p.Term.after(p.Had)
 	}
-	p.callsOff = record.Spec.ClusterConfigName == p.Config && record.Spec.Draining && !nodes.Outdated(record)
 	p.Retimed = record.Spec.ClusterConfigName == p.Config && !p.Term.stands(record.Spec)
 	if record.Spec.ClusterConfigName == p.Config {
 		if err := p.keepRange(record); err != nil {

@@ -2,12 +2,9 @@ package binding
 
 import (
 	"context"
-	"fmt"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
 
 	"github.com/ainode/ainode/api/v1alpha1"
 	"github.com/ainode/ainode/plugin/internal/nodes"
@@ -20,41 +17,6 @@ type Term struct {
 	Until time.Time
 	// DrainGrace is how long before Until pods begin to be sent away.
 	DrainGrace time.Duration
-	// KeepGrace has a node that has an end already keep its grace: DrainGrace is for the
-	// others.
-	KeepGrace bool
-}
-
-// had is the end that a node's binding has so far; nil for none.
-func had(r *v1alpha1.AINode) *Term {
-	t := lost(r)
-	if t == nil && r.Spec.ClusterConfigName != "" {
-		t = termOf(r.Spec.Until, r.Spec.DrainGrace)
-	}
-	if t == nil || t.Until.IsZero() {
-		return nil
-	}
-	return t
-}
-
-func termOf(until *metav1.Time, grace *metav1.Duration) *Term {
-	t := &Term{}
-	if until != nil {
-		t.Until = until.Time
-	}
-	if grace != nil {
-		t.DrainGrace = grace.Duration
-	}
-	return t
-}
-
-// after is the term of a node that had another, or none.
-func (t *Term) after(had *Term) *Term {
-	own := *t
-	if own.KeepGrace && had != nil {
-		own.DrainGrace = had.DrainGrace
-	}
-	return &own
 }
 
 // lost is the term that the machine goes by where the hub's record has lost it: the hub was
@@ -112,23 +74,4 @@ func (w *Walk) Retime(ctx context.Context, p *Plan) error {
 		return err
 	}
 	return p.Term.kept(record)
-}
-
-// Living counts the pods of a node that have not ended, which an end would send away.
-func (w *Walk) Living(ctx context.Context, node string) (int, error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second) // the end may be as near
-	defer cancel()
-	pods, err := w.Target.Core.CoreV1().Pods(metav1.NamespaceAll).List(ctx, metav1.ListOptions{
-		FieldSelector: fields.OneTermEqualSelector("spec.nodeName", node).String(),
-	})
-	if err != nil {
-		return 0, fmt.Errorf("list the pods of node %q: %w", node, err)
-	}
-	n := 0
-	for _, pod := range pods.Items {
-		if pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed {
-			n++
-		}
-	}
-	return n, nil
 }

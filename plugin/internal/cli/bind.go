@@ -37,6 +37,7 @@ type bindOptions struct {
 	until      string
 	drainGrace string
 	term       *binding.Term
+	keepGrace  bool      // --drain-grace was not given
 	asked      time.Time // what a span of --until counts from
 	expectGPUs int
 	ignore     []string
@@ -173,7 +174,7 @@ func (o *bindOptions) run(ctx context.Context) error {
 	plans := make([]*binding.Plan, len(o.nodes))
 	errs := make([]error, len(o.nodes))
 	for i, node := range o.nodes {
-		plans[i], errs[i] = walk.Check(ctx, binding.Request{Node: node, Config: o.to, Labels: o.labels(), Pods: o.pods, Term: o.term, Fingerprint: o.expectKey})
+		plans[i], errs[i] = walk.Check(ctx, binding.Request{Node: node, Config: o.to, Labels: o.labels(), Pods: o.pods, Term: o.term, KeepGrace: o.keepGrace, Fingerprint: o.expectKey})
 		if errs[i] == nil {
 			errs[i] = o.checkTerm(plans[i])
 		}

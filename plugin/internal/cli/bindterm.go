@@ -29,7 +29,7 @@ func (o *bindOptions) completeTerm(until, grace bool) error {
 	if err != nil {
 		return usageError("bind", "--until: %v", err)
 	}
-	o.term = &binding.Term{Until: at, KeepGrace: !grace}
+	o.term, o.keepGrace = &binding.Term{Until: at}, !grace
 	if at.IsZero() {
 		if grace {
 			return usageError("bind", "--drain-grace goes with an end, which --until %s takes away", term.None)
@@ -40,7 +40,7 @@ func (o *bindOptions) completeTerm(until, grace bool) error {
 		return usageError("bind", "--drain-grace: %v", err)
 	}
 	known := o.term.DrainGrace
-	if o.term.KeepGrace {
+	if o.keepGrace {
 		known = 0 // the record may have another: checkTerm judges it
 	}
 	if err := term.Check(at, known, o.asked); err != nil {
@@ -52,7 +52,7 @@ func (o *bindOptions) completeTerm(until, grace bool) error {
 // checkTerm judges an end by the grace that nobody has typed. An end that is no sooner
 // than the one before takes no time from pods.
 func (o *bindOptions) checkTerm(p *binding.Plan) error {
-	if o.term == nil || !o.term.KeepGrace || o.term.Until.IsZero() {
+	if o.term == nil || !o.keepGrace || o.term.Until.IsZero() {
 		return nil
 	}
 	whose := "without it a node gets that much"
@@ -86,15 +86,15 @@ func (o *bindOptions) tellTerm(ctx context.Context, walk *binding.Walk, p *bindi
 	}
 	switch {
 	case grace <= 0:
-		walk.Progress.Warn(p.Node, "%s %s ended, without a grace period", when(left), pods)
+		walk.Progress.Warn(p.Node, "%s %s ended, without a grace period", fromNow(left), pods)
 	case until.Sub(now) > soon:
-		walk.Progress.Warn(p.Node, "%s no new pods come, and %s evicted", when(left), pods)
+		walk.Progress.Warn(p.Node, "%s no new pods come, and %s evicted", fromNow(left), pods)
 	default:
-		walk.Progress.Warn(p.Node, "%s no new pods come, and %s evicted; what is left %s is ended", when(left), pods, when(until.Sub(now)))
+		walk.Progress.Warn(p.Node, "%s no new pods come, and %s evicted; what is left %s is ended", fromNow(left), pods, fromNow(until.Sub(now)))
 	}
 }
 
-func when(left time.Duration) string {
+func fromNow(left time.Duration) string {
 	if left < time.Second {
 		return "at once"
 	}
