@@ -153,8 +153,17 @@ func (w *Walk) want(ctx context.Context, p *Plan) (record *v1alpha1.AINode, clai
 	if err != nil || !calledOff {
 		return record, claimed, err
 	}
-	w.Progress.Line(p.Node, "its unbinding is called off")
+	w.calledOff(p)
 	return record, false, w.cordon(ctx, p.Node, false)
+}
+
+func (w *Walk) calledOff(p *Plan) { w.Progress.Line(p.Node, "its unbinding is called off") }
+
+// ForeseeBind says what Bind would call off, and asks nobody.
+func (w *Walk) ForeseeBind(p *Plan) {
+	if p.callsOff {
+		w.calledOff(p)
+	}
 }
 
 // admit makes the identity of the epoch on the target, proves what it may and may

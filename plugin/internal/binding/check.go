@@ -34,6 +34,8 @@ type Request struct {
 	Pods podrange.Range
 	// Term is when the binding ends; nil leaves that as it is, or without an end.
 	Term *Term
+	// KeepGrace leaves a node that has an end its drain grace: Term's is for the others.
+	KeepGrace bool
 	// Fingerprint pins the machine's key; empty takes the one that joined.
 	Fingerprint string
 }
@@ -45,6 +47,8 @@ type Plan struct {
 	Done bool
 	// Retimed is true of a bound node that is to have another end.
 	Retimed bool
+	// Had is the end that the node's binding has so far; nil for none.
+	Had *Term
 	// Key is the machine's key, which the credential is sealed to.
 	Key handover.PublicKey
 
@@ -55,6 +59,8 @@ type Plan struct {
 	clientCA []byte
 	// address is the machine's, as its agent says.
 	address string
+	// callsOff is true of a node that is being unbound.
+	callsOff bool
 	// renewal is true where a binding that stands gets a new credential.
 	renewal bool
 	// since and epoch are the record's when a renewal was planned; goesOn is true for one
@@ -89,6 +95,7 @@ func (w *Walk) Check(ctx context.Context, r Request) (*Plan, error) {
 		return nil, fmt.Errorf("read config %q: %w", r.Config, err)
 	}
 	p := &Plan{Request: r, config: config, address: record.Status.Address}
+	p.begin(record)
 	if err := w.checkRecord(ctx, p, record); err != nil {
 		return nil, err
 	}

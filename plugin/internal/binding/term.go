@@ -40,14 +40,7 @@ func lost(r *v1alpha1.AINode) *Term {
 	if !nodes.EndLost(r) {
 		return nil
 	}
-	t := &Term{}
-	if until := r.Status.Binding.Until; until != nil {
-		t.Until = until.Time
-	}
-	if grace := r.Status.Binding.DrainGrace; grace != nil {
-		t.DrainGrace = grace.Duration
-	}
-	return t
+	return termOf(r.Status.Binding.Until, r.Status.Binding.DrainGrace)
 }
 
 // stands reports whether a record has this term already. No term asks for nothing.

@@ -35,8 +35,10 @@ type bindOptions struct {
 	podCIDR    string
 	pods       podrange.Range
 	until      string
-	drainGrace time.Duration
+	drainGrace string
 	term       *binding.Term
+	keepGrace  bool      // --drain-grace was not given
+	asked      time.Time // what a span of --until counts from
 	expectGPUs int
 	ignore     []string
 	wait       bool
@@ -45,7 +47,7 @@ type bindOptions struct {
 }
 
 func newBind(env *Env) *cobra.Command {
-	o := &bindOptions{env: env, lbMode: lbENI, wait: true, timeout: 2 * time.Minute, drainGrace: 30 * time.Minute}
+	o := &bindOptions{env: env, lbMode: lbENI, wait: true, timeout: 2 * time.Minute, drainGrace: "30m"}
 	cmd := &cobra.Command{
 		Use:   "bind NODE… --to CONFIG",
 		Short: "Make machines nodes of an imported cluster",
@@ -70,7 +72,7 @@ func newBind(env *Env) *cobra.Command {
 			# Until eight in the morning; pods are sent away from half past seven on
 			kubectl ainode bind ai-h200-01 --to prod --until 08:00 --drain-grace 30m
 
-			# Four hours longer, or for good
+			# Longer, with the grace that it has, or for good
 			kubectl ainode bind ai-h200-01 --to prod --until 12:00
 			kubectl ainode bind ai-h200-01 --to prod --until none
 
@@ -81,10 +83,11 @@ func newBind(env *Env) *cobra.Command {
 			kubectl ainode bind ai-h200-01 ai-h200-02 --to prod --dry-run=client`),
 		ValidArgsFunction: completeNodes(env),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := o.complete(args); err != nil {
+			// First: of a date and a time without quotes, the time is taken for a node.
+			if err := o.completeTerm(cmd.Flags().Changed("until"), cmd.Flags().Changed("drain-grace")); err != nil {
 				return err
 			}
-			if err := o.completeTerm(cmd.Flags().Changed("until"), cmd.Flags().Changed("drain-grace")); err != nil {
+			if err := o.complete(args); err != nil {
 				return err
 			}
 			if err := o.validate(); err != nil {
@@ -98,8 +101,8 @@ func newBind(env *Env) *cobra.Command {
 	flags.StringVar(&o.lbMode, "lb-mode", o.lbMode, `How load balancers of the cloud treat the node: "eni" (its pods have the node's routable address) or "exclude" (keep off).`)
 	flags.StringVar(&o.expectKey, "expect-key", o.expectKey, "Fingerprint that the machine's key must have, as ainode-agent join printed it.")
 	flags.StringVar(&o.podCIDR, "pod-cidr", o.podCIDR, "Range that each pod gets an address of its own from. The cluster's network must route it to the machine. Without one, pods share the machine's address.")
-	flags.StringVar(&o.until, "until", o.until, `When the machine is free again: a time of day (08:00), a point in time (2026-11-27 08:00, or RFC 3339), a span (8h, 2d), or "none". The agent lets go by itself then. Of a bound node it changes the end.`)
-	flags.DurationVar(&o.drainGrace, "drain-grace", o.drainGrace, "How long before --until no new pods come and those there are evicted. What PodDisruptionBudgets do not let go is ended by the node, in its own grace period, so that it is over at --until.")
+	flags.StringVar(&o.until, "until", o.until, `When the machine is free again: a time of day (08:00), a point in time (2026-11-27T08:00, or RFC 3339 with a zone), a span (30m, 8h, 2d), or "none". The agent lets go by itself then. Of a bound node it changes the end, "none" takes it away.`)
+	flags.StringVar(&o.drainGrace, "drain-grace", o.drainGrace, "How long before --until no new pods come and those there are evicted (90s, 30m, 1d). What PodDisruptionBudgets do not let go is ended by the node, in its own grace period, so that it is over at --until. 0s evicts nothing: pods are ended at --until. A node that has an end keeps its own grace unless this is given.")
 	flags.IntVar(&o.expectGPUs, "expect-gpus", o.expectGPUs, "How many GPUs each machine must have.")
 	flags.StringSliceVar(&o.ignore, "ignore-preflight", o.ignore, "Ids of checks (see: kubectl ainode doctor --pre) that are left out. Can be repeated.")
 	flags.BoolVar(&o.wait, "wait", o.wait, "Wait until the node serves.")
@@ -171,7 +174,10 @@ func (o *bindOptions) run(ctx context.Context) error {
 	plans := make([]*binding.Plan, len(o.nodes))
 	errs := make([]error, len(o.nodes))
 	for i, node := range o.nodes {
-		plans[i], errs[i] = walk.Check(ctx, binding.Request{Node: node, Config: o.to, Labels: o.labels(), Pods: o.pods, Term: o.term, Fingerprint: o.expectKey})
+		plans[i], errs[i] = walk.Check(ctx, binding.Request{Node: node, Config: o.to, Labels: o.labels(), Pods: o.pods, Term: o.term, KeepGrace: o.keepGrace, Fingerprint: o.expectKey})
+		if errs[i] == nil {
+			errs[i] = o.checkTerm(plans[i])
+		}
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err
@@ -207,12 +213,13 @@ func (o *bindOptions) bind(ctx context.Context, walk *binding.Walk, p *binding.P
 		fmt.Fprintf(o.env.Out, "node/%s unchanged (bound to %s)\n", p.Node, o.to)
 		return nil
 	}
-	o.tellTerm(walk, p)
+	o.tellTerm(ctx, walk, p)
 	walk.Progress.Line(p.Node, "key %s", p.Key.Fingerprint())
 	if !p.Pods.IsZero() {
 		walk.Progress.Line(p.Node, "pods get addresses of %s, which has room for %d", p.Pods, p.Pods.Pods())
 	}
 	if o.dryRun.client() {
+		walk.ForeseeBind(p)
 		o.dryRun.announce(o.env, "node/%s bound", p.Node)
 		return nil
 	}

@@ -41,6 +41,9 @@ func newList(env *Env) *cobra.Command {
 			# List all AI nodes
 			kubectl ainode list
 
+			# When each binding ends, versions, epochs and machines too
+			kubectl ainode list -o wide
+
 			# Watch them while binding
 			kubectl ainode list -w
 
@@ -90,7 +93,12 @@ func (o *listOptions) show(ctx context.Context, hub *kube.Cluster, list *v1alpha
 	case err != nil:
 		o.env.progress().Warn("", "lost nodes can't be told: %v", err)
 	}
-	return o.print.Print(o.env.Out, list, func() *metav1.Table { return nodes.Table(list.Items, signs, o.env.Clock.Now()) })
+	err = o.print.Print(o.env.Out, list, func() *metav1.Table { return nodes.Table(list.Items, signs, o.env.Clock.Now()) })
+	// A column more would not fit.
+	if next := nodes.NextEnd(list.Items, o.env.Clock.Now()); err == nil && next != "" && !o.print.Wide() {
+		fmt.Fprintln(o.env.ErrOut, next)
+	}
+	return err
 }
 
 // follow prints each changed record. A record that its agent changes is not lost.

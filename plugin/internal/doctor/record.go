@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -180,13 +181,43 @@ func bindStatus(_ context.Context, s *sight) (string, []flaw, error) {
 		return one(Warning, "it is being unbound from "+spec.ClusterConfigName, "it takes no new pods",
 			fix("Go on", "kubectl ainode unbind %s", name), fix("Or call it off", "kubectl ainode bind %s --to %s", name, spec.ClusterConfigName))
 	case nodes.Renewing(s.node):
-		return one(Warning, fmt.Sprintf("its credential is being renewed: its agent acts with that of epoch %d, wanted is %d", status.ObservedEpoch, spec.BindEpoch),
+		_, flaws, _ := one(Warning, fmt.Sprintf("its credential is being renewed: its agent acts with that of epoch %d, wanted is %d", status.ObservedEpoch, spec.BindEpoch),
 			"its pods run on; the account before lives until that is through", fix("Go on", "kubectl ainode renew %s", name))
-	case status.BindStatus != v1alpha1.Bound || status.ObservedEpoch != spec.BindEpoch:
+		_, ending, err := bound(s.node, s.Clock.Now())
+		return "", append(flaws, ending...), err
+	case status.ObservedEpoch != spec.BindEpoch || status.BindStatus != v1alpha1.Bound && !drainsForEnd(s.node):
 		return one(Warning, fmt.Sprintf("it is being bound to %s: its agent reports %s of epoch %d, wanted is %d", spec.ClusterConfigName, status.BindStatus, status.ObservedEpoch, spec.BindEpoch),
 			"it does not serve yet", again)
 	}
-	return fmt.Sprintf("bound to %s, epoch %d", spec.ClusterConfigName, spec.BindEpoch), nil, nil
+	return bound(s.node, s.Clock.Now())
+}
+
+// drainsForEnd reports whether the agent sends pods away since the binding ends: nobody
+// has asked for that just now.
+func drainsForEnd(r *v1alpha1.AINode) bool {
+	return r.Status.BindStatus == v1alpha1.Draining && (r.Spec.Until != nil || nodes.EndLost(r))
+}
+
+// bound tells a binding's end with it, and warns once that is near.
+func bound(r *v1alpha1.AINode, now time.Time) (string, []flaw, error) {
+	text := fmt.Sprintf("bound to %s, epoch %d", r.Spec.ClusterConfigName, r.Spec.BindEpoch)
+	left, ends := nodes.LeftToDrain(r, now)
+	if !ends {
+		return text, nil, nil
+	}
+	text += ", until " + nodes.Ending(r, now)
+	bind := "kubectl ainode bind " + r.Name + " --to " + r.Spec.ClusterConfigName
+	later, none := fix("Have it end later", "%s --until 8h", bind), fix("Or not at all", "%s --until none", bind)
+	switch {
+	case !now.Before(r.Spec.Until.Time):
+		return one(Warning, text, "its time is over, and its agent has not let go: it may be silent, still stop pods, or have a clock that does not agree with the hub's",
+			fix("Unbind it", "kubectl ainode unbind %s", r.Name), later)
+	case left <= 0:
+		return one(Warning, text, "no new pods come, and those there are sent away", later, none)
+	case left <= time.Hour:
+		return one(Warning, text, "whatever runs there goes soon", later, none)
+	}
+	return text, nil, nil
 }
 
 // unbound says how it came to be so, where that was by force.

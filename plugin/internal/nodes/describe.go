@@ -13,7 +13,6 @@ import (
 
 	"github.com/ainode/ainode/api/handover"
 	"github.com/ainode/ainode/api/v1alpha1"
-	"github.com/ainode/ainode/plugin/internal/term"
 )
 
 // View is all that describe shows of one node. A part that could not be read holds
@@ -41,8 +40,8 @@ func Describe(out io.Writer, v View) error {
 	line("Status", "%s", since(r, v.Sign, v.Now))
 	line("Cluster", "%s", or(r.Spec.ClusterConfigName))
 	line("Epoch", "%d", r.Spec.BindEpoch)
-	if at := ends(r, v.Now); at != "" {
-		line("Ends", "free at %s%s", at, drains(r, v.Now))
+	if end := Ending(r, v.Now); end != "" {
+		line("Ends", "free at %s", end)
 	}
 	line("GPUs", "%s%s, %d in use", GPUs(r.Status), Slices(r.Status), r.Status.GPUsInUse)
 	line("Address", "%s", or(r.Status.Address))
@@ -77,14 +76,6 @@ func Describe(out io.Writer, v View) error {
 		return err
 	}
 	return printers.WriteEscaped(out, text.String())
-}
-
-// drains says from when on pods are sent away.
-func drains(r *v1alpha1.AINode, now time.Time) string {
-	if r.Spec.DrainGrace == nil || r.Spec.DrainGrace.Duration == 0 {
-		return ""
-	}
-	return ", pods are evicted from " + term.Words(r.Spec.Until.Add(-r.Spec.DrainGrace.Duration), now) + " on"
 }
 
 func describeTarget(w io.Writer, line func(string, string, ...any), v View) {

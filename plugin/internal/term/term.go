@@ -3,6 +3,7 @@
 package term
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -12,7 +13,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/duration"
 )
 
-// None is what is written for no end; so is nothing at all.
+// None is what is written for no end. Nothing at all is not: it is mostly a variable that
+// a script has not set.
 const None = "none"
 
 // forms are points in time without a zone: the person's own is meant.
@@ -24,7 +26,10 @@ var days = regexp.MustCompile(`^(\d+)d`)
 // one of now's zone, a span counts from now.
 func Parse(text string, now time.Time) (time.Time, error) {
 	text = strings.TrimSpace(text)
-	if text == "" || text == None {
+	switch {
+	case text == "":
+		return time.Time{}, fmt.Errorf("it is empty: write %s, or %s, which takes an end away", ways, None)
+	case strings.EqualFold(text, None):
 		return time.Time{}, nil
 	}
 	if at, err := time.Parse(time.RFC3339, text); err == nil {
@@ -45,41 +50,76 @@ func Parse(text string, now time.Time) (time.Time, error) {
 	}
 	span, err := parseSpan(strings.TrimPrefix(text, "+"))
 	if err != nil {
-		return time.Time{}, fmt.Errorf("%q is no end: write a time of day (08:00), a point in time (2026-11-27 08:00, or RFC 3339 with a zone), a span (8h, 2d) or %s", text, None)
+		return time.Time{}, refusal(text, now)
 	}
 	return now.Add(span).Truncate(time.Second), nil
 }
 
+// ParseGrace reads how long before an end pods are sent away, written as the spans of
+// Parse are.
+func ParseGrace(text string) (time.Duration, error) {
+	text = strings.TrimSpace(text)
+	if text == "" {
+		return 0, errors.New("it is empty: write a span (90s, 30m, 2d)")
+	}
+	grace, err := parseSpan(text)
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("%q is no span: write one as in 90s, 30m, 8h or 2d", text)
+	case grace < 0:
+		return 0, fmt.Errorf("%q is negative: it is how long before the end pods are sent away, as in 30m", text)
+	}
+	return grace, nil
+}
+
 // parseSpan reads a duration as Go writes it, with whole days in front.
 func parseSpan(text string) (time.Duration, error) {
-	var whole time.Duration
-	if found := days.FindStringSubmatch(text); found != nil {
+	var span time.Duration
+	rest, negative := strings.CutPrefix(text, "-")
+	found := days.FindStringSubmatch(rest)
+	if found != nil {
 		n, err := strconv.Atoi(found[1])
 		if err != nil || n > 10_000 {
 			return 0, fmt.Errorf("%q is too long", text)
 		}
-		whole = time.Duration(n) * 24 * time.Hour
-		if text = strings.TrimPrefix(text, found[0]); text == "" {
-			return whole, nil
-		}
+		span, rest = time.Duration(n)*24*time.Hour, strings.TrimPrefix(rest, found[0])
 	}
-	rest, err := time.ParseDuration(text)
-	return whole + rest, err
+	if found == nil || rest != "" {
+		more, err := time.ParseDuration(rest)
+		if err == nil && (strings.ContainsAny(rest, "+-") || span+more < span) {
+			err = fmt.Errorf("%q has a second sign, or is too long", text)
+		}
+		if err != nil {
+			return 0, err
+		}
+		span += more
+	}
+	if negative {
+		span = -span
+	}
+	return span, nil
 }
 
-// Check says why a binding can't end at until with that grace, if it can't.
+// Check says why a binding can't end at until with that grace, if it can't. What was
+// written as a span of now leaves all of that span.
 func Check(until time.Time, grace time.Duration, now time.Time) error {
-	left := until.Sub(now)
+	left := until.Sub(now.Truncate(time.Second)) // as until is: a record keeps no more
 	switch {
-	case grace < 0:
-		return fmt.Errorf("a drain grace is not negative")
 	case left <= 0:
 		return fmt.Errorf("%s is in the past: it is %s now", Words(until, now), now.Format("2006-01-02 15:04 MST"))
 	case left < grace:
-		return fmt.Errorf("%s is sooner than the drain grace of %s: pods would have less time to go than that; give a later end or a shorter grace",
+		return fmt.Errorf("%s is sooner than the drain grace of %s: pods would have less time to go than that; give a later end, or a shorter --drain-grace",
 			Words(until, now), grace)
 	}
 	return nil
+}
+
+// Drains says what becomes of the pods of a binding that ends at until.
+func Drains(until time.Time, grace time.Duration, now time.Time) string {
+	if grace <= 0 {
+		return "pods are ended then, without a grace period"
+	}
+	return "pods are evicted from " + Words(until.Add(-grace), now) + " on"
 }
 
 // Words are a point in time in now's zone, with the date where it is not today's.

@@ -15,8 +15,8 @@ var (
 func TestParse(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]time.Time{
-		"":                          {},
 		"none":                      {},
+		"NONE":                      {},
 		"08:00":                     time.Date(2026, 11, 27, 8, 0, 0, 0, cet),
 		"18:00":                     time.Date(2026, 11, 26, 18, 0, 0, 0, cet),
 		"17:30":                     time.Date(2026, 11, 27, 17, 30, 0, 0, cet), // 15 seconds ago
@@ -41,6 +41,51 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// What is nearly an end is refused with the reason, and with what to write, which is taken.
+func TestRefusals(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]struct{ why, write string }{
+		"24:00":                    {"a day ends with 00:00 of the next", "00:00"},
+		"2026-12-31 24:00":         {"a day ends with 00:00 of the next", "2027-01-01T00:00"},
+		"2026-12-31T24:00:00":      {"a day ends with 00:00 of the next", "2027-01-01T00:00"},
+		"2026-11-28":               {"it says no time of that day", "2026-11-28T08:00"},
+		"08:00 CET":                {"a zone is written as an offset", "2026-11-27T08:00:00+01:00"},
+		"18:00Z":                   {"without one the time is yours (CET)", "2026-11-26T18:00:00Z"},
+		"2026-11-28 8:00 PST":      {"a zone is written as an offset", "2026-11-28T08:00:00+01:00"},
+		"2026-11-28T08:00Z":        {"a zone is written as an offset", "2026-11-28T08:00:00Z"},
+		"2026-11-28 08:00:30-0500": {"a zone is written as an offset", "2026-11-28T08:00:30-05:00"},
+		"2026-11-28 08:00 UTC":     {"a zone is written as an offset", "2026-11-28T08:00:00Z"},
+		"08:00 Europe/Berlin":      {"a zone is written as an offset", "2026-11-27T08:00:00+01:00"},
+		"":                         {"it is empty", "none"},
+		"tomorrow":                 {"is no end", "none"},
+		"8:00 pm":                  {"is no end", "none"},
+		"1d-5h":                    {"is no end", "none"},
+		"10000d2562047h":           {"is no end", "none"}, // more than a duration holds
+	} {
+		_, err := Parse(text, now)
+		require.ErrorContains(t, err, want.why, text)
+		require.ErrorContains(t, err, want.write, text)
+		_, err = Parse(want.write, now)
+		require.NoError(t, err, text)
+	}
+}
+
+func TestParseGrace(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]time.Duration{"30m": 30 * time.Minute, "1d": 24 * time.Hour, "1d12h": 36 * time.Hour, "0": 0, "0d": 0, "0s": 0, " 90s ": 90 * time.Second} {
+		got, err := ParseGrace(text)
+		require.NoError(t, err, text)
+		require.Equal(t, want, got, text)
+	}
+	for text, want := range map[string]string{
+		"": "it is empty: write a span (90s, 30m, 2d)", "-5m": "is negative", "-1d": "is negative",
+		"1w": "is no span: write one as in 90s, 30m, 8h or 2d", "30": "is no span", "--5m": "is no span", "-": "is no span", "none": "is no span",
+	} {
+		_, err := ParseGrace(text)
+		require.ErrorContains(t, err, want, text)
+	}
+}
+
 // Eight in the morning is eight by the clock on the wall, also after a night in which
 // it was set.
 func TestANightOfAnotherLength(t *testing.T) {
@@ -62,7 +107,11 @@ func TestCheck(t *testing.T) {
 	require.NoError(t, Check(now.Add(time.Hour), time.Hour, now))
 	require.ErrorContains(t, Check(now.Add(-time.Hour), 0, now), "16:30:15 CET is in the past: it is 2026-11-26 17:30 CET now")
 	require.ErrorContains(t, Check(now.Add(10*time.Minute), 30*time.Minute, now), "sooner than the drain grace of 30m0s")
-	require.Error(t, Check(now.Add(time.Hour), -time.Second, now))
+	// A clock stands between two seconds, a record's end does not.
+	between := now.Add(700 * time.Millisecond)
+	until, err := Parse("30m", between)
+	require.NoError(t, err)
+	require.NoError(t, Check(until, 30*time.Minute, between))
 }
 
 func TestWords(t *testing.T) {
@@ -70,5 +119,7 @@ func TestWords(t *testing.T) {
 	require.Equal(t, "20:00 CET", Words(time.Date(2026, 11, 26, 19, 0, 0, 0, time.UTC), now))
 	require.Equal(t, "2026-11-27 08:00 CET", Words(time.Date(2026, 11, 27, 7, 0, 0, 0, time.UTC), now))
 	require.Equal(t, "in 3h", In(now.Add(3*time.Hour), now))
+	require.Equal(t, "pods are evicted from 17:20 CET on", Drains(now.Truncate(time.Hour).Add(50*time.Minute), 30*time.Minute, now.Truncate(time.Hour)))
+	require.NotContains(t, Drains(now.Add(time.Hour), 0, now), "18:30", "nobody is sent away before the end")
 	require.Equal(t, "5m ago", In(now.Add(-5*time.Minute), now))
 }
