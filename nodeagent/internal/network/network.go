@@ -61,9 +61,9 @@ type Options struct {
 // Network is the pod network of one binding.
 type Network struct {
 	o Options
-	// orphans are leases that no sandbox had when they were looked at last. Run's
-	// goroutine only.
-	orphans map[lease]bool
+	// orphans are leases that no sandbox had when they were looked at last, and since
+	// when. Run's goroutine only.
+	orphans map[lease]time.Time
 
 	mu      sync.Mutex
 	trouble error
