@@ -112,10 +112,10 @@ func (n *Network) configure(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := n.plug(ctx, bridge); err != nil {
+	if err := n.forward(); err != nil {
 		return err
 	}
-	if err := n.forward(); err != nil {
+	if err := n.plug(ctx, bridge); err != nil {
 		return err
 	}
 	if err := n.writeConflist(mtu); err != nil {
