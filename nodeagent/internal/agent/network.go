@@ -80,9 +80,13 @@ func (p podNetwork) health(h nodestatus.Health) nodestatus.Health {
 }
 
 // askUntilAnswered asks the target from an address of the pods, tells what came of
-// it, and goes on until it answers.
+// it, and goes on until it answers; then again whenever the pods' way was mended.
 func (t *tenant) askUntilAnswered(ctx context.Context, p podNetwork, server string, told func()) error {
 	for p.own() && ctx.Err() == nil {
+		select {
+		case <-p.Repaired(): // the question that follows is about that too
+		default:
+		}
 		answer, err := &binding.Answer{}, p.Ask(ctx, server)
 		if ctx.Err() != nil {
 			break
@@ -92,13 +96,15 @@ func (t *tenant) askUntilAnswered(ctx context.Context, p podNetwork, server stri
 		}
 		t.answered(answer)
 		told()
-		if err == nil {
-			break
-		}
 		timer := t.clock.NewTimer(askAgain)
+		later := timer.C()
+		if err == nil {
+			later = nil
+		}
 		select {
 		case <-ctx.Done():
-		case <-timer.C():
+		case <-later:
+		case <-p.Repaired():
 		}
 		timer.Stop()
 	}

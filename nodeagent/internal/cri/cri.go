@@ -14,9 +14,9 @@ import (
 	criclient "k8s.io/cri-client/pkg"
 )
 
-// callTimeout bounds each CRI call save for image pulls; StopContainer adds its
+// CallTimeout bounds each CRI call save for image pulls; StopContainer adds its
 // own grace period to it. It is what the kubelet uses (runtimeRequestTimeout).
-const callTimeout = 2 * time.Minute
+const CallTimeout = 2 * time.Minute
 
 // Runtime is a connected container runtime.
 type Runtime struct {
@@ -33,12 +33,12 @@ func Connect(ctx context.Context, endpoint string) (*Runtime, error) {
 		endpoint = "unix://" + endpoint
 	}
 	service, err := criclient.NewRemoteRuntimeServiceBuilder().
-		WithEndpoint(endpoint).WithConnectionTimeout(callTimeout).WithTracerProvider(nil).Build(ctx)
+		WithEndpoint(endpoint).WithConnectionTimeout(CallTimeout).WithTracerProvider(nil).Build(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the container runtime at %q: %w", endpoint, err)
 	}
 	images, err := criclient.NewRemoteImageServiceBuilder().
-		WithEndpoint(endpoint).WithConnectionTimeout(callTimeout).WithTracerProvider(nil).Build(ctx)
+		WithEndpoint(endpoint).WithConnectionTimeout(CallTimeout).WithTracerProvider(nil).Build(ctx)
 	if err != nil {
 		_ = service.Close(ctx)
 		return nil, fmt.Errorf("connect to the image service at %q: %w", endpoint, err)

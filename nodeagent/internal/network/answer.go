@@ -2,7 +2,6 @@ package network
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -59,11 +58,11 @@ func (n *Network) Ask(ctx context.Context, server string) error {
 	if addr, err := netip.ParseAddr(own); err != nil || !n.o.Range.Prefix().Contains(addr) {
 		return fmt.Errorf("a sandbox got the address %q, which is none of %s", own, n.o.Range)
 	}
-	var info struct{ Pid int }
-	if err := json.Unmarshal([]byte(answer.GetInfo()["info"]), &info); err != nil || info.Pid == 0 {
-		return errors.New("the runtime does not tell the process of a sandbox, so the pods' network can't be tried")
+	pid, err := processOf(answer)
+	if err != nil {
+		return err
 	}
-	err = inside(info.Pid, func() error { return dial(ctx, to) })
+	err = inside(pid, func() error { return dial(ctx, to) })
 	if err != nil {
 		return fmt.Errorf("%w from %s to %s, an address of the pods: %w", ErrNoAnswer, to, own, err)
 	}

@@ -48,44 +48,53 @@ func (n *Network) survey() (mtu int, err error) {
 // ensureBridge makes the bridge before the first pod is plugged in: without it, what
 // is sent to an address of the range that no pod has goes back to the router that
 // has sent it, in a circle.
-func (n *Network) ensureBridge(mtu int) error {
+func (n *Network) ensureBridge(mtu int) (*netlink.Bridge, error) {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.MTU = n.o.Bridge, mtu
 	err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attrs})
 	if err != nil && !errors.Is(err, syscall.EEXIST) {
-		return n.bridgeError(err)
+		return nil, n.bridgeError(err)
 	}
 	link, err := netlink.LinkByName(n.o.Bridge)
 	if err != nil {
-		return n.bridgeError(err)
+		return nil, n.bridgeError(err)
 	}
 	bridge, ok := link.(*netlink.Bridge)
 	if !ok {
-		return fmt.Errorf("this machine has an interface %s that is no bridge (remove it: ip link delete %s)", n.o.Bridge, n.o.Bridge)
+		return nil, fmt.Errorf("this machine has an interface %s that is no bridge (remove it: ip link delete %s)", n.o.Bridge, n.o.Bridge)
 	}
 	// Set by hand it stays; else it is that of some pod's port, and changes with pods.
-	if err := netlink.LinkSetHardwareAddr(bridge, bridge.HardwareAddr); err != nil {
-		return n.bridgeError(err)
+	// Made of the gateway's address it is the same again when the bridge is made anew,
+	// and the pods that run send their packets there already.
+	if err := netlink.LinkSetHardwareAddr(bridge, hardwareAddress(n.o.Range.Gateway())); err != nil {
+		return nil, n.bridgeError(err)
 	}
 	own := &net.IPNet{IP: n.o.Range.Gateway().AsSlice(), Mask: net.CIDRMask(n.o.Range.Prefix().Bits(), 32)}
 	have, err := netlink.AddrList(bridge, netlink.FAMILY_V4)
 	if err != nil {
-		return n.bridgeError(err)
+		return nil, n.bridgeError(err)
 	}
 	for _, a := range have {
 		if a.IPNet.String() != own.String() { // of an earlier binding
 			if err := netlink.AddrDel(bridge, &a); err != nil {
-				return n.bridgeError(err)
+				return nil, n.bridgeError(err)
 			}
 		}
 	}
 	if err := netlink.AddrReplace(bridge, &netlink.Addr{IPNet: own}); err != nil {
-		return n.bridgeError(err)
+		return nil, n.bridgeError(err)
 	}
 	if err := netlink.LinkSetUp(bridge); err != nil {
-		return n.bridgeError(err)
+		return nil, n.bridgeError(err)
 	}
-	return nil
+	return bridge, nil
+}
+
+// hardwareAddress is a locally administered one (IEEE 802, the second-lowest bit of
+// the first byte) that belongs to an IPv4 address alone.
+func hardwareAddress(ip netip.Addr) net.HardwareAddr {
+	four := ip.As4()
+	return net.HardwareAddr{0x0a, 0x58, four[0], four[1], four[2], four[3]}
 }
 
 func (n *Network) bridgeError(err error) error {

@@ -12,6 +12,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
+
+	"github.com/ainode/ainode/nodeagent/internal/cri"
 )
 
 // lease is an address that is taken, as the host-local plugin notes it: a file of
@@ -47,8 +50,15 @@ func (p Place) leases() ([]lease, error) {
 	return all, nil
 }
 
-// Sweep frees addresses whose sandbox the runtime does not know, now as at the last
-// Sweep: that of a sandbox in the making is not known yet.
+// unbornFor is how long a sandbox may have an address before the runtime shows it:
+// containerd takes the address first, then pulls the pause image and starts the
+// shim. The call for a sandbox ends within CallTimeout; the runtime may be slow to
+// notice that and to tidy up.
+const unbornFor = 5 * cri.CallTimeout
+
+// Sweep frees addresses whose sandbox the runtime has not known for ten minutes, as
+// this agent has seen itself: a sandbox in the making is not known yet, and the
+// files' own times leap with the machine's clock.
 func (n *Network) Sweep(ctx context.Context) error {
 	leases, err := n.o.leases()
 	if err != nil {
@@ -62,16 +72,20 @@ func (n *Network) Sweep(ctx context.Context) error {
 	for _, s := range sandboxes {
 		known[s.Id] = true
 	}
-	before := n.orphans
-	n.orphans = map[lease]bool{}
+	before, now := n.orphans, n.o.Clock.Now()
+	n.orphans = map[lease]time.Time{}
 	var errs []error
 	for _, l := range leases {
-		switch {
-		case known[l.sandbox]:
-		case before[l]:
+		if known[l.sandbox] {
+			continue
+		}
+		since, seen := before[l]
+		if !seen {
+			since = now
+		}
+		n.orphans[l] = since
+		if now.Sub(since) > unbornFor {
 			errs = append(errs, n.free(ctx, l))
-		default:
-			n.orphans[l] = true
 		}
 	}
 	return errors.Join(errs...)

@@ -61,16 +61,33 @@ type Options struct {
 // Network is the pod network of one binding.
 type Network struct {
 	o Options
-	// orphans are leases that no sandbox had when they were looked at last. Run's
-	// goroutine only.
-	orphans map[lease]bool
+	// orphans are leases that no sandbox had when they were looked at last, and since
+	// when. Run's goroutine only.
+	orphans map[lease]time.Time
+	// plugged is the index of the bridge that the pods of the machine are known to be
+	// ports of. Configure's caller only.
+	plugged int
+	// repaired holds a value since the way of the pods' packets was mended.
+	repaired chan struct{}
 
 	mu      sync.Mutex
 	trouble error
 }
 
 // New makes a Network; it touches nothing yet.
-func New(o Options) *Network { return &Network{o: o} }
+func New(o Options) *Network { return &Network{o: o, repaired: make(chan struct{}, 1)} }
+
+// Repaired gets a value when Configure has mended the way that pods' packets go, and
+// pods may be reached from where they were not. Several mends may be one value.
+func (n *Network) Repaired() <-chan struct{} { return n.repaired }
+
+// tellRepaired never waits: what is not taken yet says the same.
+func (n *Network) tellRepaired() {
+	select {
+	case n.repaired <- struct{}{}:
+	default:
+	}
+}
 
 // Configure makes the network, or what is missing of it, and returns when the
 // runtime has taken it over. The error says what is missing on the machine, and how
@@ -91,7 +108,14 @@ func (n *Network) configure(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := n.ensureBridge(mtu); err != nil {
+	bridge, err := n.ensureBridge(mtu)
+	if err != nil {
+		return err
+	}
+	if err := n.forward(); err != nil {
+		return err
+	}
+	if err := n.plug(ctx, bridge); err != nil {
 		return err
 	}
 	if err := n.writeConflist(mtu); err != nil {

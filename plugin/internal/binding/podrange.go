@@ -6,9 +6,12 @@ import (
 	"net/netip"
 	"net/url"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/tools/pager"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ainode/ainode/api/podrange"
@@ -73,7 +76,14 @@ func (w *Walk) checkRange(ctx context.Context, p *Plan) error {
 	if server, err := url.Parse(p.config.Spec.Server); err == nil {
 		all = append(all, address(server.Hostname(), "the API server's address")...)
 	}
-	return p.free(all)
+	if err := p.free(all); err != nil {
+		return err
+	}
+	pods, err := w.takenByPods(ctx, p) // last: it reads the most
+	if err != nil {
+		return err
+	}
+	return p.free(pods)
 }
 
 // free refuses the plan's range if it overlaps one that is taken.
@@ -152,11 +162,12 @@ func (w *Walk) takenByNodes(ctx context.Context, p *Plan) ([]takenRange, error) 
 }
 
 // takenByServices are the target's ranges of cluster IPs, where it shows them (they
-// are objects since Kubernetes 1.33) and the person may see them.
-func (w *Walk) takenByServices(ctx context.Context, _ *Plan) ([]takenRange, error) {
+// are objects since Kubernetes 1.33) and the person may see them. Elsewhere it is the
+// addresses that Services have now, and the person is told that this is less.
+func (w *Walk) takenByServices(ctx context.Context, p *Plan) ([]takenRange, error) {
 	ranges, err := w.Target.Core.NetworkingV1().ServiceCIDRs().List(ctx, metav1.ListOptions{})
 	if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) {
-		return nil, nil
+		return w.takenByEachService(ctx, p, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("list the target's ranges of Services: %w", err)
@@ -168,6 +179,69 @@ func (w *Walk) takenByServices(ctx context.Context, _ *Plan) ([]takenRange, erro
 		}
 	}
 	return all, nil
+}
+
+// takenByEachService are the cluster IPs that Services have. Who may not list them
+// may see the API server's own, mostly; why is why there are no ranges to go by.
+func (w *Walk) takenByEachService(ctx context.Context, p *Plan, why error) ([]takenRange, error) {
+	var all []takenRange
+	take := func(s *corev1.Service) {
+		for _, ip := range append(s.Spec.ClusterIPs, s.Spec.ClusterIP) {
+			all = append(all, address(ip, fmt.Sprintf("%s, the address of Service %s/%s", ip, s.Namespace, s.Name))...)
+		}
+	}
+	services := w.Target.Core.CoreV1().Services
+	seen := "only the addresses that Services have now"
+	err := eachOf(ctx, services(metav1.NamespaceAll).List, take)
+	if apierrors.IsForbidden(err) {
+		var own *corev1.Service
+		seen = "only the address of Service default/kubernetes"
+		if own, err = services(metav1.NamespaceDefault).Get(ctx, "kubernetes", metav1.GetOptions{}); err == nil {
+			take(own)
+		}
+	}
+	if apierrors.IsForbidden(err) || apierrors.IsNotFound(err) {
+		seen, err = "nothing", nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look at the target's Services: %w", err)
+	}
+	w.Progress.Warn(p.Node, "the range of Services can't be seen, and so %s spoke against %s: %v. Does its API server's --service-cluster-ip-range lie elsewhere?",
+		seen, p.Pods, why)
+	return all, nil
+}
+
+// takenByPods are the addresses in the plan's range that pods have. Some networks
+// (Calico, Cilium) give pods addresses that no Node tells. Those of the node itself
+// are of an earlier binding.
+func (w *Walk) takenByPods(ctx context.Context, p *Plan) ([]takenRange, error) {
+	var all []takenRange
+	err := eachOf(ctx, w.Target.Core.CoreV1().Pods(metav1.NamespaceAll).List, func(pod *corev1.Pod) {
+		ended := pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+		if ended || pod.Spec.HostNetwork || pod.Spec.NodeName == p.Node {
+			return
+		}
+		for _, ip := range pod.Status.PodIPs {
+			for _, taken := range address(ip.IP, fmt.Sprintf("%s, the address of pod %s/%s", ip.IP, pod.Namespace, pod.Name)) {
+				if p.Pods.Prefix().Overlaps(taken.prefix) { // of the others there are too many to keep
+					all = append(all, taken)
+				}
+			}
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list the target's pods: %w", err)
+	}
+	return all, nil
+}
+
+// eachOf goes over what list has, page by page.
+func eachOf[L, T runtime.Object](ctx context.Context, list func(context.Context, metav1.ListOptions) (L, error), do func(T)) error {
+	pages := pager.New(func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return list(ctx, o) })
+	return pages.EachListItem(ctx, metav1.ListOptions{}, func(o runtime.Object) error {
+		do(o.(T))
+		return nil
+	})
 }
 
 // prefix is the range that text is; nothing if it is none.

@@ -97,7 +97,7 @@ func BindRights(node, config string, withRange bool) (hub, target []preflight.Ri
 	}
 	if withRange {
 		hub = append(hub, preflight.Right{Verb: "list", Group: contract.Group, Resource: "ainodes"})
-		target = append(target, preflight.Right{Verb: "list", Resource: "nodes"})
+		target = append(target, preflight.Right{Verb: "list", Resource: "nodes"}, preflight.Right{Verb: "list", Resource: "pods"})
 	}
 	// What fails half-way is taken back.
 	return hub, append(target, identityRemovalRights()...)
