@@ -161,7 +161,7 @@ func (m *Manager) next(ctx context.Context, signal Signal, reading Reading) <-ch
 		if critical(c.pod) {
 			continue
 		}
-		message, annotations := starved(signal, c, reading, m.o.Gauge.thresholds[signal].of(reading.Capacity))
+		message, annotations := starved(signal, c, reading, m.o.Gauge.thresholds.Kept(signal, reading.Capacity))
 		return m.evict(ctx, c.pod, annotations, podstatus.Verdict{Message: message, Disruption: true})
 	}
 	klog.FromContext(ctx).Info("The machine is short of something, and no pod can be evicted", "signal", signal)
