@@ -17,6 +17,7 @@ import (
 	"github.com/ainode/ainode/api/v1alpha1"
 	"github.com/ainode/ainode/nodeagent/internal/binding"
 	"github.com/ainode/ainode/nodeagent/internal/config"
+	"github.com/ainode/ainode/nodeagent/internal/eviction"
 	"github.com/ainode/ainode/nodeagent/internal/gpu"
 	"github.com/ainode/ainode/nodeagent/internal/machine"
 )
@@ -72,9 +73,11 @@ type measured struct {
 }
 
 // measure reads the machine's size; in simulation what was claimed replaces it.
-// As on a kubelet with its defaults, pods get all but what its eviction thresholds
-// keep free: 100 MiB of memory and a tenth of the disk.
 func measure(cfg config.Run) (measured, error) {
+	thresholds, err := eviction.Parse(cfg.EvictionHard)
+	if err != nil {
+		return measured{}, fmt.Errorf("read --eviction-hard: %w", err)
+	}
 	if err := os.MkdirAll(string(cfg.StateDir), 0o700); err != nil {
 		return measured{}, fmt.Errorf("make state directory: %w", err)
 	}
@@ -99,12 +102,22 @@ func measure(cfg config.Run) (measured, error) {
 		corev1.ResourceEphemeralStorage: size.Storage,
 		corev1.ResourcePods:             *resource.NewQuantity(int64(cfg.MaxPods), resource.DecimalSI),
 	}
-	allocatable := capacity.DeepCopy()
-	memory := size.Memory.DeepCopy()
-	memory.Sub(resource.MustParse("100Mi"))
-	allocatable[corev1.ResourceMemory] = memory
-	allocatable[corev1.ResourceEphemeralStorage] = *resource.NewQuantity(size.Storage.Value()/10*9, resource.BinarySI)
-	return measured{capacity: capacity, allocatable: allocatable}, nil
+	return measured{capacity: capacity, allocatable: allocatable(capacity, thresholds)}, nil
+}
+
+// allocatable is what pods may have of a capacity: all but what they are evicted for, or
+// those that keep to their requests would be. As on a kubelet, where the images' disk
+// counts for nothing (pkg/kubelet/cm, hardEvictionReservation).
+func allocatable(capacity corev1.ResourceList, thresholds eviction.Thresholds) corev1.ResourceList {
+	list := capacity.DeepCopy()
+	for name, signal := range map[corev1.ResourceName]eviction.Signal{
+		corev1.ResourceMemory: eviction.MemoryAvailable, corev1.ResourceEphemeralStorage: eviction.NodeFsAvailable,
+	} {
+		left := list[name]
+		left.Sub(*resource.NewQuantity(min(thresholds.Kept(signal, left.Value()), left.Value()), resource.BinarySI))
+		list[name] = left
+	}
+	return list
 }
 
 // with is list and so many cards and slices.

@@ -39,7 +39,32 @@ func TestMeasureClaimsWhatIsSimulated(t *testing.T) {
 	require.EqualValues(t, 8, gpus.Value())
 	require.Equal(t, "128", size.capacity.Cpu().String())
 	require.EqualValues(t, 100<<20, size.capacity.Memory().Value()-size.allocatable.Memory().Value())
-	require.Less(t, size.allocatable.StorageEphemeral().Value(), size.capacity.StorageEphemeral().Value())
+	disk := size.capacity.StorageEphemeral().Value()
+	require.Equal(t, disk-disk/10, size.allocatable.StorageEphemeral().Value())
+}
+
+// Else pods that keep to their requests are evicted, and others come in their place.
+func TestPodsMayHaveWhatTheyAreNotEvictedFor(t *testing.T) {
+	t.Parallel()
+	cfg := config.Default()
+	cfg.StateDir = config.State(filepath.Join(t.TempDir(), "state"))
+	cfg.SimulateGPUs, cfg.SimulateMemory = "dgxh200", "64Gi"
+	for thresholds, kept := range map[string]struct{ memory, diskPercent int64 }{
+		"memory.available<8Gi,nodefs.available<20%":  {memory: 8 << 30, diskPercent: 20},
+		"memory.available<25%,imagefs.available<15%": {memory: 16 << 30},
+		"memory.available<1Ti":                       {memory: 64 << 30},
+		"":                                           {},
+	} {
+		cfg.EvictionHard = thresholds
+		size, err := measure(cfg)
+		require.NoError(t, err, thresholds)
+		require.Equal(t, 64<<30-kept.memory, size.allocatable.Memory().Value(), thresholds)
+		disk := size.capacity.StorageEphemeral().Value()
+		require.Equal(t, disk-disk*kept.diskPercent/100, size.allocatable.StorageEphemeral().Value(), thresholds)
+	}
+	cfg.EvictionHard = "memory.available"
+	_, err := measure(cfg)
+	require.ErrorContains(t, err, "--eviction-hard")
 }
 
 func TestNodeAddress(t *testing.T) {

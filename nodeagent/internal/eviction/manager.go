@@ -31,13 +31,14 @@ const reasonThresholdMet = "EvictionThresholdMet"
 
 // Pods are the node's pods and what they use.
 type Pods interface {
-	// Active are the pods that have processes, or may have.
+	// Active are the pods that have processes, or may have, those that end already too.
 	Active() []*corev1.Pod
 	// Usage is what pods use; disk is measured of those of which measure is true.
 	Usage(ctx context.Context, measure func(*corev1.Pod) bool) ([]stats.PodStats, error)
-	// End ends a pod by that verdict. What it returns is closed when the pod holds
-	// nothing any more.
-	End(uid types.UID, verdict podstatus.Verdict) <-chan struct{}
+	// Evict ends a pod by that verdict; one that ends already keeps its own and loses what
+	// it has of grace beyond the verdict's. over is closed when the pod holds nothing any
+	// more, and nil if it ends as soon already; ours says that it ends by this verdict.
+	Evict(uid types.UID, verdict podstatus.Verdict) (over <-chan struct{}, ours bool)
 }
 
 // Options of a Manager; all are required.
@@ -146,13 +147,16 @@ func (m *Manager) overLimit(ctx context.Context) (ended []<-chan struct{}) {
 	oneDisk := m.o.OneDisk(ctx)
 	for _, c := range m.candidates(ctx, some, limited) {
 		if message := exceeded(c, oneDisk); message != "" && !critical(c.pod) {
-			ended = append(ended, m.evict(ctx, c.pod, nil, podstatus.Verdict{Message: message}))
+			if over := m.evict(ctx, c.pod, nil, podstatus.Verdict{Message: message}); over != nil {
+				ended = append(ended, over)
+			}
 		}
 	}
 	return ended
 }
 
-// next evicts the first in rank that may be evicted; nil if there is none.
+// next evicts the first in rank that may be evicted and does not end as soon already; nil
+// if there is none.
 func (m *Manager) next(ctx context.Context, signal Signal, reading Reading) <-chan struct{} {
 	disk := conditionOf(signal) == corev1.NodeDiskPressure
 	all := m.candidates(ctx, m.o.Pods.Active(), func(*corev1.Pod) bool { return disk })
@@ -161,18 +165,28 @@ func (m *Manager) next(ctx context.Context, signal Signal, reading Reading) <-ch
 		if critical(c.pod) {
 			continue
 		}
-		message, annotations := starved(signal, c, reading, m.o.Gauge.thresholds[signal].of(reading.Capacity))
-		return m.evict(ctx, c.pod, annotations, podstatus.Verdict{Message: message, Disruption: true})
+		message, annotations := starved(signal, c, reading, m.o.Gauge.thresholds.Kept(signal, reading.Capacity))
+		if over := m.evict(ctx, c.pod, annotations, podstatus.Verdict{Message: message, Disruption: true}); over != nil {
+			return over
+		}
 	}
 	klog.FromContext(ctx).Info("The machine is short of something, and no pod can be evicted", "signal", signal)
 	return nil
 }
 
+// evict ends a pod, or cuts the grace of one that ends already; nil if it ends as soon
+// without that. It is told of a pod that ends for this alone.
 func (m *Manager) evict(ctx context.Context, pod *corev1.Pod, annotations map[string]string, verdict podstatus.Verdict) <-chan struct{} {
-	klog.FromContext(ctx).Info("Pod evicted", "pod", klog.KObj(pod), "podUID", pod.UID, "message", verdict.Message)
-	m.o.Recorder.AnnotatedEventf(podRef(pod), annotations, corev1.EventTypeWarning, Reason, "%s", verdict.Message)
 	verdict.Reason, verdict.Grace = Reason, ptr.To(grace)
-	return m.o.Pods.End(pod.UID, verdict)
+	over, ours := m.o.Pods.Evict(pod.UID, verdict)
+	switch logger := klog.FromContext(ctx).WithValues("pod", klog.KObj(pod), "podUID", pod.UID, "message", verdict.Message); {
+	case ours:
+		logger.Info("Pod evicted")
+		m.o.Recorder.AnnotatedEventf(podRef(pod), annotations, corev1.EventTypeWarning, Reason, "%s", verdict.Message)
+	case over != nil:
+		logger.Info("The grace of a pod that ends already is cut")
+	}
+	return over
 }
 
 // candidates are the pods with what they use; none if that can't be told of any:

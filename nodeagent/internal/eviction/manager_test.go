@@ -3,6 +3,7 @@ package eviction
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -32,6 +33,9 @@ type node struct {
 	images    int  // of these, also images
 	elsewhere bool // images are on a disk of their own
 	events    *record.FakeRecorder
+	asked     []string // who was to be evicted, in order
+	leaving   []string // end already, in their own time
+	stuck     []string // have no time left, and yet do not end
 }
 
 func newNode(t *testing.T, pods ...candidate) *node {
@@ -78,11 +82,14 @@ func (n *node) Usage(_ context.Context, measure func(*corev1.Pod) bool) (all []s
 	return all, n.unknown
 }
 
-func (n *node) End(uid types.UID, verdict podstatus.Verdict) <-chan struct{} {
-	n.ended[uid] = verdict
+func (n *node) Evict(uid types.UID, verdict podstatus.Verdict) (<-chan struct{}, bool) {
+	if n.asked = append(n.asked, string(uid)); slices.Contains(n.stuck, string(uid)) {
+		return nil, false
+	}
 	over := make(chan struct{})
 	close(over)
-	return over
+	n.ended[uid] = verdict
+	return over, !slices.Contains(n.leaving, string(uid))
 }
 
 func TestOneIsEvictedAtATime(t *testing.T) {
@@ -157,4 +164,33 @@ func TestWhoIsOverHisLimitGoes(t *testing.T) {
 	require.Equal(t, "Pod ephemeral local storage usage exceeds the total limit of containers 5Mi. ", n.ended["over"].Message)
 	require.False(t, n.ended["over"].Disruption, "that is the pod's own fault")
 	require.ElementsMatch(t, []string{"over", "within"}, n.measured, "only who has a limit is measured")
+}
+
+// Of a pod that ends already the grace is cut, which is no eviction; if it has none left,
+// the next one goes.
+func TestPodsThatEndAlready(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, pod("modest", 0, "50Mi", "0", &uses{memory: 40}), pod("leaving", 0, "0", "0", &uses{memory: 60}), pod("stuck", 0, "0", "0", &uses{memory: 70}))
+	n.leaving, n.stuck = []string{"leaving"}, []string{"stuck"}
+	n.readings[MemoryAvailable] = Reading{50 << 20, 1 << 30}
+	require.Len(t, n.look(t.Context()), 1)
+	require.Equal(t, []string{"stuck", "leaving"}, n.asked)
+	require.Equal(t, time.Second, *n.ended["leaving"].Grace)
+	require.Len(t, n.events.Events, 1, "that the machine is short of something")
+
+	require.Len(t, n.look(t.Context()), 1)
+	require.Equal(t, []string{"stuck", "leaving", "stuck", "modest"}, n.asked)
+	require.Empty(t, n.look(t.Context()))
+}
+
+// Else who is over its limit and does not end would be looked at without a pause.
+func TestWhoIsOverHisLimitAndDoesNotEnd(t *testing.T) {
+	t.Parallel()
+	over := pod("over", 0, "0", "0", &uses{logs: 9})
+	over.pod.Spec.Containers[0].Resources.Limits = corev1.ResourceList{corev1.ResourceEphemeralStorage: resource.MustParse("5Mi")}
+	n := newNode(t, over)
+	n.stuck = []string{"over"}
+	require.Empty(t, n.overLimit(t.Context()))
+	require.Equal(t, []string{"over"}, n.asked)
+	require.Empty(t, n.events.Events)
 }

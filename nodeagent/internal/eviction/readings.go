@@ -57,24 +57,21 @@ func (m Machine) Read(ctx context.Context) Readings {
 // signal that asks for most; 0 and the empty one where none does. Images whose disk can't
 // be asked for count as being on this one.
 func (m Machine) Floor(ctx context.Context, thresholds Thresholds, disk machine.Disk) (bytes int64, by Signal) {
+	var on []Signal
 	own, err := machine.DiskOf(m.NodeFs)
 	if err != nil || own.Device == disk.Device {
-		bytes, by = thresholds.floor(NodeFsAvailable, disk)
+		on = append(on, NodeFsAvailable)
 	}
 	images, err := m.ImageFs(ctx)
 	if err != nil || images.Device == disk.Device {
-		if most, signal := thresholds.floor(ImageFsAvailable, disk); most > bytes {
-			bytes, by = most, signal
+		on = append(on, ImageFsAvailable)
+	}
+	for _, s := range on {
+		if kept := thresholds.Kept(s, disk.Capacity); kept > bytes {
+			bytes, by = kept, s
 		}
 	}
 	return bytes, by
-}
-
-func (t Thresholds) floor(s Signal, disk machine.Disk) (int64, Signal) {
-	if limit, limited := t[s]; limited {
-		return limit.of(disk.Capacity), s
-	}
-	return 0, ""
 }
 
 func (r Readings) disk(d machine.Disk, space, files Signal) {

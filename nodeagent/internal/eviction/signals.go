@@ -121,6 +121,10 @@ func Parse(text string) (Thresholds, error) {
 	return all, nil
 }
 
+// Kept is how much of a signal must stay free where there is so much of it, in its own unit
+// (bytes, inodes, process ids); 0 where nothing must.
+func (t Thresholds) Kept(s Signal, capacity int64) int64 { return t[s].of(capacity) }
+
 // Met are the signals whose thresholds are met, in order. What could not be read
 // is not met.
 func (t Thresholds) Met(r Readings) []Signal {

@@ -14,14 +14,15 @@ import (
 	"github.com/ainode/ainode/nodeagent/internal/podstatus"
 )
 
-// Active are the pods that may have processes, as they were seen last. They are copies.
+// Active are the pods that may have processes, as they were seen last, those that end
+// already too. They are copies.
 func (m *Manager) Active() []*corev1.Pod {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var pods []*corev1.Pod
 	for _, w := range m.workers {
 		w.mu.Lock()
-		if w.pod != nil && !w.released && !w.daemonSet && w.ordered == nil {
+		if w.pod != nil && !w.released && !w.daemonSet {
 			pods = append(pods, w.pod.DeepCopy())
 		}
 		w.mu.Unlock()
@@ -29,24 +30,77 @@ func (m *Manager) Active() []*corev1.Pod {
 	return pods
 }
 
-// End ends a pod for the node's sake; the verdict is its last status. It does not
+// End ends a pod for the node's sake; the verdict is its last status. One that ends already
+// keeps its reason, and gets no more time than this verdict's grace from now on. It does not
 // wait: what it returns is closed when nothing of the pod lives, what it held is free,
-// and its volumes are gone, or a first try to take them away has failed. A pod that the node does not have, or that has ended, is none to wait for.
+// and its volumes are gone, or a first try to take them away has failed. A pod that the
+// node does not have, or that has ended, is none to wait for.
 func (m *Manager) End(uid types.UID, verdict podstatus.Verdict) <-chan struct{} {
+	over, _, _ := m.end(uid, verdict)
+	return over
+}
+
+// Evict is End for who must know what came of it. over is nil if the pod ends as soon
+// already, so that nothing more can be had of it; ours says that this verdict is what it
+// ends by.
+func (m *Manager) Evict(uid types.UID, verdict podstatus.Verdict) (over <-chan struct{}, ours bool) {
+	over, ours, sooner := m.end(uid, verdict)
+	if !sooner {
+		return nil, false
+	}
+	return over, ours
+}
+
+// end is End. It also says whether the pod ends by this verdict, and whether it ends sooner
+// for it, as one does that has ended.
+func (m *Manager) end(uid types.UID, verdict podstatus.Verdict) (over <-chan struct{}, ours, sooner bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if w, ok := m.workers[uid]; ok {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		if w.ordered == nil && !w.released {
-			w.ordered = &verdict
-			w.poke(true)
-		}
-		return w.over
+	w, ok := m.workers[uid]
+	if !ok {
+		ended := make(chan struct{})
+		close(ended)
+		return ended, false, true
 	}
-	over := make(chan struct{})
-	close(over)
-	return over
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.released {
+		return w.over, false, true
+	}
+	ours, sooner = w.order(verdict)
+	return w.over, ours, sooner
+}
+
+// order has the pod end by this verdict, unless it ends by another, and within its grace
+// in any case. Callers hold mu.
+func (w *worker) order(verdict podstatus.Verdict) (ours, sooner bool) {
+	ours = w.ordered == nil && w.verdict == nil && (w.pod == nil || !podstatus.Terminal(w.pod.Status.Phase))
+	if ours {
+		w.ordered = &verdict
+	}
+	sooner = ours
+	if verdict.Grace != nil {
+		if by := w.m.o.Clock.Now().Add(*verdict.Grace); w.endBy.IsZero() || by.Before(w.endBy) {
+			w.endBy, sooner = by, true
+		}
+	}
+	if sooner {
+		w.poke(true)
+	}
+	return ours, sooner
+}
+
+// decide ends the pod by this verdict, unless the node has ordered another meanwhile. It
+// reports whether.
+func (w *worker) decide(verdict *podstatus.Verdict) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.ordered != nil {
+		w.verdict = w.ordered
+		return false
+	}
+	w.verdict = verdict
+	return true
 }
 
 // Flush waits until the API knows the newest status of every pod, or ctx ends.

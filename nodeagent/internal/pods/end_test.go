@@ -8,6 +8,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	testingclock "k8s.io/utils/clock/testing"
 	"k8s.io/utils/ptr"
 
 	"github.com/ainode/ainode/nodeagent/internal/podstatus"
@@ -43,7 +46,6 @@ func TestPodsThatTheNodeEnds(t *testing.T) {
 		}
 		over = append(over, m.manager.End(pod.UID, verdict))
 	}
-	require.Empty(t, m.manager.Active(), "nobody ends them twice")
 	for _, name := range []string{"polite", "deaf"} {
 		pod := m.awaitPhase(name, corev1.PodFailed)
 		require.Equal(t, "Terminated", pod.Status.Reason)
@@ -60,6 +62,7 @@ func TestPodsThatTheNodeEnds(t *testing.T) {
 	for _, ended := range over {                          // of what the next agent ends, this one tells nothing
 		received(t, ended)
 	}
+	require.Empty(t, m.manager.Active())
 	require.False(t, slices.ContainsFunc(m.events.list(), func(e string) bool { return strings.Contains(e, "Failed") }), m.events)
 
 	// After the reboot they stay what they are.
@@ -67,4 +70,103 @@ func TestPodsThatTheNodeEnds(t *testing.T) {
 	m.start()
 	require.Equal(t, corev1.PodFailed, m.get("polite").Status.Phase)
 	require.Empty(t, m.manager.Active())
+}
+
+// Who ends a pod that ends already cuts its grace, and no more: its reason stays.
+func TestAnEndIsHastened(t *testing.T) {
+	m := newMachine(t)
+	m.start()
+	pod := shell("deaf", "trap '' TERM; echo ready; while :; do sleep 1; done")
+	pod.Spec.TerminationGracePeriodSeconds = ptr.To[int64](3600)
+	m.create(pod)
+	m.awaitOutput("deaf", "ready")
+	end := func(reason string, grace *time.Duration) <-chan struct{} {
+		return m.manager.End(pod.UID, podstatus.Verdict{Reason: reason, Message: "By " + reason + ".", Grace: grace})
+	}
+	over := end("BindingEnded", ptr.To(time.Hour))
+	m.await("deaf", "ending", func(*corev1.Pod) bool { return strings.Contains(m.events.String(), "Normal Killing") })
+	require.Len(t, m.manager.Active(), 1, "it may be what the machine is short for")
+	end("Terminated", nil)
+	end("Terminated", ptr.To(2*time.Hour))
+	end("Terminated", ptr.To(time.Second))
+	received(t, over)
+	ended := m.awaitPhase("deaf", corev1.PodFailed)
+	require.Equal(t, "BindingEnded", ended.Status.Reason)
+	require.Equal(t, "By BindingEnded.", ended.Status.Message)
+	require.EqualValues(t, 137, ended.Status.ContainerStatuses[0].State.Terminated.ExitCode)
+	require.Empty(t, m.manager.Active())
+}
+
+// offline is a worker without a machine, and its clock.
+func offline(pod *corev1.Pod) (*worker, *testingclock.FakeClock) {
+	clock := testingclock.NewFakeClock(time.Now())
+	m := &Manager{o: Options{Clock: clock}, workers: map[types.UID]*worker{}}
+	w := newWorker(m, pod.UID)
+	w.pod, m.workers[pod.UID] = pod, w
+	return w, clock
+}
+
+// The grace that the node gives counts from its order, however long the pod has been
+// ending by then, and is no more than the pod's own.
+func TestGraceOfAnOrder(t *testing.T) {
+	t.Parallel()
+	pod := shell("slow", "")
+	pod.DeletionTimestamp, pod.DeletionGracePeriodSeconds = ptr.To(metav1.Now()), ptr.To[int64](3600)
+	w, clock := offline(pod)
+	grace := func() time.Duration { return w.grace(&task{pod: pod}) }
+	require.Equal(t, time.Hour, grace())
+	clock.Step(20 * time.Minute)
+	w.m.End(pod.UID, podstatus.Verdict{Reason: "Terminated", Grace: ptr.To(30 * time.Minute)})
+	w.verdict = w.ordered
+	require.Equal(t, 30*time.Minute, grace())
+	clock.Step(20 * time.Minute)
+	require.Equal(t, 10*time.Minute, grace())
+	w.m.End(pod.UID, podstatus.Verdict{Reason: "Evicted", Grace: ptr.To(time.Second)})
+	require.Equal(t, graceLeast, grace())
+
+	w, clock = offline(pod)
+	require.Equal(t, time.Hour, w.grace(&task{pod: pod}))
+	clock.Step(50 * time.Minute)
+	w.m.End(pod.UID, podstatus.Verdict{Reason: "Terminated", Grace: ptr.To(30 * time.Minute)})
+	require.Equal(t, 10*time.Minute, w.grace(&task{pod: pod}), "its own is over sooner")
+}
+
+// Who evicts a pod learns whether it ends for that, and whether it ends sooner.
+func TestWhatComesOfAnEviction(t *testing.T) {
+	t.Parallel()
+	evicted := podstatus.Verdict{Reason: "Evicted", Grace: ptr.To(time.Second)}
+	for name, test := range map[string]struct {
+		before       func(w *worker)
+		sooner, ours bool
+		reason       string
+	}{
+		"runs":              {sooner: true, ours: true, reason: "Evicted"},
+		"past its deadline": {before: func(w *worker) { w.decide(&podstatus.Verdict{Reason: "DeadlineExceeded"}) }, sooner: true, reason: "DeadlineExceeded"},
+		"ended by the node": {before: func(w *worker) { w.m.End(w.uid, podstatus.Verdict{Reason: "Terminated", Grace: ptr.To(time.Hour)}) }, sooner: true, reason: "Terminated"},
+		"failed by the API": {before: func(w *worker) { w.pod.Status.Phase = corev1.PodFailed }, sooner: true},
+		"evicted":           {before: func(w *worker) { w.m.End(w.uid, evicted) }, reason: "Evicted"},
+		"has ended":         {before: func(w *worker) { w.released = true }, sooner: true},
+		"gone":              {before: func(w *worker) { delete(w.m.workers, w.uid) }, sooner: true},
+	} {
+		w, _ := offline(shell("app", ""))
+		if test.before != nil {
+			test.before(w)
+		}
+		interrupts := w.interrupts
+		over, ours := w.m.Evict(w.uid, evicted)
+		require.Equal(t, test.sooner, over != nil, name)
+		require.Equal(t, test.ours, ours, name)
+		if !test.sooner {
+			require.Equal(t, interrupts, w.interrupts, "nothing is looked at for nothing: "+name)
+		}
+		// What the pod does of itself from now on comes too late.
+		if stands := w.verdict != nil || w.ordered != nil; stands {
+			if w.verdict == nil {
+				require.False(t, w.decide(&podstatus.Verdict{Reason: "GPUFault"}), name)
+			}
+			require.Equal(t, test.reason, w.verdict.Reason, name)
+		} else {
+			require.Empty(t, test.reason, name)
+		}
+	}
 }

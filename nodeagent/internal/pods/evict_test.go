@@ -6,16 +6,17 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	stats "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 
-	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/nodeagent/internal/eviction"
 	"github.com/ainode/ainode/nodeagent/internal/podstatus"
 	"github.com/ainode/ainode/nodeagent/internal/usage"
@@ -52,8 +53,16 @@ func (e *evicted) Usage(ctx context.Context, measure func(*corev1.Pod) bool) ([]
 	return e.meter.WithDisk(ctx, measure)
 }
 
-func (e *evicted) End(uid types.UID, verdict podstatus.Verdict) <-chan struct{} {
-	return e.manager.End(uid, verdict)
+func (e *evicted) Evict(uid types.UID, verdict podstatus.Verdict) (<-chan struct{}, bool) {
+	return e.manager.Evict(uid, verdict)
+}
+
+// awaitEvent waits until such an event was told.
+func (e *evicted) awaitEvent(beginning string) {
+	e.t.Helper()
+	require.Eventually(e.t, func() bool {
+		return slices.ContainsFunc(e.events.list(), func(event string) bool { return strings.HasPrefix(event, beginning) })
+	}, patience, wink, "%s of %v", beginning, e.events)
 }
 
 // used waits until the pod's figures are as said.
@@ -90,28 +99,40 @@ func (e *evicted) run() (gauge *eviction.Gauge, stop func()) {
 	return gauge, stop
 }
 
-func TestEvictionForMemory(t *testing.T) {
-	e := newEvicted(t)
-	modest := shell("modest", obedient)
-	modest.Spec.Containers[0].Resources.Requests = corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("500Mi")}
-	// Deaf to TERM: the grace of a second ends it.
-	greedy := shell("greedy", "trap '' TERM; busybox dd if=/dev/zero of=/scratch/file bs=1M count=48; while :; do sleep 1; done")
-	greedy.Spec.Priority = ptr.To[int32](1000)
-	greedy.Spec.TerminationGracePeriodSeconds = ptr.To[int64](3600)
-	greedy.Spec.Containers[0].Resources.Limits = corev1.ResourceList{contract.GPUResource: resource.MustParse("1")}
-	greedy.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "scratch", MountPath: "/scratch"}}
-	greedy.Spec.Volumes = []corev1.Volume{{Name: "scratch", VolumeSource: corev1.VolumeSource{
+// modest runs a pod that keeps to its requests.
+func (e *evicted) modest() {
+	e.t.Helper()
+	pod := shell("modest", obedient)
+	pod.Spec.Containers[0].Resources.Requests = corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("500Mi")}
+	e.create(pod)
+	e.awaitPhase("modest", corev1.PodRunning)
+	e.used("modest", func(p stats.PodStats) bool { return p.Memory != nil && p.Memory.WorkingSetBytes != nil })
+}
+
+// greedy runs one that asks for no memory and takes some. It is deaf to TERM, with an hour
+// of grace: the second that eviction gives ends it.
+func (e *evicted) greedy(pod *corev1.Pod) {
+	e.t.Helper()
+	c := &pod.Spec.Containers[0]
+	c.Command[2] = "trap '' TERM; busybox dd if=/dev/zero of=/scratch/file bs=1M count=48; while :; do sleep 1; done"
+	pod.Spec.Priority = ptr.To[int32](1000)
+	pod.Spec.TerminationGracePeriodSeconds = ptr.To[int64](3600)
+	c.VolumeMounts = []corev1.VolumeMount{{Name: "scratch", MountPath: "/scratch"}}
+	pod.Spec.Volumes = []corev1.Volume{{Name: "scratch", VolumeSource: corev1.VolumeSource{
 		EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory},
 	}}}
-	e.create(modest)
-	e.create(greedy)
-	e.awaitPhase("modest", corev1.PodRunning)
-	e.awaitPhase("greedy", corev1.PodRunning)
-	require.Equal(t, 1, e.manager.GPUsInUse())
-	e.used("greedy", func(p stats.PodStats) bool {
+	e.create(pod)
+	e.awaitPhase(pod.Name, corev1.PodRunning)
+	e.used(pod.Name, func(p stats.PodStats) bool {
 		return p.Memory != nil && p.Memory.WorkingSetBytes != nil && *p.Memory.WorkingSetBytes > 48<<20
 	})
-	e.used("modest", func(p stats.PodStats) bool { return p.Memory != nil && p.Memory.WorkingSetBytes != nil })
+}
+
+func TestEvictionForMemory(t *testing.T) {
+	e := newEvicted(t)
+	e.modest()
+	e.greedy(asking(shell("greedy", ""), "main", 1))
+	require.Equal(t, 1, e.manager.GPUsInUse())
 
 	e.short = "greedy"
 	gauge, stop := e.run()
@@ -124,9 +145,7 @@ func TestEvictionForMemory(t *testing.T) {
 	require.Equal(t, pod.Status.Message, pod.Status.Conditions[i].Message)
 	require.EqualValues(t, 137, pod.Status.ContainerStatuses[0].State.Terminated.ExitCode)
 	require.Zero(t, e.manager.GPUsInUse(), "who reads that it has failed may have its card")
-	require.True(t, slices.ContainsFunc(e.events.list(), func(event string) bool {
-		return strings.HasPrefix(event, "Warning Evicted The node was low on resource: memory.")
-	}), e.events)
+	e.awaitEvent("Warning Evicted The node was low on resource: memory.")
 	require.Equal(t, corev1.PodRunning, e.get("modest").Status.Phase)
 	require.Equal(t, []corev1.NodeConditionType{corev1.NodeMemoryPressure}, gauge.Conditions(t.Context()))
 
@@ -136,6 +155,38 @@ func TestEvictionForMemory(t *testing.T) {
 	e.start()
 	e.awaitPhase("modest", corev1.PodRunning)
 	require.Equal(t, pod.Status, e.get("greedy").Status)
+}
+
+// A pod that ends already, in its own time, is what makes the machine short: it ends at
+// once, for the reason that it had, and no other in its place.
+func TestEvictionHastensAPodThatEndsAlready(t *testing.T) {
+	e := newEvicted(t)
+	e.modest()
+	evicts := func(name, reason string) {
+		t.Helper()
+		require.Equal(t, corev1.PodRunning, e.get(name).Status.Phase)
+		e.short = name
+		_, stop := e.run()
+		pod := e.awaitPhase(name, corev1.PodFailed)
+		stop()
+		require.Equal(t, reason, pod.Status.Reason)
+		require.EqualValues(t, 137, pod.Status.ContainerStatuses[0].State.Terminated.ExitCode)
+		require.Equal(t, corev1.PodRunning, e.get("modest").Status.Phase)
+	}
+
+	e.greedy(shell("overdue", ""))
+	overdue := e.get("overdue")
+	overdue.Spec.ActiveDeadlineSeconds = ptr.To[int64](1)
+	_, err := e.client.CoreV1().Pods(overdue.Namespace).Update(t.Context(), overdue, metav1.UpdateOptions{})
+	require.NoError(t, err)
+	e.awaitEvent("Normal DeadlineExceeded ")
+	evicts("overdue", "DeadlineExceeded")
+
+	e.greedy(shell("told", ""))
+	e.manager.End("uid-told", podstatus.Verdict{Reason: "BindingEnded", Message: "For a test.", Grace: ptr.To(time.Hour)})
+	evicts("told", "BindingEnded")
+
+	require.NotContains(t, e.events.String(), "Warning Evicted")
 }
 
 func TestEvictionForAFullVolume(t *testing.T) {
@@ -163,7 +214,7 @@ func TestEvictionForAFullVolume(t *testing.T) {
 	require.Equal(t, "Evicted", ended.Status.Reason)
 	require.Equal(t, `Usage of EmptyDir volume "scratch" exceeds the limit "2Mi". `, ended.Status.Message)
 
-	require.Contains(t, e.events.String(), "Warning Evicted "+ended.Status.Message)
+	e.awaitEvent("Warning Evicted " + ended.Status.Message)
 	e.awaitVolumes()
 
 	// Its containers are what can be had back when the disk is full.

@@ -28,15 +28,18 @@ func (w *worker) grace(t *task) time.Duration {
 	if t.pod.DeletionTimestamp != nil && t.pod.DeletionGracePeriodSeconds != nil {
 		grace = time.Duration(*t.pod.DeletionGracePeriodSeconds) * time.Second
 	}
-	if w.verdict != nil && w.verdict.Grace != nil {
-		grace = min(grace, *w.verdict.Grace)
-	}
 	if t.deleting() || w.verdict != nil {
 		// The whole pod ends: one clock for all its containers, stage by stage.
 		if w.stopSince.IsZero() {
 			w.stopSince = w.m.o.Clock.Now()
 		}
 		grace -= w.m.o.Clock.Since(w.stopSince)
+	}
+	w.mu.Lock()
+	endBy := w.endBy
+	w.mu.Unlock()
+	if !endBy.IsZero() {
+		grace = min(grace, endBy.Sub(w.m.o.Clock.Now()))
 	}
 	return max(grace, graceLeast)
 }

@@ -82,7 +82,7 @@ func (w *worker) sync(ctx context.Context) (result, error) {
 		probes: w.probes.Results(), failed: w.probes.Failures(), resized: w.resized, stop: stop,
 	})
 	if verdict := w.fallen(t); verdict != nil {
-		w.verdict = verdict
+		w.decide(verdict)
 		return result{more: true}, nil
 	}
 	w.noteWaiting(t)
@@ -136,8 +136,9 @@ func (w *worker) checkDeadline(pod *corev1.Pod) time.Time {
 		return time.Time{}
 	}
 	const message = "Pod was active on the node longer than the specified deadline"
-	w.verdict = &podstatus.Verdict{Reason: "DeadlineExceeded", Message: message}
-	w.event(podRef(pod), corev1.EventTypeNormal, eventDeadlineExceeded, message)
+	if w.decide(&podstatus.Verdict{Reason: "DeadlineExceeded", Message: message}) {
+		w.event(podRef(pod), corev1.EventTypeNormal, eventDeadlineExceeded, message)
+	}
 	return time.Time{}
 }
 

@@ -42,10 +42,16 @@ type worker struct {
 	// deleted says that the worker has deleted the API object itself; goneSeen that
 	// the API has told so since.
 	deleted, goneSeen bool
-	// ordered is the verdict of the node, if it ends the pod for its own sake; over is
-	// closed when the pod is dead and its volumes are gone, or have been tried once.
+	// ordered is the verdict of the node, if it ends the pod for its own sake, and endBy
+	// when the node wants it to have ended at the latest, by whatever verdict; zero: when
+	// its own grace is over. over is closed when the pod is dead and its volumes are gone,
+	// or have been tried once.
 	ordered *podstatus.Verdict
+	endBy   time.Time
 	over    chan struct{}
+	// verdict is what the pod ends by; its goroutine alone writes it, and may read it
+	// without mu.
+	verdict *podstatus.Verdict
 	// granted are the resources that the pod may use, nil for what it asked for at
 	// first; wants says that it has asked for others since.
 	granted granted
@@ -65,7 +71,6 @@ type worker struct {
 	// From here on: the worker's goroutine only.
 	// fresh says that the runtime cannot have anything of the pod yet.
 	fresh     bool
-	verdict   *podstatus.Verdict
 	cards     assignment
 	crashes   map[string]crash
 	waiting   map[string]podstatus.Waiting

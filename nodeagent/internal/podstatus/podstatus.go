@@ -51,8 +51,8 @@ type Verdict struct {
 	Message string
 	// NotAdmitted tells a pod that never had a container from one that was ended.
 	NotAdmitted bool
-	// Grace is how long its containers may take to end, at most; nil: as long as the
-	// pod itself allows.
+	// Grace is how long its containers may take to end from when the node orders it, at
+	// most; nil: as long as the pod itself allows.
 	Grace *time.Duration
 	// Disruption says that the node ends the pod for its own sake, which is told by a
 	// condition: a Job's pod that ended so is no failure of the Job.

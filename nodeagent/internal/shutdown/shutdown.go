@@ -41,9 +41,11 @@ const (
 
 // Pods are the node's pods.
 type Pods interface {
-	// Active are those that may have processes.
+	// Active are those that may have processes, those that end already too: they
+	// may have more time than the machine has.
 	Active() []*corev1.Pod
-	// End ends a pod by that verdict. What it returns is closed when it is over.
+	// End ends a pod by that verdict, and within its grace if it ends already. What it
+	// returns is closed when it is over.
 	End(uid types.UID, verdict podstatus.Verdict) <-chan struct{}
 	// Flush waits until the API knows the last status of every pod, or ctx ends.
 	Flush(ctx context.Context) error

@@ -90,17 +90,6 @@ func (e End) endOf(pod *corev1.Pod) time.Time {
 	return e.Until.Add(-min(grace, e.DrainGrace))
 }
 
-// left is the grace that a pod is told to end with, so that it is over at Until. That
-// of a pod that is being deleted counts from its deletion.
-func (e End) left(pod *corev1.Pod, now time.Time) time.Duration {
-	left := max(e.Until.Sub(now), 0)
-	if pod.DeletionTimestamp != nil && pod.DeletionGracePeriodSeconds != nil {
-		began := pod.DeletionTimestamp.Add(-time.Duration(*pod.DeletionGracePeriodSeconds) * time.Second)
-		left += max(now.Sub(began), 0)
-	}
-	return left
-}
-
 // maxSkew is how far a machine's clock may be from the hub's. One of two that are further
 // apart is wrong, and nobody can tell which.
 const maxSkew = 2 * time.Minute

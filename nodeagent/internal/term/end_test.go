@@ -52,8 +52,6 @@ func TestWhenAPodMustEnd(t *testing.T) {
 	require.Equal(t, eight.Add(-2*time.Minute), end.endOf(pod(ptr.To[int64](120))))
 	require.Equal(t, eight, end.endOf(pod(ptr.To[int64](0))))
 	require.Equal(t, eight.Add(-10*time.Minute), end.endOf(pod(ptr.To[int64](3600))), "an hour's grace is cut: draining had ten minutes")
-	require.Equal(t, 2*time.Minute, end.left(pod(ptr.To[int64](120)), eight.Add(-2*time.Minute)))
-	require.Zero(t, end.left(pod(nil), eight.Add(time.Hour)))
 
 	deleted := func(at time.Time, grace int64) *corev1.Pod {
 		p := pod(&grace)
@@ -63,8 +61,6 @@ func TestWhenAPodMustEnd(t *testing.T) {
 	require.Equal(t, eight, end.endOf(deleted(eight.Add(-5*time.Minute), 60)), "evicted, and over in time by itself")
 	late := deleted(eight.Add(-5*time.Minute), 600)
 	require.Equal(t, end.drain(), end.endOf(late), "its own grace goes beyond the end")
-	require.Equal(t, 5*time.Minute, end.left(late, eight.Add(-5*time.Minute)))
-	require.Equal(t, 5*time.Minute, end.left(late, eight.Add(-time.Minute)), "counted from its deletion, it has until the end")
 }
 
 func TestClocksThatAgree(t *testing.T) {

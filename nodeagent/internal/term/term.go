@@ -36,9 +36,10 @@ const (
 
 // Pods are the node's pods.
 type Pods interface {
-	// Active are those that may have processes and have not been told to end.
+	// Active are those that may have processes, those that have been told to end too.
 	Active() []*corev1.Pod
-	// End ends a pod by that verdict. What it returns is closed when it is over.
+	// End ends a pod by that verdict, and within its grace if it ends already. What it
+	// returns is closed when it is over.
 	End(uid types.UID, verdict podstatus.Verdict) <-chan struct{}
 	// Flush waits until the API knows the last status of every pod, or ctx ends.
 	Flush(ctx context.Context) error
@@ -68,7 +69,15 @@ type Manager struct {
 	recorder record.EventRecorder
 	end      End
 	told     map[types.UID]Stage
-	ending   map[types.UID]<-chan struct{}
+	ending   map[types.UID]ending
+}
+
+// ending is a pod that has been told to end.
+type ending struct {
+	// until is when it has to be over.
+	until time.Time
+	// over is closed when it is.
+	over <-chan struct{}
 }
 
 // New makes a Manager.
@@ -99,7 +108,7 @@ func (m *Manager) Admit(*corev1.Pod) (reason, message string) {
 
 // Run looks after the end until ctx ends. Run it once.
 func (m *Manager) Run(ctx context.Context, pods Pods, recorder record.EventRecorder) error {
-	m.pods, m.recorder, m.ending = pods, recorder, map[types.UID]<-chan struct{}{}
+	m.pods, m.recorder, m.ending = pods, recorder, map[types.UID]ending{}
 	for {
 		end, changed := m.o.Known.Get()
 		if !end.Equal(m.end) || m.told == nil {
@@ -191,7 +200,7 @@ func (m *Manager) words(stage Stage, whose string) string {
 // tell tells each pod once a stage.
 func (m *Manager) tell(stage Stage) {
 	for _, pod := range m.pods.Active() {
-		if m.told[pod.UID] < stage && pod.DeletionTimestamp == nil {
+		if _, ends := m.ending[pod.UID]; !ends && m.told[pod.UID] < stage && pod.DeletionTimestamp == nil {
 			m.told[pod.UID] = stage
 			m.recorder.Event(pod, corev1.EventTypeWarning, reasonEnds, m.words(stage, "Pod"))
 		}
@@ -205,11 +214,14 @@ func (m *Manager) send(ctx context.Context, stage Stage, now time.Time) time.Dur
 	var others []*corev1.Pod
 	// All that are due first: an eviction may take its time.
 	for _, pod := range m.pods.Active() {
+		if told, ends := m.ending[pod.UID]; ends && !m.end.Until.Before(told.until) {
+			continue
+		}
 		if due := m.end.endOf(pod); stage == Over || !now.Before(due) {
-			left := m.end.left(pod, now)
-			m.ending[pod.UID] = m.pods.End(pod.UID, podstatus.Verdict{
+			left := max(m.end.Until.Sub(now), 0)
+			m.ending[pod.UID] = ending{m.end.Until, m.pods.End(pod.UID, podstatus.Verdict{
 				Reason: reasonEnded, Message: "Pod was ended: " + m.words(Over, "Node") + ".", Grace: &left, Disruption: true,
-			})
+			})}
 		} else {
 			wait = min(wait, due.Sub(now))
 			if pod.DeletionTimestamp == nil {
@@ -253,9 +265,9 @@ func (m *Manager) finished(ctx context.Context) bool {
 	if len(m.pods.Active()) > 0 {
 		return false
 	}
-	for uid, over := range m.ending {
+	for uid, e := range m.ending {
 		select {
-		case <-over:
+		case <-e.over:
 			delete(m.ending, uid)
 		default:
 			return false

@@ -33,6 +33,7 @@ type node struct {
 	pods    map[types.UID]*corev1.Pod
 	evicted map[types.UID]int
 	ended   map[types.UID]podstatus.Verdict
+	ends    int // how often a pod was told to end
 	over    map[types.UID]chan struct{}
 	silent  bool // the target drops packets
 	asked   int  // how often the hub was
@@ -104,9 +105,20 @@ func (n *node) Active() []*corev1.Pod {
 func (n *node) End(uid types.UID, verdict podstatus.Verdict) <-chan struct{} {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.ended[uid], n.over[uid] = verdict, make(chan struct{})
-	delete(n.pods, uid)
+	n.ended[uid] = verdict
+	n.ends++
+	if n.over[uid] == nil {
+		n.over[uid] = make(chan struct{})
+	}
 	return n.over[uid]
+}
+
+// dies is that nothing of the pod lives any more.
+func (n *node) dies(uid types.UID) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.pods, uid)
+	close(n.over[uid])
 }
 
 func (n *node) Flush(context.Context) error { return nil }
@@ -176,10 +188,27 @@ func TestABindingEndsInTime(t *testing.T) {
 
 	n.stands(eight, func() bool { return n.NotReady() != "" })
 	require.False(t, n.known.Finished(), "a process is left")
-	n.mu.Lock()
-	close(n.over["kept"])
-	n.mu.Unlock()
+	n.dies("kept")
 	n.until("finished", n.known.Finished)
+	n.mu.Lock()
+	require.Equal(t, 1, n.ends, "once is enough, though it had not ended at once")
+	n.mu.Unlock()
+	require.False(t, n.said("Pod is given back"), "it was ending already")
+}
+
+// A pod that ends by an end that was later gets no more time than the new one leaves.
+func TestAnEarlierEnd(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, eight.Add(-3*time.Hour))
+	n.pods["goes"].Spec.TerminationGracePeriodSeconds = ptr.To[int64](600)
+	n.run()
+	n.stands(eight.Add(-10*time.Minute), n.Full)
+	n.until("ended", func() bool { return n.ended["goes"].Grace != nil })
+	n.mu.Lock()
+	require.InDelta(t, 10*time.Minute, *n.ended["goes"].Grace, float64(10*time.Second))
+	n.mu.Unlock()
+	n.known.Set(End{eight.Add(-5 * time.Minute), 10 * time.Minute})
+	n.until("hastened", func() bool { return *n.ended["goes"].Grace < 6*time.Minute })
 }
 
 // A machine that slept over the end ends everything at once when it wakes.
