@@ -2,6 +2,8 @@ package eviction
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -37,8 +39,8 @@ type Pods interface {
 	Usage(ctx context.Context, measure func(*corev1.Pod) bool) ([]stats.PodStats, error)
 	// Evict ends a pod by that verdict; one that ends already keeps its own and loses what
 	// it has of grace beyond the verdict's. over is closed when the pod holds nothing any
-	// more, and nil if it ends as soon already; ours says that it ends by this verdict.
-	Evict(uid types.UID, verdict podstatus.Verdict) (over <-chan struct{}, ours bool)
+	// more; ours says that it ends by this verdict, sooner that it ends sooner for it.
+	Evict(uid types.UID, verdict podstatus.Verdict) (over <-chan struct{}, ours, sooner bool)
 }
 
 // Options of a Manager; all are required.
@@ -58,10 +60,15 @@ type Options struct {
 }
 
 // Manager evicts pods.
-type Manager struct{ o Options }
+type Manager struct {
+	o Options
+	// leaving are the pods that look has waited for: it goes on without them. look alone
+	// has it.
+	leaving map[types.UID]bool
+}
 
 // New makes a Manager.
-func New(o Options) *Manager { return &Manager{o: o} }
+func New(o Options) *Manager { return &Manager{o: o, leaving: map[types.UID]bool{}} }
 
 // Run looks at the machine every ten seconds until ctx ends, and as often at the pods
 // that have limits on disk. A look at a machine that is short of nothing reads a few
@@ -147,7 +154,7 @@ func (m *Manager) overLimit(ctx context.Context) (ended []<-chan struct{}) {
 	oneDisk := m.o.OneDisk(ctx)
 	for _, c := range m.candidates(ctx, some, limited) {
 		if message := exceeded(c, oneDisk); message != "" && !critical(c.pod) {
-			if over := m.evict(ctx, c.pod, nil, podstatus.Verdict{Message: message}); over != nil {
+			if over, sooner := m.evict(ctx, c.pod, nil, podstatus.Verdict{Message: message}); sooner {
 				ended = append(ended, over)
 			}
 		}
@@ -155,18 +162,25 @@ func (m *Manager) overLimit(ctx context.Context) (ended []<-chan struct{}) {
 	return ended
 }
 
-// next evicts the first in rank that may be evicted and does not end as soon already; nil
-// if there is none.
+// next evicts the first in rank that may be evicted, and returns what to wait for; nil if
+// there is none. One that ends as soon without that is waited for once: what it holds may
+// be all that is short.
 func (m *Manager) next(ctx context.Context, signal Signal, reading Reading) <-chan struct{} {
 	disk := conditionOf(signal) == corev1.NodeDiskPressure
-	all := m.candidates(ctx, m.o.Pods.Active(), func(*corev1.Pod) bool { return disk })
+	active := m.o.Pods.Active()
+	maps.DeleteFunc(m.leaving, func(uid types.UID, _ bool) bool {
+		return !slices.ContainsFunc(active, func(p *corev1.Pod) bool { return p.UID == uid })
+	})
+	all := m.candidates(ctx, active, func(*corev1.Pod) bool { return disk })
 	rank(signal, disk && m.o.OneDisk(ctx), all)
 	for _, c := range all {
 		if critical(c.pod) {
 			continue
 		}
 		message, annotations := starved(signal, c, reading, m.o.Gauge.thresholds.Kept(signal, reading.Capacity))
-		if over := m.evict(ctx, c.pod, annotations, podstatus.Verdict{Message: message, Disruption: true}); over != nil {
+		over, sooner := m.evict(ctx, c.pod, annotations, podstatus.Verdict{Message: message, Disruption: true})
+		if sooner || !m.leaving[c.pod.UID] {
+			m.leaving[c.pod.UID] = true
 			return over
 		}
 	}
@@ -174,19 +188,19 @@ func (m *Manager) next(ctx context.Context, signal Signal, reading Reading) <-ch
 	return nil
 }
 
-// evict ends a pod, or cuts the grace of one that ends already; nil if it ends as soon
-// without that. It is told of a pod that ends for this alone.
-func (m *Manager) evict(ctx context.Context, pod *corev1.Pod, annotations map[string]string, verdict podstatus.Verdict) <-chan struct{} {
+// evict ends a pod, or cuts the grace of one that ends already; sooner is false if it ends
+// as soon without that. It is told of a pod that ends for this alone.
+func (m *Manager) evict(ctx context.Context, pod *corev1.Pod, annotations map[string]string, verdict podstatus.Verdict) (over <-chan struct{}, sooner bool) {
 	verdict.Reason, verdict.Grace = Reason, ptr.To(grace)
-	over, ours := m.o.Pods.Evict(pod.UID, verdict)
+	over, ours, sooner := m.o.Pods.Evict(pod.UID, verdict)
 	switch logger := klog.FromContext(ctx).WithValues("pod", klog.KObj(pod), "podUID", pod.UID, "message", verdict.Message); {
 	case ours:
 		logger.Info("Pod evicted")
 		m.o.Recorder.AnnotatedEventf(podRef(pod), annotations, corev1.EventTypeWarning, Reason, "%s", verdict.Message)
-	case over != nil:
+	case sooner:
 		logger.Info("The grace of a pod that ends already is cut")
 	}
-	return over
+	return over, sooner
 }
 
 // candidates are the pods with what they use; none if that can't be told of any:

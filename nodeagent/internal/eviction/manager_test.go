@@ -82,14 +82,14 @@ func (n *node) Usage(_ context.Context, measure func(*corev1.Pod) bool) (all []s
 	return all, n.unknown
 }
 
-func (n *node) Evict(uid types.UID, verdict podstatus.Verdict) (<-chan struct{}, bool) {
+func (n *node) Evict(uid types.UID, verdict podstatus.Verdict) (over <-chan struct{}, ours, sooner bool) {
 	if n.asked = append(n.asked, string(uid)); slices.Contains(n.stuck, string(uid)) {
-		return nil, false
+		return make(chan struct{}), false, false
 	}
-	over := make(chan struct{})
-	close(over)
+	ended := make(chan struct{})
+	close(ended)
 	n.ended[uid] = verdict
-	return over, !slices.Contains(n.leaving, string(uid))
+	return ended, !slices.Contains(n.leaving, string(uid)), true
 }
 
 func TestOneIsEvictedAtATime(t *testing.T) {
@@ -174,12 +174,15 @@ func TestPodsThatEndAlready(t *testing.T) {
 	n.leaving, n.stuck = []string{"leaving"}, []string{"stuck"}
 	n.readings[MemoryAvailable] = Reading{50 << 20, 1 << 30}
 	require.Len(t, n.look(t.Context()), 1)
-	require.Equal(t, []string{"stuck", "leaving"}, n.asked)
+	require.Equal(t, []string{"stuck"}, n.asked, "what it holds may be enough")
+	<-n.events.Events
+	require.Len(t, n.look(t.Context()), 1)
+	require.Equal(t, []string{"stuck", "stuck", "leaving"}, n.asked)
 	require.Equal(t, time.Second, *n.ended["leaving"].Grace)
 	require.Len(t, n.events.Events, 1, "that the machine is short of something")
 
 	require.Len(t, n.look(t.Context()), 1)
-	require.Equal(t, []string{"stuck", "leaving", "stuck", "modest"}, n.asked)
+	require.Equal(t, []string{"stuck", "stuck", "leaving", "stuck", "modest"}, n.asked)
 	require.Empty(t, n.look(t.Context()))
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"syscall"
 
 	"github.com/vishvananda/netlink"
@@ -65,8 +66,17 @@ func (n *Network) ensureBridge(mtu int) (*netlink.Bridge, error) {
 	}
 	// Set by hand it stays; else it is that of some pod's port, and changes with pods.
 	// Made of the gateway's address it is the same again when the bridge is made anew,
-	// and the pods that run send their packets there already.
-	if err := netlink.LinkSetHardwareAddr(bridge, hardwareAddress(n.o.Range.Gateway())); err != nil {
+	// and the pods that run send their packets there already. One that stands keeps its
+	// own: pods would not hear of another for the better part of a minute.
+	used, err := hasPorts(bridge)
+	if err != nil {
+		return nil, n.bridgeError(err)
+	}
+	address := bridge.HardwareAddr
+	if !used || n.plugged != 0 && bridge.Index != n.plugged {
+		address = hardwareAddress(n.o.Range.Gateway())
+	}
+	if err := netlink.LinkSetHardwareAddr(bridge, address); err != nil {
 		return nil, n.bridgeError(err)
 	}
 	own := &net.IPNet{IP: n.o.Range.Gateway().AsSlice(), Mask: net.CIDRMask(n.o.Range.Prefix().Bits(), 32)}
@@ -88,6 +98,15 @@ func (n *Network) ensureBridge(mtu int) (*netlink.Bridge, error) {
 		return nil, n.bridgeError(err)
 	}
 	return bridge, nil
+}
+
+// hasPorts reports whether anything is plugged into the bridge.
+func hasPorts(bridge *netlink.Bridge) (bool, error) {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return false, fmt.Errorf("list the machine's interfaces: %w", err)
+	}
+	return slices.ContainsFunc(links, func(l netlink.Link) bool { return l.Attrs().MasterIndex == bridge.Index }), nil
 }
 
 // hardwareAddress is a locally administered one (IEEE 802, the second-lowest bit of

@@ -11,9 +11,11 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/klog/v2"
 
 	"github.com/ainode/ainode/nodeagent/internal/cri"
 )
@@ -55,13 +57,24 @@ func (n *Network) plug(ctx context.Context, bridge *netlink.Bridge) error {
 	}
 	complete := true
 	var errs []error
+	logger := klog.FromContext(ctx)
 	for _, l := range leases {
 		at := slices.IndexFunc(sandboxes, func(s *runtimeapi.PodSandbox) bool { return s.Id == l.sandbox })
 		switch {
 		case at < 0: // in the making, maybe, and a port of the bridge that was: it is looked at again
 			complete = false
 		case sandboxes[at].State == runtimeapi.PodSandboxState_SANDBOX_READY:
-			if err := n.plugOne(ctx, l, bridge); err != nil {
+			port, err := n.loosePort(ctx, l)
+			if err != nil { // a matter of that pod alone
+				logger.Error(err, "It is not known whether a pod is plugged into the bridge, and is looked at again", "address", l.address, "bridge", bridge.Name)
+				complete = false
+			}
+			if port == nil {
+				continue
+			}
+			if err := netlink.LinkSetMaster(port, bridge); err == nil {
+				n.tellRepaired()
+			} else if !errors.Is(err, syscall.ENODEV) {
 				errs = append(errs, fmt.Errorf("plug the pod with address %s into the bridge %s again: %w", l.address, bridge.Name, err))
 			}
 		}
@@ -78,19 +91,25 @@ func (n *Network) plug(ctx context.Context, bridge *netlink.Bridge) error {
 	return nil
 }
 
-// plugOne makes the host's end of a pod's veth a port of the bridge, unless it is a
-// port already. A pod that ends meanwhile needs none.
-func (n *Network) plugOne(ctx context.Context, l lease, bridge *netlink.Bridge) error {
+// looksWithin is how long the runtime may take to tell of one sandbox: a shim that hangs
+// takes all the time that it is given.
+const looksWithin = 5 * time.Second
+
+// loosePort is the host's end of a pod's veth that is no port of any bridge; nil if it is
+// one. A pod that ends meanwhile has none.
+func (n *Network) loosePort(ctx context.Context, l lease) (netlink.Link, error) {
+	ctx, cancel := context.WithTimeout(ctx, looksWithin)
+	defer cancel()
 	answer, err := n.o.Runtime.PodSandboxStatus(ctx, l.sandbox, true)
 	if cri.IsNotFound(err) || err == nil && answer.GetStatus().GetState() != runtimeapi.PodSandboxState_SANDBOX_READY {
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return fmt.Errorf("look at its sandbox: %w", err)
+		return nil, fmt.Errorf("look at its sandbox: %w", err)
 	}
 	pid, err := processOf(answer)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var within netlink.Link
 	err = inside(pid, func() error {
@@ -100,27 +119,23 @@ func (n *Network) plugOne(ctx context.Context, l lease, bridge *netlink.Bridge) 
 	})
 	var gone netlink.LinkNotFoundError
 	if errors.Is(err, fs.ErrNotExist) || errors.As(err, &gone) {
-		return nil
+		return nil, nil
 	}
 	if err != nil || within == nil {
-		return err
+		return nil, err
 	}
 	outside, err := netlink.LinkByIndex(within.Attrs().ParentIndex)
 	if errors.As(err, &gone) {
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	_, veth := outside.(*netlink.Veth)
 	if !veth || outside.Attrs().ParentIndex != within.Attrs().Index || outside.Attrs().MasterIndex != 0 {
-		return nil // not our pod's, or a port that somebody has put elsewhere
+		return nil, nil // not our pod's, or a port that somebody has put elsewhere
 	}
-	if err := netlink.LinkSetMaster(outside, bridge); err != nil && !errors.Is(err, syscall.ENODEV) {
-		return err
-	}
-	n.tellRepaired()
-	return nil
+	return outside, nil
 }
 
 // ownLink is the interface that the lease was taken for, in the network namespace of

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -40,19 +41,13 @@ func (m *Manager) End(uid types.UID, verdict podstatus.Verdict) <-chan struct{} 
 	return over
 }
 
-// Evict is End for who must know what came of it. over is nil if the pod ends as soon
-// already, so that nothing more can be had of it; ours says that this verdict is what it
-// ends by.
-func (m *Manager) Evict(uid types.UID, verdict podstatus.Verdict) (over <-chan struct{}, ours bool) {
-	over, ours, sooner := m.end(uid, verdict)
-	if !sooner {
-		return nil, false
-	}
-	return over, ours
+// Evict is End for who must know what came of it: ours says that this verdict is what the
+// pod ends by, sooner that it ends sooner for it, or has ended. One that is not sooner ends
+// as soon already.
+func (m *Manager) Evict(uid types.UID, verdict podstatus.Verdict) (over <-chan struct{}, ours, sooner bool) {
+	return m.end(uid, verdict)
 }
 
-// end is End. It also says whether the pod ends by this verdict, and whether it ends sooner
-// for it, as one does that has ended.
 func (m *Manager) end(uid types.UID, verdict podstatus.Verdict) (over <-chan struct{}, ours, sooner bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -74,20 +69,37 @@ func (m *Manager) end(uid types.UID, verdict podstatus.Verdict) (over <-chan str
 // order has the pod end by this verdict, unless it ends by another, and within its grace
 // in any case. Callers hold mu.
 func (w *worker) order(verdict podstatus.Verdict) (ours, sooner bool) {
-	ours = w.ordered == nil && w.verdict == nil && (w.pod == nil || !podstatus.Terminal(w.pod.Status.Phase))
+	ours = w.ordered == nil && w.verdict == nil && !w.ended && (w.pod == nil || !podstatus.Terminal(w.pod.Status.Phase))
 	if ours {
 		w.ordered = &verdict
 	}
-	sooner = ours
+	sooner = ours && w.ownEnd.IsZero()
 	if verdict.Grace != nil {
-		if by := w.m.o.Clock.Now().Add(*verdict.Grace); w.endBy.IsZero() || by.Before(w.endBy) {
-			w.endBy, sooner = by, true
+		if by := w.m.o.Clock.Now().Add(*verdict.Grace); before(by, w.endBy) {
+			w.endBy = by
+			sooner = sooner || before(by, w.ownEnd)
 		}
 	}
-	if sooner {
-		w.poke(true)
+	// Who ends as soon already is left to it: an interrupted end begins its hooks again.
+	if ours || sooner {
+		w.poke(sooner)
 	}
 	return ours, sooner
+}
+
+// before reports whether by is sooner than an end, which is zero where there is none.
+func before(by, end time.Time) bool { return end.IsZero() || by.Before(end) }
+
+// hasEnded notes before a pod is buried that it has ended of itself: a verdict that comes
+// from then on is not what it ends by. It is false if one has come since the look began.
+func (w *worker) hasEnded(t *task) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if t.plan.ended && w.verdict == nil && !w.dead && w.ordered != nil && !podstatus.Terminal(t.pod.Status.Phase) {
+		return false
+	}
+	w.ended = t.plan.ended
+	return true
 }
 
 // decide ends the pod by this verdict, unless the node has ordered another meanwhile. It

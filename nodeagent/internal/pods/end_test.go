@@ -97,6 +97,32 @@ func TestAnEndIsHastened(t *testing.T) {
 	require.Empty(t, m.manager.Active())
 }
 
+// Who would give a pod that ends already more time than it has leaves it alone: its hook
+// is not begun again.
+func TestAnEndThatIsNoSooner(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.start()
+	pod := shell("polite", "trap 'exit $(busybox wc -l < /hooks)' TERM; touch /hooks; while :; do sleep 0.05; done")
+	pod.Spec.TerminationGracePeriodSeconds = ptr.To(int64(patience / time.Second))
+	pod.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{
+		Exec: &corev1.ExecAction{Command: []string{"sh", "-c", "echo begun >> /hooks; sleep 1"}},
+	}}
+	m.create(pod)
+	m.awaitPhase("polite", corev1.PodRunning)
+	require.Eventually(t, func() bool { _, err := m.run(pod, "cat /hooks"); return err == nil }, patience, wink)
+	end := func(reason string) <-chan struct{} {
+		return m.manager.End(pod.UID, podstatus.Verdict{Reason: reason, Grace: ptr.To(time.Hour)})
+	}
+	end("BindingEnded")
+	m.awaitSaid(pod, "cat /hooks", "begun")
+	m.manager.End(pod.UID, podstatus.Verdict{Reason: "Terminated", Grace: ptr.To(30 * time.Minute)})
+	received(t, end("Terminated"))
+	ended := m.awaitPhase("polite", corev1.PodFailed)
+	require.EqualValues(t, 1, ended.Status.ContainerStatuses[0].State.Terminated.ExitCode, "how often its hook was begun")
+	require.NotContains(t, m.events.String(), "FailedPreStopHook")
+}
+
 // offline is a worker without a machine, and its clock.
 func offline(pod *corev1.Pod) (*worker, *testingclock.FakeClock) {
 	clock := testingclock.NewFakeClock(time.Now())
@@ -140,21 +166,23 @@ func TestWhatComesOfAnEviction(t *testing.T) {
 		sooner, ours bool
 		reason       string
 	}{
-		"runs":              {sooner: true, ours: true, reason: "Evicted"},
-		"past its deadline": {before: func(w *worker) { w.decide(&podstatus.Verdict{Reason: "DeadlineExceeded"}) }, sooner: true, reason: "DeadlineExceeded"},
-		"ended by the node": {before: func(w *worker) { w.m.End(w.uid, podstatus.Verdict{Reason: "Terminated", Grace: ptr.To(time.Hour)}) }, sooner: true, reason: "Terminated"},
-		"failed by the API": {before: func(w *worker) { w.pod.Status.Phase = corev1.PodFailed }, sooner: true},
-		"evicted":           {before: func(w *worker) { w.m.End(w.uid, evicted) }, reason: "Evicted"},
-		"has ended":         {before: func(w *worker) { w.released = true }, sooner: true},
-		"gone":              {before: func(w *worker) { delete(w.m.workers, w.uid) }, sooner: true},
+		"runs":                      {sooner: true, ours: true, reason: "Evicted"},
+		"past its deadline":         {before: func(w *worker) { w.decide(&podstatus.Verdict{Reason: "DeadlineExceeded"}) }, sooner: true, reason: "DeadlineExceeded"},
+		"ended by the node":         {before: func(w *worker) { w.m.End(w.uid, podstatus.Verdict{Reason: "Terminated", Grace: ptr.To(time.Hour)}) }, sooner: true, reason: "Terminated"},
+		"failed by the API":         {before: func(w *worker) { w.pod.Status.Phase = corev1.PodFailed }, sooner: true},
+		"evicted":                   {before: func(w *worker) { w.m.End(w.uid, evicted) }, reason: "Evicted"},
+		"deleted, and as soon over": {before: func(w *worker) { w.ownEnd = w.m.o.Clock.Now() }, ours: true, reason: "Evicted"},
+		"being buried":              {before: func(w *worker) { w.ended = true }, sooner: true},
+		"has ended":                 {before: func(w *worker) { w.released = true }, sooner: true},
+		"gone":                      {before: func(w *worker) { delete(w.m.workers, w.uid) }, sooner: true},
 	} {
 		w, _ := offline(shell("app", ""))
 		if test.before != nil {
 			test.before(w)
 		}
 		interrupts := w.interrupts
-		over, ours := w.m.Evict(w.uid, evicted)
-		require.Equal(t, test.sooner, over != nil, name)
+		_, ours, sooner := w.m.Evict(w.uid, evicted)
+		require.Equal(t, test.sooner, sooner, name)
 		require.Equal(t, test.ours, ours, name)
 		if !test.sooner {
 			require.Equal(t, interrupts, w.interrupts, "nothing is looked at for nothing: "+name)

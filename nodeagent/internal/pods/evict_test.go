@@ -53,7 +53,7 @@ func (e *evicted) Usage(ctx context.Context, measure func(*corev1.Pod) bool) ([]
 	return e.meter.WithDisk(ctx, measure)
 }
 
-func (e *evicted) Evict(uid types.UID, verdict podstatus.Verdict) (<-chan struct{}, bool) {
+func (e *evicted) Evict(uid types.UID, verdict podstatus.Verdict) (over <-chan struct{}, ours, sooner bool) {
 	return e.manager.Evict(uid, verdict)
 }
 

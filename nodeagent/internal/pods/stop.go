@@ -28,14 +28,15 @@ func (w *worker) grace(t *task) time.Duration {
 	if t.pod.DeletionTimestamp != nil && t.pod.DeletionGracePeriodSeconds != nil {
 		grace = time.Duration(*t.pod.DeletionGracePeriodSeconds) * time.Second
 	}
+	w.mu.Lock()
 	if t.deleting() || w.verdict != nil {
 		// The whole pod ends: one clock for all its containers, stage by stage.
 		if w.stopSince.IsZero() {
 			w.stopSince = w.m.o.Clock.Now()
 		}
-		grace -= w.m.o.Clock.Since(w.stopSince)
+		w.ownEnd = w.stopSince.Add(grace)
+		grace = w.ownEnd.Sub(w.m.o.Clock.Now())
 	}
-	w.mu.Lock()
 	endBy := w.endBy
 	w.mu.Unlock()
 	if !endBy.IsZero() {

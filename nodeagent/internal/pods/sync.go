@@ -86,6 +86,9 @@ func (w *worker) sync(ctx context.Context) (result, error) {
 		return result{more: true}, nil
 	}
 	w.noteWaiting(t)
+	if !w.hasEnded(t) {
+		return result{more: true}, nil
+	}
 
 	switch {
 	case len(t.plan.kill) > 0:

@@ -44,11 +44,14 @@ type worker struct {
 	deleted, goneSeen bool
 	// ordered is the verdict of the node, if it ends the pod for its own sake, and endBy
 	// when the node wants it to have ended at the latest, by whatever verdict; zero: when
-	// its own grace is over. over is closed when the pod is dead and its volumes are gone,
+	// its own grace is over, which ownEnd says once that runs. over is closed when the pod is dead and its volumes are gone,
 	// or have been tried once.
 	ordered *podstatus.Verdict
 	endBy   time.Time
+	ownEnd  time.Time
 	over    chan struct{}
+	// ended says that all of it has ended of itself and it is being buried.
+	ended bool
 	// verdict is what the pod ends by; its goroutine alone writes it, and may read it
 	// without mu.
 	verdict *podstatus.Verdict

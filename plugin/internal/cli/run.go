@@ -49,7 +49,8 @@ func newRun(env *Env) *cobra.Command {
 			It is kubectl run with a pod that AI nodes take: labelled for the webhook, which adds what such pods need, and with
 			limits. --dry-run=client -o yaml prints the pod to start a manifest from.
 
-			As with kubectl run, Ctrl-C before the container runs ends the command alone, also with --rm: delete the pod then.`),
+			As with kubectl run, a Ctrl-C that no terminal (-t) passes on to the container ends the command alone, also with --rm:
+			delete the pod then.`),
 		Example: templates.Examples(`
 			# See the card that a pod gets, and leave nothing behind
 			kubectl ainode run try --image nvidia/cuda:13.0.1-base-ubuntu24.04 --restart=Never -i --rm -- nvidia-smi
@@ -129,7 +130,9 @@ func (o *runOptions) complete(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-func (o *runOptions) factory() cmdutil.Factory { return cmdutil.NewFactory(o.env.Clusters.Getter()) }
+func (o *runOptions) factory() cmdutil.Factory {
+	return cmdutil.NewFactory(cmdutil.NewMatchVersionFlags(o.env.Clusters.Getter())) // which makes clients of one API version, as attach wants them
+}
 
 // overrides is the strategic merge patch to kubectl run's pod.
 func (o *runOptions) overrides(gpusGiven bool) (string, error) {
@@ -179,7 +182,11 @@ func (o *runOptions) run(cmd *cobra.Command, args []string) error {
 			o.tell(ctx, target.Core)
 		}
 	}
-	return o.pod.Run(o.factory(), cmd, args)
+	// What it says of other verbs is said of kubectl's, by the parent's name.
+	kubectl, as := &cobra.Command{Use: "kubectl"}, &cobra.Command{Use: "run"}
+	kubectl.AddCommand(as)
+	as.Flags().AddFlagSet(cmd.Flags())
+	return o.pod.Run(o.factory(), as, args)
 }
 
 // tell passes the pod's events on until its container has been started: a pod that waits
