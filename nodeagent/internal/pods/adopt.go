@@ -54,7 +54,7 @@ func (m *Manager) adopt(ctx context.Context) error {
 		w.pod = point.Pod
 		w.pod.ResourceVersion = "" // whatever the API shows is newer, its store may have been restored meanwhile
 		w.saved = saved{generation: point.Pod.Generation, deleting: point.Pod.DeletionTimestamp != nil, started: true}
-		w.cards, w.granted, w.services = point.Cards, grantedBy(point.Pod), point.Services
+		w.cards, w.granted, w.services, w.stopSince = point.Cards, grantedBy(point.Pod), point.Services, point.StopSince
 		if w.dead = point.Dead; w.dead { // its cards may be another's, and its end is told by that verdict
 			w.released, w.verdict = true, point.Verdict
 		} else {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -24,6 +25,9 @@ type checkpoint struct {
 	// Services are the variables of Services, as they were when this was written; nil if
 	// they were not known.
 	Services map[string]string `json:"services,omitzero"`
+	// StopSince is when its deletion began to be obeyed; its grace counts from there,
+	// whoever looks after it meanwhile. Zero before.
+	StopSince time.Time `json:"stopSince,omitzero"`
 	// Dead says that nothing of the pod lives and what it held is free; what is left are
 	// volumes. Verdict is then what ended it, if anything did.
 	Dead    bool               `json:"dead,omitempty"`

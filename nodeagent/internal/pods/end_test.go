@@ -123,6 +123,36 @@ func TestAnEndThatIsNoSooner(t *testing.T) {
 	require.NotContains(t, m.events.String(), "FailedPreStopHook")
 }
 
+// ownEnd is when the pod's own grace is over; zero before it runs.
+func (m *machine) ownEnd(name string) (end time.Time) {
+	w := m.worker(name)
+	if w == nil {
+		return end
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.ownEnd
+}
+
+// Whoever looks after a pod meanwhile, as another agent or the same with a renewed
+// credential: its grace began when its deletion was obeyed.
+func TestAGraceOutlivesTheAgent(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.start()
+	m.create(shell("deaf", "trap '' TERM; while :; do sleep 1; done"))
+	m.awaitPhase("deaf", corev1.PodRunning)
+	m.delete("deaf", 3600)
+	runs := func() bool { return !m.ownEnd("deaf").IsZero() }
+	require.Eventually(t, runs, patience, wink)
+	before := m.ownEnd("deaf")
+	m.halt()
+	m.start()
+	require.Eventually(t, runs, patience, wink)
+	require.WithinDuration(t, before, m.ownEnd("deaf"), 0)
+	m.end("deaf")
+}
+
 // offline is a worker without a machine, and its clock.
 func offline(pod *corev1.Pod) (*worker, *testingclock.FakeClock) {
 	clock := testingclock.NewFakeClock(time.Now())

@@ -75,6 +75,9 @@ func (w *worker) sync(ctx context.Context) (result, error) {
 		w.grant(t)
 		w.resize(ctx, t)
 	}
+	if t.deleting() && w.stopSince.IsZero() {
+		w.stopSince = w.m.o.Clock.Now()
+	}
 	w.remember(ctx, t)
 	w.probe(ctx, t)
 	t.plan = next(view{
@@ -154,7 +157,7 @@ func (w *worker) remember(ctx context.Context, t *task) {
 	if w.saved == now {
 		return
 	}
-	point := checkpoint{Pod: t.pod.DeepCopy(), Cards: w.cards, Services: w.servicesToRemember(t.pod), Epoch: w.m.o.Epoch}
+	point := checkpoint{Pod: t.pod.DeepCopy(), Cards: w.cards, Services: w.servicesToRemember(t.pod), StopSince: w.stopSince, Epoch: w.m.o.Epoch}
 	point.Pod.ManagedFields = nil
 	if point.Pod.Status.StartTime == nil {
 		started := metav1.NewTime(w.m.o.Clock.Now())

@@ -12,6 +12,10 @@ import (
 	"github.com/ainode/ainode/plugin/internal/remedy"
 )
 
+// clearsUp is what becomes of what a binding leaves that ended a moment ago
+// (webhook/internal/housekeeper).
+const clearsUp = "where hub and target are one cluster, it is cleared up within half a minute by itself"
+
 var hubChecks = []check{
 	{"hub", Hub, standing | before, hubAnswers},
 	{"hub-version", Hub, standing | before, func(_ context.Context, s *sight) (string, []flaw, error) {
@@ -125,7 +129,7 @@ func boundNodes(_ context.Context, s *sight) (string, []flaw, error) {
 					[]string{fix("Take it from the list", `kubectl patch clusterconfig %s --subresource=status --type=merge -p '{"status":{"boundNodes":[%s]}}'`, c.Name, quoted(left))}})
 			case to != c.Name:
 				flaws = append(flaws, flaw{Warning, fmt.Sprintf("config %q lists %s as bound, which it is not any more", c.Name, node),
-					"its unbinding did not end: its node and identity may be left on the target", []string{fix("Finish it", "kubectl ainode unbind %s", node)}})
+					"its unbinding did not end yet: its node and identity may be left on the target; " + clearsUp, []string{fix("Finish it", "kubectl ainode unbind %s", node)}})
 			}
 		}
 	}

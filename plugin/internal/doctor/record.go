@@ -211,7 +211,7 @@ func bound(r *v1alpha1.AINode, now time.Time) (string, []flaw, error) {
 	switch {
 	case !now.Before(r.Spec.Until.Time):
 		return one(Warning, text, "its time is over, and its agent has not let go: it may be silent, still stop pods, or have a clock that does not agree with the hub's",
-			fix("Unbind it", "kubectl ainode unbind %s", r.Name), later)
+			fix("Unbind it (one that is lost, and known to be off, with --force)", "kubectl ainode unbind %s", r.Name), later)
 	case left <= 0:
 		return one(Warning, text, "no new pods come, and those there are sent away", later, none)
 	case left <= time.Hour:

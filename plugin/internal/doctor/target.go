@@ -126,7 +126,7 @@ func leftovers(ctx context.Context, s *sight) (string, []flaw, error) {
 		case !told[node]:
 			told[node] = true
 			flaws = append(flaws, flaw{Warning, fmt.Sprintf("%s %s is left of a binding of %s, which is unbound", kind, name, node),
-				"its unbinding did not end", []string{fix("Finish it", "kubectl ainode unbind %s", node)}})
+				"its unbinding did not end yet; " + clearsUp, []string{fix("Finish it", "kubectl ainode unbind %s", node)}})
 		}
 	}
 	for i := range members {

@@ -47,11 +47,13 @@ func NextEnd(records []v1alpha1.AINode, now time.Time) string {
 			first = r
 		}
 	}
-	switch n {
-	case 0:
+	switch {
+	case n == 0:
 		return ""
-	case 1:
+	case n == 1 && first.Spec.Until.After(now):
 		return fmt.Sprintf("The binding of %s ends at %s.", first.Name, ends(first, now))
+	case n == 1:
+		return fmt.Sprintf("The binding of %s was to end at %s.", first.Name, ends(first, now))
 	}
 	return fmt.Sprintf("%d bindings have an end; first: %s, %s\nSee all:  kubectl ainode list -o wide", n, first.Name, ends(first, now))
 }
