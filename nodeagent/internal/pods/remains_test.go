@@ -44,6 +44,21 @@ func (m *machine) awaitVolumes(uids ...types.UID) {
 	}, patience, wink)
 }
 
+// deafTo has the API refuse to hear the pod's status, as one that is away, for as long as
+// deaf is true; refused counts that.
+func (m *machine) deafTo(name string) (deaf *atomic.Bool, refused *atomic.Int32) {
+	deaf, refused = &atomic.Bool{}, &atomic.Int32{}
+	deaf.Store(true)
+	m.client.PrependReactor("patch", "pods", func(action clienttesting.Action) (bool, runtime.Object, error) {
+		if patch := action.(clienttesting.PatchAction); deaf.Load() && patch.GetName() == name && patch.GetSubresource() == "status" {
+			refused.Add(1)
+			return unavailable(action)
+		}
+		return false, nil, nil
+	})
+	return deaf, refused
+}
+
 // cardUser says which pod's container has the card.
 func (m *machine) cardUser() string {
 	pod, _, _ := m.manager.Owner("GPU-0")
@@ -79,14 +94,7 @@ func TestAnEndWaitsForNoDriver(t *testing.T) {
 func TestAgentKilledBetweenAnEndAndItsVolumes(t *testing.T) {
 	t.Parallel()
 	m, _, release := training(t)
-	var deaf atomic.Bool
-	deaf.Store(true)
-	m.client.PrependReactor("patch", "pods", func(action clienttesting.Action) (bool, runtime.Object, error) {
-		if deaf.Load() && action.(clienttesting.PatchAction).GetName() == "train" {
-			return unavailable(action)
-		}
-		return false, nil, nil
-	})
+	deaf, _ := m.deafTo("train")
 	m.manager.End("uid-train", podstatus.Verdict{Reason: "Evicted", Message: "For a test."})
 	require.Eventually(t, func() bool { return m.manager.GPUsInUse() == 0 }, patience, wink)
 	m.create(asking(shell("next", obedient), "main", 1))
@@ -132,16 +140,7 @@ func TestAgentKilledBeforeTheAPIKnowsTheEnd(t *testing.T) {
 	m.start()
 	m.create(asking(shell("train", obedient), "main", 1))
 	m.awaitPhase("train", corev1.PodRunning)
-	var deaf atomic.Bool
-	var refused atomic.Int32
-	deaf.Store(true)
-	m.client.PrependReactor("patch", "pods", func(action clienttesting.Action) (bool, runtime.Object, error) {
-		if deaf.Load() && action.(clienttesting.PatchAction).GetName() == "train" {
-			refused.Add(1)
-			return unavailable(action)
-		}
-		return false, nil, nil
-	})
+	deaf, refused := m.deafTo("train")
 	received(t, m.manager.End("uid-train", podstatus.Verdict{Reason: "Evicted", Message: "For a test."}))
 	require.Zero(t, m.manager.GPUsInUse())
 	m.create(asking(shell("next", obedient), "main", 1))
@@ -171,16 +170,7 @@ func TestAnObjectGoesWhenItTellsTheEnd(t *testing.T) {
 	m.create(shell("job", "trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done"))
 	m.awaitPhase("job", corev1.PodRunning)
 	m.awaitOutput("job", "ready")
-	var deaf atomic.Bool
-	var refused atomic.Int32
-	deaf.Store(true)
-	m.client.PrependReactor("patch", "pods", func(action clienttesting.Action) (bool, runtime.Object, error) {
-		if deaf.Load() && action.(clienttesting.PatchAction).GetSubresource() == "status" {
-			refused.Add(1)
-			return unavailable(action)
-		}
-		return false, nil, nil
-	})
+	deaf, refused := m.deafTo("job")
 	last := make(chan *corev1.Pod, 1)
 	m.client.PrependReactor("delete", "pods", func(clienttesting.Action) (bool, runtime.Object, error) {
 		pod, err := m.client.Tracker().Get(corev1.SchemeGroupVersion.WithResource("pods"), "default", "job")
