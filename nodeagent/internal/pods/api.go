@@ -34,6 +34,9 @@ func (m *Manager) watchAPI(ctx context.Context) error {
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 			o.FieldSelector = onNode
+			if err := notRestored(ctx, pods.List, o); err != nil {
+				return nil, err
+			}
 			return pods.Watch(ctx, o)
 		},
 	}
