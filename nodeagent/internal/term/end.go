@@ -38,8 +38,11 @@ const (
 	Over
 )
 
-// notice is how long before the end pods are told of it.
-const notice = time.Hour
+// Pods are told of the end an hour before, and some minutes before they are sent away.
+const notice, noticeOfDrain = time.Hour, 10 * time.Minute
+
+// announce is when pods are told.
+func (e End) announce() time.Time { return e.Until.Add(-max(notice, e.DrainGrace+noticeOfDrain)) }
 
 // drain is when draining begins.
 func (e End) drain() time.Time { return e.Until.Add(-e.DrainGrace) }
@@ -53,7 +56,7 @@ func (e End) Stage(now time.Time) Stage {
 		return Over
 	case !now.Before(e.drain()):
 		return Draining
-	case !now.Before(e.Until.Add(-notice)):
+	case !now.Before(e.announce()):
 		return Announced
 	}
 	return Open
@@ -63,7 +66,7 @@ func (e End) Stage(now time.Time) Stage {
 func (e End) next(now time.Time) time.Duration {
 	switch e.Stage(now) {
 	case Open:
-		return min(e.Until.Add(-notice).Sub(now), e.drain().Sub(now))
+		return e.announce().Sub(now)
 	case Announced:
 		return e.drain().Sub(now)
 	}

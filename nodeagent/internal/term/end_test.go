@@ -23,13 +23,15 @@ func TestStages(t *testing.T) {
 	}{
 		"no end":                       {End{}, eight, Open, 0},
 		"far away":                     {half, eight.Add(-3 * time.Hour), Open, 2 * time.Hour},
+		"61 minutes before":            {half, eight.Add(-61 * time.Minute), Open, time.Minute},
 		"an hour before":               {half, eight.Add(-time.Hour), Announced, 30 * time.Minute},
 		"draining":                     {half, eight.Add(-30 * time.Minute), Draining, 30 * time.Minute},
 		"a second before":              {half, eight.Add(-time.Second), Draining, time.Second},
 		"over":                         {half, eight, Over, 0},
 		"slept over it":                {half, eight.Add(time.Hour), Over, 0},
 		"a grace longer than the hour": {long, eight.Add(-80 * time.Minute), Draining, 80 * time.Minute},
-		"before such a grace":          {long, eight.Add(-2 * time.Hour), Open, 30 * time.Minute},
+		"before such a grace":          {long, eight.Add(-2 * time.Hour), Open, 20 * time.Minute},
+		"told before such a grace":     {long, eight.Add(-95 * time.Minute), Announced, 5 * time.Minute},
 		"no grace":                     {End{eight, 0}, eight.Add(-time.Second), Announced, time.Second},
 		"another zone":                 {End{eight.In(time.FixedZone("CET", 3600)), 0}, eight, Over, 0},
 	} {
