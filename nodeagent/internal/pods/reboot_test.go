@@ -211,3 +211,35 @@ func (m *machine) cgroups() []string {
 	require.NoError(m.t, err)
 	return append(found, unified...)
 }
+
+// While a machine was off, its binding may have been ended by force: what it remembers
+// runs again once the API, which accepts the credential, has shown it, and not before.
+func TestABootWithoutTheAPIStartsNothing(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	l := newLine(m)
+	m.line = l
+	m.withRange()
+	m.start()
+	for _, name := range []string{"steady", "gone"} {
+		m.create(shell(name, obedient))
+		m.awaitPhase(name, corev1.PodRunning)
+	}
+	m.powerOff()
+	require.NoError(t, m.client.CoreV1().Pods("default").Delete(t.Context(), "gone", metav1.DeleteOptions{}))
+	l.cut()
+	m.boots++
+	m.c.Boot(t)
+	m.startAway()
+	refused := l.refused.Load()
+	require.Eventually(t, func() bool { return l.refused.Load() > refused+5 }, patience, wink, "it asks")
+	require.Len(t, m.manager.Active(), 2, "remembered")
+	there, err := m.manager.lister.Pods(t.Context())
+	require.NoError(t, err)
+	for _, pod := range there {
+		require.False(t, mayRun(pod), pod.Name)
+	}
+	l.mend()
+	m.await("steady", "restarted", restarted(1))
+	require.Eventually(t, func() bool { return m.worker("gone") == nil }, patience, wink)
+}

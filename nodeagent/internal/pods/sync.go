@@ -31,6 +31,12 @@ type task struct {
 // deleting reports whether the pod is to be taken away.
 func (t *task) deleting() bool { return t.absent || t.pod.DeletionTimestamp != nil }
 
+// shown reports whether the API has shown the pod since the agent began. One that is only
+// remembered is looked after while its sandbox stands, and gets no new one: while the
+// machine was off its binding may have been ended by force and its pod be another's. Nor
+// does a kubelet begin anything before it has heard the API.
+func (t *task) shown() bool { return t.pod.ResourceVersion != "" }
+
 // sync compares what is wanted with what is there and takes the next step.
 func (w *worker) sync(ctx context.Context) (result, error) {
 	t := &task{}
@@ -108,6 +114,9 @@ func (w *worker) sync(ctx context.Context) (result, error) {
 	w.prune(ctx, t)
 	if len(t.actual.Containers) > 0 { // else start does, when it has made the volumes
 		w.lookAfter(ctx, t)
+	}
+	if t.plan.sandbox && !t.shown() {
+		return result{again: deadline}, nil
 	}
 	if len(t.plan.start) > 0 {
 		r := w.start(ctx, t)
