@@ -1,11 +1,15 @@
 package binding
 
 import (
+	"errors"
+	"fmt"
 	"os/exec"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -61,4 +65,59 @@ func (s *stage) testDeletedNode(t *testing.T) {
 	require.NoError(t, at.Delete(t.Context(), &more))
 	at.awaitGone(t, more.Name)
 	s.requireBound(t, m, at, s.record(t, m).Spec.BindEpoch)
+}
+
+// testSuccessor gives the name of a machine that is cut off from the hub alone, and serves
+// its cluster, to another one. That one gets nothing before the binding was ended by force;
+// the first stops its pods when it hears of that, and leaves the record to the other.
+func (s *stage) testSuccessor(t *testing.T) {
+	first, second, at := s.two, s.clone, s.b
+	stays := at.awaitRunning(t, "stays")
+	epoch := s.record(t, first).Spec.BindEpoch
+	key, running := s.record(t, first).Status.PublicKey, s.running(t, first)
+	s.cut(t, first, s.a)
+	s.awaitListed(t, first, "Lost")
+
+	s.on(t, second, "rm", "-r", stateDir)
+	s.join(t, second)
+	t.Cleanup(func() { s.killAgent(t, second) })
+	eventually(t, "it complains", func() error {
+		record := s.record(t, second)
+		c := meta.FindStatusCondition(record.Status.Conditions, v1alpha1.ConditionConflict)
+		if c == nil || !strings.Contains(c.Message, "unbind "+second.node+" --force") {
+			return fmt.Errorf("it says %+v", c)
+		}
+		return nil
+	})
+	require.Contains(t, s.refused(t, at, "bind", second.node, "--to", at.name), "Another machine has joined under its name")
+	require.Contains(t, s.refused(t, at, "renew", second.node), "is lost")
+	require.Contains(t, s.refused(t, at, "unbind", second.node), "is lost")
+	require.Equal(t, key, s.record(t, second).Status.PublicKey)
+	at.requireSame(t, stays)
+	require.Empty(t, s.running(t, second), "no pod runs on both")
+
+	s.ainode(t, at, "unbind", second.node, "--force")
+	eventually(t, "the name is the other's", func() error {
+		if s.record(t, second).Status.PublicKey == key {
+			return errors.New("the record has the first machine's key")
+		}
+		return nil
+	})
+	s.bind(t, second, at)
+	s.requireBound(t, second, at, epoch+1)
+	fresh := at.run(t, "fresh", second)
+	require.Equal(t, running, s.running(t, first), "nobody has told the first")
+
+	s.heal(t, first, s.a)
+	eventually(t, "the first machine has stopped its pods", func() error {
+		if left := s.running(t, first); len(left) > 0 {
+			return fmt.Errorf("%v run", left)
+		}
+		return nil
+	})
+	at.requireSame(t, fresh)
+	s.requireBound(t, second, at, epoch+1)
+	require.NotEqual(t, key, s.record(t, second).Status.PublicKey)
+	s.unbind(t, second, at)
+	s.requireNothing(t, second, at)
 }

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -105,8 +106,10 @@ func (s *stage) testRestored(t *testing.T) {
 	at.requireSame(t, ended)
 
 	// The target, from before one pod ended and another came, and hundreds of writes.
+	told := at.tells(t, "told", m, "old")
 	s.b.stopped(t, target.take)
 	at.awaitNode(t, m, "is Ready again", ready)
+	told("new")
 	require.NoError(t, at.Delete(ctx, &ended))
 	at.awaitGone(t, "ended")
 	after := at.run(t, "after", m)
@@ -120,12 +123,15 @@ func (s *stage) testRestored(t *testing.T) {
 	eventually(t, "what the API has lost is stopped, and what it has again runs again", func() error {
 		again := at.awaitRunning(t, "ended")
 		now := s.running(t, m)
-		if again.UID != ended.UID || len(now) != 4 || slices.Contains(now, container(after)) || !slices.Contains(now, container(again)) {
+		if again.UID != ended.UID || len(now) != 6 || slices.Contains(now, container(after)) || !slices.Contains(now, container(again)) {
 			return fmt.Errorf("%s runs as %s; there are %v", again.UID, container(again), now)
 		}
 		return nil
 	})
 	at.requireSame(t, stays)
+	told("")
+	require.NoError(t, at.Delete(ctx, pod("told", m)))
+	at.awaitGone(t, "told")
 	require.NoError(t, at.Delete(ctx, pod("ended", m)), "its version is one that the agent has seen before")
 	at.awaitGone(t, "ended")
 	s.requireBound(t, m, at, epoch)
@@ -149,6 +155,41 @@ func (s *stage) testRestored(t *testing.T) {
 	require.Equal(t, released, s.released(t, m), "nothing was given back")
 	s.unbind(t, m, at)
 	s.requireNothing(t, m, at)
+}
+
+// tells runs a pod that has a ConfigMap mounted, which says what is given, and waits until
+// the pod sees it. What it returns changes the ConfigMap and waits again; told nothing, it
+// waits until the pod sees what was said first.
+func (p *plane) tells(t *testing.T, name string, m machine, first string) func(string) {
+	t.Helper()
+	says := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: metav1.NamespaceDefault}, Data: map[string]string{"is": first}}
+	require.NoError(t, p.Create(t.Context(), says))
+	reader := pod(name, m)
+	reader.Spec.Volumes = []corev1.Volume{{Name: "says", VolumeSource: corev1.VolumeSource{
+		ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: name}},
+	}}}
+	c := &reader.Spec.Containers[0]
+	c.VolumeMounts = []corev1.VolumeMount{{Name: "says", MountPath: "/says"}}
+	c.Command = []string{"sh", "-c", "trap 'exit 0' TERM; while true; do cat /says/is; echo; sleep 1; done"}
+	require.NoError(t, p.Create(t.Context(), reader))
+	p.awaitRunning(t, name)
+	tell := func(text string) {
+		t.Helper()
+		if text != "" {
+			says.Data["is"], says.ResourceVersion = text, ""
+			require.NoError(t, p.Update(t.Context(), says))
+		} else {
+			text = first
+		}
+		eventually(t, "the pod sees "+text, func() error {
+			if out, err := p.Kubectl(t.Context(), "logs", name, "--tail=1"); err != nil || strings.TrimSpace(out) != text {
+				return fmt.Errorf("it says %q (%w)", out, err)
+			}
+			return nil
+		})
+	}
+	tell("")
+	return tell
 }
 
 // renewWebhook has the webhook's pods made anew: they have tokens of the old key. (A

@@ -18,6 +18,7 @@ import (
 
 	"github.com/ainode/ainode/nodeagent/internal/binding"
 	"github.com/ainode/ainode/nodeagent/internal/config"
+	"github.com/ainode/ainode/nodeagent/internal/machine"
 )
 
 // Main is the program: it returns the exit code.
@@ -112,8 +113,13 @@ func joinCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			here, err := machine.Read("/")
+			if err != nil {
+				return err
+			}
 			joined, key, err := binding.Join(c.Context(), binding.JoinOptions{
 				Text: text, Store: binding.Store{State: state}, Reset: reset, Clock: clock.RealClock{},
+				Hardware: machine.Hardware{ProductUUID: here.ProductUUID},
 			})
 			if err != nil {
 				return err

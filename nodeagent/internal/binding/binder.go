@@ -13,9 +13,9 @@ import (
 	"time"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/flowcontrol"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
@@ -51,19 +51,22 @@ type Binder struct {
 	o        Options
 	hubToken *Keeper
 	hub      kubernetes.Interface
-	records  *rest.RESTClient
+	records  *records
 	lease    *claimer
 	obtain   *obtainer
 	end      *term.Known
 	hubClock *hubClock
 	wake     chan struct{}
-	restored chan struct{} // the hub's store was
-	retry    *flowcontrol.Backoff
+	// shown is closed once it is known from the record whose the name is.
+	shown     chan struct{}
+	shownOnce sync.Once
+	retry     *flowcontrol.Backoff
 
 	mu         sync.Mutex
 	record     *v1alpha1.AINode
 	claim      Claim
-	other      string
+	other      string // the machine whose the name is if it is not this one's
+	owner      string // the same, if the binding is another's, heard of or not
 	registered bool
 	problem    string // of the last step, for people
 	trouble    string // of serving, for people
@@ -110,7 +113,7 @@ func New(o Options) (*Binder, error) {
 		return nil, err
 	}
 	b := &Binder{
-		o: o, credential: credential, kept: end, end: &term.Known{}, wake: make(chan struct{}, 1), restored: make(chan struct{}, 1),
+		o: o, credential: credential, kept: end, end: &term.Known{}, wake: make(chan struct{}, 1), shown: make(chan struct{}),
 		retry: flowcontrol.NewBackOff(time.Second, 30*time.Second),
 	}
 	b.end.News = b.poke
@@ -134,12 +137,7 @@ func New(o Options) (*Binder, error) {
 	if err != nil {
 		return nil, err
 	}
-	b.lease = &claimer{hub: leases, node: o.Joined.Node, holder: o.Holder, clock: o.Clock, hubTime: b.hubClock.last, restored: func() {
-		select {
-		case b.restored <- struct{}{}:
-		default:
-		}
-	}}
+	b.lease = &claimer{hub: leases, node: o.Joined.Node, holder: o.Holder, clock: o.Clock, hubTime: b.hubClock.last}
 	b.obtain = &obtainer{hub: b.hub, node: o.Joined.Node, key: o.Key, clock: o.Clock}
 	return b, nil
 }
@@ -197,7 +195,7 @@ func (b *Binder) step(ctx context.Context) time.Duration {
 	log := klog.FromContext(ctx).WithValues("node", b.o.Joined.Node, "step", step)
 	// What is about to happen is told before it takes its time.
 	again := min(b.report(ctx, step, s), b.untilEnd(record), b.untilFence())
-	err := b.do(ctx, step, record)
+	err := b.do(ctx, step, s, record)
 	b.mu.Lock()
 	b.problem = ""
 	if err != nil {
@@ -224,7 +222,7 @@ func (b *Binder) step(ctx context.Context) time.Duration {
 	return min(again, b.report(ctx, step, after))
 }
 
-func (b *Binder) do(ctx context.Context, step Step, record *v1alpha1.AINode) error {
+func (b *Binder) do(ctx context.Context, step Step, s Situation, record *v1alpha1.AINode) error {
 	switch step {
 	case Serve:
 		b.serve(ctx)
@@ -247,7 +245,9 @@ func (b *Binder) do(ctx context.Context, step Step, record *v1alpha1.AINode) err
 		if err := b.o.Tenant.StopAll(ctx); err != nil {
 			return fmt.Errorf("stop the pods of the binding: %w", err)
 		}
-		b.markReleased(ctx, record)
+		if s.Claim != Elsewhere { // else the Node is another's
+			b.markReleased(ctx, record)
+		}
 		if err := b.o.Store.Wipe(); err != nil {
 			return err
 		}
@@ -292,8 +292,7 @@ func (b *Binder) confirmed(ctx context.Context, record *v1alpha1.AINode) (bool, 
 func (b *Binder) readRecord(ctx context.Context) (*v1alpha1.AINode, error) {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
-	var now v1alpha1.AINode
-	return &now, b.records.Get().Resource("ainodes").Name(b.o.Joined.Node).Do(ctx).Into(&now)
+	return b.records.Get(ctx, b.o.Joined.Node, metav1.GetOptions{})
 }
 
 // serve has the tenant run, again after an error.
@@ -382,9 +381,19 @@ func (b *Binder) sawRecord(object any) {
 
 func (b *Binder) holdLease(ctx context.Context) {
 	const again = 2 * time.Second
+	select { // whose the name is stands in the record
+	case <-b.shown:
+	case <-ctx.Done():
+		return
+	}
 	pause := again
 	for {
-		state, other, err := b.lease.claim(ctx)
+		b.mu.Lock()
+		state, other, err := Elsewhere, b.owner, error(nil)
+		b.mu.Unlock()
+		if other == "" {
+			state, other, err = b.lease.claim(ctx)
+		}
 		wait := leaseRenewal
 		if err != nil {
 			wait, pause = pause, min(2*pause, leaseRenewal)
@@ -428,7 +437,11 @@ func (b *Binder) situation() (Situation, *v1alpha1.AINode) {
 	if b.credential != nil {
 		s.Credential, s.Since = b.credential.Epoch, b.credential.since()
 	}
+	if b.owner = owner(b.record, b.o.Key.Public, s.Credential); b.owner != "" {
+		s.Claim, b.other = Elsewhere, b.owner
+	}
 	if b.record != nil {
+		b.shownOnce.Do(func() { close(b.shown) })
 		s.Record = &Record{
 			ClusterConfigName: b.record.Spec.ClusterConfigName, Epoch: b.record.Spec.BindEpoch, Since: b.record.Spec.FirstEpoch(),
 			Draining: b.record.Spec.Draining,
@@ -448,11 +461,9 @@ func (b *Binder) patchStatus(ctx context.Context, version string, patch []byte) 
 	if err != nil {
 		return nil, fmt.Errorf("encode a patch: %w", err)
 	}
-	var answer v1alpha1.AINode
-	err = b.records.Patch(types.MergePatchType).Resource("ainodes").Name(b.o.Joined.Node).
-		SubResource("status").Body(patch).Do(ctx).Into(&answer)
+	answer, err := b.records.Patch(ctx, b.o.Joined.Node, types.MergePatchType, patch, metav1.PatchOptions{}, "status")
 	if err != nil {
 		return nil, fmt.Errorf("write the status of %q: %w", b.o.Joined.Node, err)
 	}
-	return &answer, nil
+	return answer, nil
 }

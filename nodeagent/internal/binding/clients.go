@@ -5,8 +5,10 @@ import (
 	"net/http"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/client-go/gentype"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
@@ -70,8 +72,10 @@ func clientFor(cfg *rest.Config) (kubernetes.Interface, error) {
 	return client, nil
 }
 
-// recordClient speaks AINodes.
-func recordClient(cfg *rest.Config) (*rest.RESTClient, error) {
+// records is a typed client of AINodes.
+type records = gentype.ClientWithList[*v1alpha1.AINode, *v1alpha1.AINodeList]
+
+func recordClient(cfg *rest.Config) (*records, error) {
 	scheme := runtime.NewScheme()
 	if err := v1alpha1.AddToScheme(scheme); err != nil {
 		return nil, fmt.Errorf("register AINode: %w", err)
@@ -84,5 +88,7 @@ func recordClient(cfg *rest.Config) (*rest.RESTClient, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a client of %s: %w", cfg.Host, err)
 	}
-	return client, nil
+	return gentype.NewClientWithList("ainodes", client, metav1.ParameterCodec, "",
+		func() *v1alpha1.AINode { return &v1alpha1.AINode{} },
+		func() *v1alpha1.AINodeList { return &v1alpha1.AINodeList{} }), nil
 }

@@ -176,10 +176,10 @@ func (b *Binder) giveBack(ctx context.Context, record *v1alpha1.AINode) error {
 	if err != nil {
 		return fmt.Errorf("encode a patch: %w", err)
 	}
-	var answer v1alpha1.AINode
-	if err := b.records.Patch(types.MergePatchType).Resource("ainodes").Name(record.Name).Body(patch).Do(ctx).Into(&answer); err != nil {
+	answer, err := b.records.Patch(ctx, record.Name, types.MergePatchType, patch, metav1.PatchOptions{})
+	if err != nil {
 		return fmt.Errorf("give back the binding of %q, whose end has come: %w (if it is forbidden, renew the agent's rights: kubectl ainode add %s)", record.Name, err, record.Name)
 	}
-	b.sawRecord(&answer)
+	b.sawRecord(answer)
 	return nil
 }

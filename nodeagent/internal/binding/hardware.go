@@ -12,7 +12,7 @@ import (
 // SameMachine fails on a machine that has this state from the disk of another one. The
 // Lease tells two of them apart only while both run: once the other one's agent was
 // silent for a while, a copy would start pods whose containers still live there.
-// Whoever joins anew on this machine is believed.
+// Whoever joins anew is believed, unless a binding is stored.
 func (s Store) SameMachine(node string, now machine.Hardware) error {
 	path := s.State.Hardware()
 	var was machine.Hardware

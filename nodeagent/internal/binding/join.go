@@ -16,6 +16,7 @@ import (
 	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/api/handover"
 	"github.com/ainode/ainode/api/identity"
+	"github.com/ainode/ainode/nodeagent/internal/machine"
 )
 
 // JoinOptions are the arguments of Join.
@@ -26,7 +27,9 @@ type JoinOptions struct {
 	// Reset lets a machine that is another AI node become this one, if it is bound
 	// to nothing.
 	Reset bool
-	Clock clock.Clock
+	// Hardware is this machine's, as far as it is known.
+	Hardware machine.Hardware
+	Clock    clock.Clock
 	// Client makes the client of the hub that signs with the token; nil outside tests.
 	Client func(j Joined, token string) (kubernetes.Interface, error)
 }
@@ -53,6 +56,17 @@ func Join(ctx context.Context, o JoinOptions) (Joined, handover.PublicKey, error
 	if err != nil {
 		return joined, key, err
 	}
+	var copied error
+	if again {
+		copied = o.Store.SameMachine(joined.Node, o.Hardware)
+	}
+	if copied != nil {
+		// A join file in hand says which machine this is, but not that the one whose disk
+		// this was has stopped its pods.
+		if bound, err := o.Store.Credential(); err != nil || bound != nil {
+			return joined, key, errors.Join(err, copied)
+		}
+	}
 	restore, err := o.Store.remember()
 	if err != nil {
 		return joined, key, err
@@ -77,12 +91,11 @@ func Join(ctx context.Context, o JoinOptions) (Joined, handover.PublicKey, error
 		return joined, key, err
 	}
 
-	if o.Reset && !again {
+	if o.Reset && !again || copied != nil {
 		if err := os.Remove(o.Store.State.Key()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return joined, key, fmt.Errorf("reset the key: %w", err)
 		}
 	}
-	// A join file in hand says which machine this is.
 	if err := os.Remove(o.Store.State.Hardware()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return joined, key, fmt.Errorf("forget the earlier machine: %w", err)
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/api/handover"
 	"github.com/ainode/ainode/api/identity"
+	"github.com/ainode/ainode/nodeagent/internal/machine"
 )
 
 var start = time.Date(2026, 11, 24, 3, 0, 0, 0, time.UTC)
@@ -73,6 +74,38 @@ func tryJoin(t *testing.T, s Store, h *hub, text string, reset bool) error {
 		Client: func(Joined, string) (kubernetes.Interface, error) { return h, nil },
 	})
 	return err
+}
+
+// A disk is copied to another machine: that one becomes the node with a key of its own, or,
+// while the disk has a binding that may run elsewhere, not at all.
+func TestACopiedDiskJoins(t *testing.T) {
+	t.Parallel()
+	s := testStore(t)
+	here, there := machine.Hardware{ProductUUID: "here", GPUs: []string{"GPU-1"}}, machine.Hardware{ProductUUID: "there"}
+	join := func(on machine.Hardware) (handover.PublicKey, error) {
+		_, key, err := Join(t.Context(), JoinOptions{
+			Text: joinText(t, "ai-1"), Store: s, Clock: testclock.NewFakeClock(start), Hardware: on,
+			Client: func(Joined, string) (kubernetes.Interface, error) { return newHub("ai-1"), nil },
+		})
+		return key, err
+	}
+	first, err := join(here)
+	require.NoError(t, err)
+	require.NoError(t, s.SameMachine("ai-1", here)) // as the agent does when it starts
+	require.NoError(t, s.SaveCredential(Credential{Credential: handover.Credential{Node: "ai-1", Epoch: 1}}))
+
+	_, err = join(there)
+	require.ErrorContains(t, err, "this disk is of another machine")
+	again, err := join(machine.Hardware{ProductUUID: "here"})
+	require.NoError(t, err)
+	require.Equal(t, first, again)
+
+	require.NoError(t, s.SameMachine("ai-1", here))
+	require.NoError(t, s.Wipe())
+	second, err := join(there)
+	require.NoError(t, err)
+	require.NotEqual(t, first, second)
+	require.NoError(t, s.SameMachine("ai-1", there))
 }
 
 func TestAJoinFileWorksOnce(t *testing.T) {

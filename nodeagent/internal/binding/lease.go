@@ -8,7 +8,6 @@ import (
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
@@ -35,12 +34,6 @@ type claimer struct {
 	// say.
 	hubTime func() time.Time
 
-	// restored is called when the Lease turns out to be older than it was: the hub's
-	// store was restored from a backup. May be nil.
-	restored func()
-	// version is the Lease's, as it was last.
-	version string
-
 	// seen and since are the last renewal of another machine and when we saw it:
 	// its clock may be off, or ours, so that only its standing still counts.
 	seen  metav1.MicroTime
@@ -55,24 +48,14 @@ func (c *claimer) claim(ctx context.Context) (state Claim, other string, err err
 	if err != nil {
 		return Unclaimed, "", fmt.Errorf("read the lease of %q: %w", c.node, err)
 	}
-	c.note(lease)
 	if holder := ptr.Deref(lease.Spec.HolderIdentity, ""); holder != "" && holder != c.holder && !c.expired(lease) {
 		return Elsewhere, holder, nil
 	}
 	c.take(lease)
-	if lease, err = leases.Update(ctx, lease, metav1.UpdateOptions{}); err != nil {
+	if _, err = leases.Update(ctx, lease, metav1.UpdateOptions{}); err != nil {
 		return Unclaimed, "", fmt.Errorf("renew the lease of %q: %w", c.node, err)
 	}
-	c.note(lease)
 	return Ours, "", nil
-}
-
-func (c *claimer) note(lease *coordinationv1.Lease) {
-	older, err := resourceversion.CompareResourceVersion(lease.ResourceVersion, c.version)
-	if err == nil && older < 0 && c.restored != nil {
-		c.restored()
-	}
-	c.version = lease.ResourceVersion
 }
 
 func (c *claimer) take(lease *coordinationv1.Lease) {

@@ -138,13 +138,3 @@ func TestTheHubSaysThatALeaseIsOld(t *testing.T) {
 		})
 	}
 }
-
-func TestARestoredHubIsNoticedByItsLease(t *testing.T) {
-	t.Parallel()
-	restored := 0
-	c := &claimer{restored: func() { restored++ }}
-	for _, version := range []string{"9", "10", "10", "7", "8", "junk", "3"} {
-		c.note(&coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{ResourceVersion: version}})
-	}
-	require.Equal(t, 1, restored)
-}

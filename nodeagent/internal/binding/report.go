@@ -60,19 +60,22 @@ func (b *Binder) replace(old, now *v1alpha1.AINode) {
 	}
 }
 
-// wanted is the status this machine wants to stand on the hub. A machine that does
-// not hold the Lease complains and changes nothing else.
+// wanted is the status this machine wants to stand on the hub. One whose name is another
+// machine's complains and changes nothing else.
 func (b *Binder) wanted(step Step, s Situation, have v1alpha1.AINodeStatus, now time.Time) v1alpha1.AINodeStatus {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	want := *have.DeepCopy()
-	if step == Yield {
+	if step == Yield || s.Claim == Elsewhere {
 		old := meta.FindStatusCondition(want.Conditions, v1alpha1.ConditionConflict)
 		if old != nil && now.Sub(old.LastTransitionTime.Time) > conflictLife/2 {
 			meta.RemoveStatusCondition(&want.Conditions, v1alpha1.ConditionConflict)
 		}
-		condition(&want.Conditions, now, v1alpha1.ConditionConflict, true, reasonConflict,
-			fmt.Sprintf("machine %s claims this name while %s holds it; it starts nothing", b.o.Holder, b.other))
+		text := fmt.Sprintf("%s while %s holds it; it starts nothing", complaint(b.o.Holder), b.other)
+		if b.owner != "" {
+			text += fmt.Sprintf(" (if that one is gone for good: kubectl ainode unbind %s --force)", b.o.Joined.Node)
+		}
+		condition(&want.Conditions, now, v1alpha1.ConditionConflict, true, reasonConflict, text)
 		return want
 	}
 	f := b.o.Facts()
@@ -82,7 +85,7 @@ func (b *Binder) wanted(step Step, s Situation, have v1alpha1.AINodeStatus, now 
 	want.GPUsInUse = int32(min(b.o.Tenant.GPUsInUse(), 1<<20)) //nolint:gosec // bounded
 	want.BindStatus, want.ObservedEpoch = bindStatus(step, s, b.registered, have.BindStatus, have.ObservedEpoch)
 	want.Binding = served(b.credential, b.kept.End)
-	want.Conditions = settled(want.Conditions, now)
+	want.Conditions = settled(want.Conditions, now, b.o.Holder)
 	forced(&want.Conditions, now, step, s, have)
 	switch {
 	case s.outdated():

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
@@ -62,11 +63,16 @@ func condition(conditions *[]metav1.Condition, now time.Time, kind string, ok bo
 	})
 }
 
-// settled drops a complaint of another machine that it no longer repeats.
-func settled(conditions []metav1.Condition, now time.Time) []metav1.Condition {
+// complaint is how a machine begins that another one holds the name of.
+func complaint(machine string) string { return "machine " + machine + " claims this name" }
+
+// settled drops a complaint of another machine that it no longer repeats, or of this one,
+// which has the name by now.
+func settled(conditions []metav1.Condition, now time.Time, holder string) []metav1.Condition {
 	conditions = slices.Clone(conditions)
 	c := meta.FindStatusCondition(conditions, v1alpha1.ConditionConflict)
-	if c == nil || c.Status == metav1.ConditionTrue && now.Sub(c.LastTransitionTime.Time) < conflictLife {
+	if c == nil || c.Status == metav1.ConditionTrue && now.Sub(c.LastTransitionTime.Time) < conflictLife &&
+		!strings.HasPrefix(c.Message, complaint(holder)) {
 		return conditions
 	}
 	condition(&conditions, now, v1alpha1.ConditionConflict, false, reasonAlone, "")

@@ -19,7 +19,8 @@ const (
 	Unclaimed Claim = iota
 	// Ours: this machine holds the Lease.
 	Ours
-	// Elsewhere: another machine holds it and renews it.
+	// Elsewhere: another machine holds it and renews it, or is the one that the record's
+	// binding was made with and may come back to it.
 	Elsewhere
 )
 
@@ -81,12 +82,21 @@ const (
 // binding was true once, and is proof of nothing.
 func (s Situation) outdated() bool { return s.Record != nil && s.Record.Epoch < s.Credential }
 
+// over reports whether the record proves that a binding which has left something on this
+// machine is over: it shows a later one, or no cluster. An outdated record proves nothing.
+func (s Situation) over() bool {
+	return s.Record != nil && !s.outdated() && !s.Clean && (s.Record.ClusterConfigName == "" || s.Credential < s.Record.Since)
+}
+
 // next decides the step. Silence, of the hub or the target, and a 401 never lead to
 // Release, nor does a record that is outdated: only one that shows a later binding or no
 // cluster does. A renewal is no other binding: its epoch is a new one, the epoch it
-// began in is not.
+// began in is not. What is over ends here also where the name is another machine's by
+// now: it was given to that one because this one was taken for gone.
 func next(s Situation) Step {
 	switch {
+	case s.Claim == Elsewhere && s.over():
+		return Release
 	case s.Claim == Elsewhere:
 		return Yield
 	case s.Unheard && s.Credential != 0:
@@ -101,12 +111,10 @@ func next(s Situation) Step {
 		return Serve
 	case s.outdated():
 		return Wait
-	case s.Record.ClusterConfigName == "" && s.Clean:
-		return Rest
+	case s.over():
+		return Release
 	case s.Record.ClusterConfigName == "":
-		return Release
-	case s.Credential < s.Record.Since && !s.Clean:
-		return Release
+		return Rest
 	case s.Expired && s.Claim == Ours:
 		return GiveBack
 	case s.Claim != Ours && !s.Serving:

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -26,6 +27,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/utils/clock"
+	"k8s.io/utils/ptr"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 
@@ -100,6 +102,20 @@ func (h *miniHub) status() v1alpha1.AINodeStatus {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return *h.record.Status.DeepCopy()
+}
+
+// holder is who holds the Lease.
+func (h *miniHub) holder() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return ptr.Deref(h.lease.Spec.HolderIdentity, "")
+}
+
+// marked is what the node has written on its Node so far.
+func (h *miniHub) marked() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.marks)
 }
 
 func (h *miniHub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -308,6 +324,7 @@ type box struct {
 	ca     []byte
 	store  Store
 	key    handover.KeyPair
+	holder string
 	// fenceAfter is the agent's option.
 	fenceAfter time.Duration
 }
@@ -315,20 +332,26 @@ type box struct {
 func newBox(t *testing.T) *box {
 	t.Helper()
 	h, server := newMiniHub(t)
-	m := &box{T: t, hub: h, server: server, store: testStore(t)}
+	m := &box{T: t, hub: h, server: server, store: testStore(t), holder: "me"}
 	m.ca = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
-	require.NoError(t, m.store.SaveHubToken(Token{Value: "hub", Issued: time.Now(), Expires: time.Now().Add(time.Hour)}))
+	m.join()
+	return m
+}
+
+// join gives the machine what it has once it has joined.
+func (m *box) join() {
+	m.Helper()
+	require.NoError(m, m.store.SaveHubToken(Token{Value: "hub", Issued: time.Now(), Expires: time.Now().Add(time.Hour)}))
 	var err error
 	m.key, err = m.store.Key(rand.Reader)
-	require.NoError(t, err)
-	return m
+	require.NoError(m, err)
 }
 
 // begin starts the agent; the function it returns ends it.
 func (m *box) begin() (*recorder, func()) {
 	tenant := &recorder{}
 	b, err := New(Options{
-		Store: m.store, Joined: Joined{Node: "ai-1", Server: m.server.URL, CertificateAuthorityData: m.ca}, Key: m.key, Holder: "me",
+		Store: m.store, Joined: Joined{Node: "ai-1", Server: m.server.URL, CertificateAuthorityData: m.ca}, Key: m.key, Holder: m.holder,
 		Tenant: tenant, Clock: clock.RealClock{}, Facts: func() Facts { return Facts{Address: "10.0.0.7"} },
 		FenceAfter: m.fenceAfter,
 	})

@@ -10,43 +10,35 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
-	"k8s.io/klog/v2"
 
 	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/api/identity"
 	"github.com/ainode/ainode/api/v1alpha1"
+	"github.com/ainode/ainode/nodeagent/internal/listwatch"
 )
 
-// watchHub watches the record and what is handed over, and begins anew when the hub's
-// store was restored: a watch that goes on where it stood tells nothing until the hub
-// has come to that version again.
+// watchHub watches the record and what is handed over.
 func (b *Binder) watchHub(ctx context.Context, secrets kubernetes.Interface) {
 	node := b.o.Joined.Node
-	for ctx.Err() == nil {
-		record := watchOne(b.records, "ainodes", "", node, &v1alpha1.AINode{}, b.sawRecord)
-		handedOver := watchOne(secrets.CoreV1().RESTClient(), "secrets", contract.SystemNamespace, identity.HandoverSecret(node),
-			&corev1.Secret{}, func(any) { b.poke() })
-		watching, anew := context.WithCancel(ctx)
-		var wg sync.WaitGroup
-		wg.Go(func() { record.RunWithContext(watching) })
-		wg.Go(func() { handedOver.RunWithContext(watching) })
-		select {
-		case <-ctx.Done():
-		case <-b.restored:
-			klog.FromContext(ctx).Info("The hub's store was restored from a backup, its record is read anew", "node", node)
-		}
-		anew()
-		wg.Wait()
-	}
+	record := informer(listwatch.Of(b.records, named(node), b.records), &v1alpha1.AINode{}, b.sawRecord)
+	handedOver := informer(listwatch.Of(secrets.CoreV1().Secrets(contract.SystemNamespace), named(identity.HandoverSecret(node)), secrets),
+		&corev1.Secret{}, func(any) { b.poke() })
+	var wg sync.WaitGroup
+	wg.Go(func() { record.RunWithContext(ctx) })
+	wg.Go(func() { handedOver.RunWithContext(ctx) })
+	wg.Wait()
 }
 
-// watchOne is an informer of the one object called name; seen is called with it
-// whenever it may have changed, and with nil when it is gone.
-func watchOne(client cache.Getter, resource, namespace, name string, object runtime.Object, seen func(any)) cache.Controller {
+func named(name string) fields.Selector {
+	return fields.OneTermEqualSelector(metav1.ObjectNameField, name)
+}
+
+// informer calls seen with the one object that source is of whenever that may have
+// changed, and with nil when it is gone.
+func informer(source cache.ListerWatcher, object runtime.Object, seen func(any)) cache.Controller {
 	_, informer := cache.NewInformerWithOptions(cache.InformerOptions{
-		ListerWatcher: cache.NewListWatchFromClient(client, resource, namespace,
-			fields.OneTermEqualSelector(metav1.ObjectNameField, name)),
-		ObjectType: object,
+		ListerWatcher: source,
+		ObjectType:    object,
 		Handler: cache.ResourceEventHandlerFuncs{
 			AddFunc:    func(o any) { seen(o) },
 			UpdateFunc: func(_, o any) { seen(o) },

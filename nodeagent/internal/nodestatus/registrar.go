@@ -21,6 +21,8 @@ import (
 	nodeutil "k8s.io/component-helpers/node/util"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
+
+	"github.com/ainode/ainode/nodeagent/internal/listwatch"
 )
 
 const (
@@ -159,8 +161,8 @@ func (r *Registrar) Run(ctx context.Context) error {
 	}
 	gone := make(chan struct{}, 1)
 	_, informer := cache.NewInformerWithOptions(cache.InformerOptions{
-		ListerWatcher: cache.NewListWatchFromClient(r.Client.CoreV1().RESTClient(), "nodes", "",
-			fields.OneTermEqualSelector(metav1.ObjectNameField, r.Facts.Name)),
+		ListerWatcher: listwatch.Of(r.Client.CoreV1().Nodes(),
+			fields.OneTermEqualSelector(metav1.ObjectNameField, r.Facts.Name), r.Client),
 		ObjectType: &corev1.Node{},
 		Handler: cache.ResourceEventHandlerFuncs{
 			AddFunc:    func(o any) { r.saw(o) },

@@ -12,14 +12,15 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
+
+	"github.com/ainode/ainode/nodeagent/internal/listwatch"
 )
 
 // watchLife is how long a watch lasts at least before it is made anew, as the
-// kubelet has it (pkg/kubelet/util/manager): it is all that an object costs which
-// does not change.
+// kubelet has it (pkg/kubelet/util/manager): that, and one small list (see listwatch),
+// is all that an object costs which does not change.
 const watchLife = 30 * time.Minute
 
 // ErrNotSeen says that nothing has been heard of an object yet.
@@ -130,25 +131,12 @@ func (w *watched) example() runtime.Object {
 }
 
 func (w *watched) source() cache.ListerWatcher {
-	named := fields.OneTermEqualSelector(metav1.ObjectNameField, w.reference.Name).String()
-	core := w.follower.client.CoreV1()
-	source := &cache.ListWatch{
-		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			o.FieldSelector = named
-			if w.reference.Kind == Secret {
-				return core.Secrets(w.reference.Namespace).List(ctx, o)
-			}
-			return core.ConfigMaps(w.reference.Namespace).List(ctx, o)
-		},
-		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-			o.FieldSelector = named
-			if w.reference.Kind == Secret {
-				return core.Secrets(w.reference.Namespace).Watch(ctx, o)
-			}
-			return core.ConfigMaps(w.reference.Namespace).Watch(ctx, o)
-		},
+	named := fields.OneTermEqualSelector(metav1.ObjectNameField, w.reference.Name)
+	client := w.follower.client
+	if w.reference.Kind == Secret {
+		return listwatch.Of(client.CoreV1().Secrets(w.reference.Namespace), named, client)
 	}
-	return cache.ToListWatcherWithWatchListSemantics(source, w.follower.client)
+	return listwatch.Of(client.CoreV1().ConfigMaps(w.reference.Namespace), named, client)
 }
 
 // Add is called with the object when it is made.

@@ -7,9 +7,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
-	informers "k8s.io/client-go/informers/core/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
+
+	"github.com/ainode/ainode/nodeagent/internal/listwatch"
 )
 
 // The Service that every container is told of, wherever its pod is (kubelet,
@@ -23,12 +24,10 @@ type Services struct{ informer cache.SharedIndexInformer }
 
 // NewServices returns Services that know of none until Run has read them.
 func NewServices(client kubernetes.Interface) (*Services, error) {
-	informer := informers.NewFilteredServiceInformer(client, metav1.NamespaceAll, 0,
-		cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc},
-		func(o *metav1.ListOptions) {
-			// The API server can tell the headless from the others, and often they are many.
-			o.FieldSelector = fields.OneTermNotEqualSelector("spec.clusterIP", corev1.ClusterIPNone).String()
-		})
+	// The API server can tell the headless from the others, and often they are many.
+	addressed := fields.OneTermNotEqualSelector("spec.clusterIP", corev1.ClusterIPNone)
+	informer := cache.NewSharedIndexInformer(listwatch.Of(client.CoreV1().Services(metav1.NamespaceAll), addressed, client),
+		&corev1.Service{}, 0, cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc})
 	if err := informer.SetTransform(essence); err != nil {
 		return nil, fmt.Errorf("watch the cluster's Services: %w", err)
 	}

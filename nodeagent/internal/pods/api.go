@@ -11,36 +11,21 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
 
 	"github.com/ainode/ainode/nodeagent/internal/cri"
+	"github.com/ainode/ainode/nodeagent/internal/listwatch"
 )
 
 // watchAPI follows the pods of this node (by field selector, which is all that a
 // node may list) until ctx is done.
 func (m *Manager) watchAPI(ctx context.Context) error {
-	onNode := fields.OneTermEqualSelector("spec.nodeName", m.o.NodeName).String()
-	pods := m.o.Client.CoreV1().Pods(metav1.NamespaceAll)
+	onNode := fields.OneTermEqualSelector("spec.nodeName", m.o.NodeName)
 	// Not the informer factory: it would link the types of the whole API into the
 	// agent, a fifth of its memory.
-	source := &cache.ListWatch{
-		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			o.FieldSelector = onNode
-			return pods.List(ctx, o)
-		},
-		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-			o.FieldSelector = onNode
-			if err := notRestored(ctx, pods.List, o); err != nil {
-				return nil, err
-			}
-			return pods.Watch(ctx, o)
-		},
-	}
-	informer := cache.NewSharedInformer(cache.ToListWatcherWithWatchListSemantics(source, m.o.Client), &corev1.Pod{}, 0)
+	informer := cache.NewSharedInformer(listwatch.Of(m.o.Client.CoreV1().Pods(metav1.NamespaceAll), onNode, m.o.Client), &corev1.Pod{}, 0)
 	if err := informer.SetTransform(withoutManagedFields); err != nil {
 		return fmt.Errorf("watch the node's pods: %w", err)
 	}

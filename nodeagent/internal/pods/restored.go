@@ -2,15 +2,10 @@ package pods
 
 import (
 	"context"
-	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
-	"k8s.io/utils/ptr"
 )
 
 // Versions only grow, and so what is older than the answer to our own write is old
@@ -18,26 +13,6 @@ import (
 // from a backup. What it says then is the truth, as it is to a kubelet, which takes
 // whatever its watch shows it; a worker that waited for newer versions would not see
 // its pod deleted for as many writes as were lost.
-
-// notRestored fails if the API's store is older than what a watch wants to go on from: it
-// was restored from a backup. Such a watch tells nothing until the store has come to that
-// version again, for as many writes as were lost; whoever watches has to list anew. To
-// restore a store its API server is stopped, so that it is enough to ask where a watch is
-// gone on with.
-func notRestored(ctx context.Context, list func(context.Context, metav1.ListOptions) (*corev1.PodList, error), o metav1.ListOptions) error {
-	if o.ResourceVersion == "" || o.ResourceVersion == "0" || ptr.Deref(o.SendInitialEvents, false) {
-		return nil // it begins with what there is
-	}
-	now, err := list(ctx, metav1.ListOptions{FieldSelector: o.FieldSelector, Limit: 1})
-	if err != nil {
-		return err //nolint:wrapcheck // the reflector looks at it
-	}
-	older, err := resourceversion.CompareResourceVersion(now.ResourceVersion, o.ResourceVersion)
-	if err == nil && older < 0 {
-		return apierrors.NewResourceExpired(fmt.Sprintf("the API's store is at version %s and was at %s: it was restored from a backup", now.ResourceVersion, o.ResourceVersion))
-	}
-	return nil
-}
 
 // believe takes an object that the watch itself showed to be older than before.
 func (m *Manager) believe(pod *corev1.Pod) {

@@ -1,15 +1,12 @@
 package pods
 
 import (
-	"context"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/utils/ptr"
 )
 
 // restore puts the API's store back to when it held this pod.
@@ -96,25 +93,4 @@ func TestAWriteThatWasLostIsNoticed(t *testing.T) {
 	require.Equal(t, version(lost), w.version(), "a watch may lag behind a little")
 	m.manager.compareOne(t.Context(), shown)
 	require.Equal(t, version(shown), w.version())
-}
-
-// A watch goes on only where the store has what it was at.
-func TestAWatchOfARestoredStoreIsMadeAnew(t *testing.T) {
-	t.Parallel()
-	asked := 0
-	list := func(_ context.Context, o metav1.ListOptions) (*corev1.PodList, error) {
-		asked++
-		require.Equal(t, metav1.ListOptions{FieldSelector: "on=it", Limit: 1}, o)
-		return &corev1.PodList{ListMeta: metav1.ListMeta{ResourceVersion: "1000"}}, nil
-	}
-	for from, restored := range map[string]bool{"": false, "0": false, "999": false, "1000": false, "1001": true, "20000": true} {
-		err := notRestored(t.Context(), list, metav1.ListOptions{FieldSelector: "on=it", ResourceVersion: from, AllowWatchBookmarks: true})
-		require.Equal(t, restored, apierrors.IsResourceExpired(err), "%q: %v", from, err)
-	}
-	require.Equal(t, 4, asked)
-	require.NoError(t, notRestored(t.Context(), list, metav1.ListOptions{ResourceVersion: "20000", SendInitialEvents: ptr.To(true)}))
-	away := func(context.Context, metav1.ListOptions) (*corev1.PodList, error) {
-		return nil, apierrors.NewServiceUnavailable("away")
-	}
-	require.True(t, apierrors.IsServiceUnavailable(notRestored(t.Context(), away, metav1.ListOptions{ResourceVersion: "5"})))
 }

@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/ainode/ainode/api/contract"
@@ -153,6 +154,9 @@ func (w *Walk) checkRecord(ctx context.Context, p *Plan, record *v1alpha1.AINode
 		}
 	}
 	if err := w.checkAlive(ctx, node, ""); err != nil {
+		if record.Spec.ClusterConfigName != "" && meta.IsStatusConditionTrue(record.Status.Conditions, v1alpha1.ConditionConflict) {
+			return &remedy.Error{Err: err, Say: "Another machine has joined under its name. If the lost one is gone for good", Command: "kubectl ainode unbind " + node + " --force"}
+		}
 		return err
 	}
 	if known := lost(record); p.Term == nil {

@@ -124,7 +124,11 @@ func (o *addOptions) run(ctx context.Context) error {
 		progress.Line(o.node, "was added before; earlier join texts are void")
 	}
 	if added.Record.Status.PublicKey != "" {
-		progress.Warn(o.node, "machine %s has joined under this name already; while it is alive, another one that joins will do nothing", added.Record.Status.Machine.ID)
+		until := "while it is alive"
+		if !added.Record.Released() {
+			until = "until its binding was ended (kubectl ainode unbind " + o.node + "; with --force if the machine is gone)"
+		}
+		progress.Warn(o.node, "machine %s has joined under this name already; another one that joins does nothing %s", added.Record.Status.Machine.ID, until)
 	}
 	text, err := added.Join.Encode()
 	if err != nil {

@@ -1,0 +1,23 @@
+package binding
+
+import (
+	"github.com/ainode/ainode/api/handover"
+	"github.com/ainode/ainode/api/v1alpha1"
+)
+
+// owner names the machine, if it is not the one with key own, that the record's binding
+// was made with and that has not let go of it. It may be cut off from the hub alone and run
+// its pods: whoever joins under its name waits until the binding has been ended, if need be
+// by force. The Lease can't tell, since it knows only who was heard last. credential is the
+// epoch of what this machine has stored: with one of this binding it is the owner, whatever
+// key a hub has that was restored.
+func owner(record *v1alpha1.AINode, own handover.PublicKey, credential int64) string {
+	if record == nil || record.Released() || credential > 0 && credential >= record.Spec.FirstEpoch() {
+		return ""
+	}
+	key, err := handover.ParsePublicKey(record.Status.PublicKey)
+	if err != nil || key == own {
+		return "" // nobody, where the record is one that no machine has joined yet
+	}
+	return "the machine with key " + key.Fingerprint()
+}
