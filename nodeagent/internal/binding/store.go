@@ -13,6 +13,7 @@ import (
 
 	"github.com/ainode/ainode/api/handover"
 	"github.com/ainode/ainode/nodeagent/internal/config"
+	"github.com/ainode/ainode/nodeagent/internal/statefile"
 )
 
 // Joined says which AI node this machine is and how its hub is reached.
@@ -131,5 +132,5 @@ func (s Store) Wipe() error {
 	if err := os.RemoveAll(s.State.Target()); err != nil {
 		return fmt.Errorf("wipe the binding: %w", err)
 	}
-	return syncDir(string(s.State))
+	return statefile.Sync(string(s.State))
 }
