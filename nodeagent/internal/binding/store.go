@@ -113,7 +113,7 @@ func (s Store) Credential() (*Credential, error) {
 	var c Credential
 	err := readJSON(s.State.Credential(), &c)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil //nolint:nilnil // no credential is an answer, not an error
+		return nil, nil // no credential is an answer, not an error
 	}
 	if err != nil {
 		return nil, err

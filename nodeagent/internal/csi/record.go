@@ -106,7 +106,7 @@ func (r *record) forget(mountPoint string) error {
 func read(dir string) (*record, error) {
 	data, err := os.ReadFile(filepath.Join(dir, recordFile))
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) { // somebody's file is no volume
-		return nil, nil //nolint:nilnil // that there is none is no error
+		return nil, nil // that there is none is no error
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read what is known of a volume: %w", err)

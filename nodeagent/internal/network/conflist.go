@@ -95,7 +95,7 @@ func (n *Network) writeConflist(mtu int) error {
 	if have, err := os.ReadFile(path); err == nil && bytes.Equal(have, text) {
 		return nil
 	}
-	if err := os.MkdirAll(n.o.ConfDir, 0o755); err != nil { //nolint:gosec // as the runtime makes it
+	if err := os.MkdirAll(n.o.ConfDir, 0o755); err != nil { // as the runtime makes it
 		return fmt.Errorf("write the CNI configuration: %w", err)
 	}
 	if err := statefile.Write(path, text, 0o644); err != nil { // as other CNI configurations

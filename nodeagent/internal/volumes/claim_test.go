@@ -296,7 +296,7 @@ func (w *told) counts() (mended, notThere int) {
 func (f *fixture) killHelper(t *testing.T, pod *corev1.Pod) {
 	t.Helper()
 	at := f.fuseMount(pod.UID, "data")
-	out, err := exec.Command("pkill", "-KILL", "-f", at.Beside()).CombinedOutput() //nolint:gosec // a path of this test alone
+	out, err := exec.Command("pkill", "-KILL", "-f", at.Beside()).CombinedOutput() // a path of this test alone
 	require.NoError(t, err, "%s", out)
 }
 
@@ -396,5 +396,5 @@ func TestNextAgentTakesOver(t *testing.T) {
 	require.Equal(t, []types.UID{"one"}, uids)
 	teardownBy(t, next, pod.UID)
 	require.NoDirExists(t, filepath.Join(f.root, "one"))
-	require.Error(t, exec.Command("pgrep", "-f", f.root).Run(), "no helper is left") //nolint:gosec // a path of this test alone
+	require.Error(t, exec.Command("pgrep", "-f", f.root).Run(), "no helper is left")
 }
