@@ -1,6 +1,6 @@
 package contract
 
-// placement, contract §6: a pod that opts in by label gets the AI nodes'
+// placement is row placement of SUPPORT.md: a pod that opts in by label gets the AI nodes'
 // nodeSelector. A selector, an affinity or a nodeName of its own already says
 // where it goes.
 //

@@ -35,7 +35,7 @@ promises; ` + "`agent`" + ` allows besides what our own node agent honours. An o
 			overrides[i] = string(o)
 		}
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s |\n",
-			row.Feature, row.Seed, row.Default, row.Agent, strings.Join(overrides, ", "), row.Text)
+			row.Feature, row.Vendor, row.Default, row.Agent, strings.Join(overrides, ", "), row.Text)
 	}
 	intro := "\nPromised, but not there yet in the node agent:\n\n"
 	for _, row := range Table {

@@ -20,7 +20,7 @@ import (
 	"github.com/ainode/ainode/nodeagent/internal/fuse/s3test"
 )
 
-// bucket stores the seed's claim and volume on a bucket, not bound yet.
+// bucket stores the vendor's claim and volume on a bucket, not bound yet.
 func (m *machine) bucket(gateway *s3test.Gateway, name string) {
 	m.t.Helper()
 	gateway.Bucket(m.t, name, map[string]string{"hello.txt": "hello"})

@@ -43,7 +43,7 @@ func (o *stored) PersistentVolume(_ context.Context, name string) (*corev1.Persi
 	return nil, o.missing("persistentvolumes", name)
 }
 
-// bind stores the seed's claim and volume, with the keys and the endpoint filled in.
+// bind stores the vendor's claim and volume, with the keys and the endpoint filled in.
 func (f *fixture) bind(url string, change func(*corev1.PersistentVolume, *corev1.PersistentVolumeClaim)) {
 	claim := &corev1.PersistentVolumeClaim{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "oss-test", UID: "claim"},
@@ -81,7 +81,7 @@ func claiming(uid string) *corev1.Pod {
 	return pod
 }
 
-// newBucket is a fixture with a gateway, a bucket in it and the seed's claim on that.
+// newBucket is a fixture with a gateway, a bucket in it and the vendor's claim on that.
 func newBucket(t *testing.T) (*fixture, *s3test.Gateway) {
 	t.Helper()
 	f := newFixture(t)

@@ -16,7 +16,7 @@ import (
 	"k8s.io/utils/ptr"
 )
 
-func TestMountPathsOfTheSeed(t *testing.T) {
+func TestMountPathsOfTheVendorsPod(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	pod := podWith(
