@@ -85,7 +85,7 @@ func nodeThere(_ context.Context, s *sight) (string, []flaw, error) {
 		return one(Error, "the target has no node of this name", "no pod comes to it", again)
 	}
 	var flaws []flaw
-	if epoch, ours := epochOf(node); !ours || epoch < spec.FirstEpoch() || epoch > spec.BindEpoch {
+	if epoch, ours := identity.Epoch(node); !ours || epoch < spec.FirstEpoch() || epoch > spec.BindEpoch {
 		flaws = append(flaws, flaw{Error, fmt.Sprintf("the node there is not of this binding (epoch %d)", spec.BindEpoch), "another one has the name, or an old one was left", []string{again}})
 	}
 	if node.Labels[contract.NodeLabel] != contract.NodeLabelValue || !slices.ContainsFunc(node.Spec.Taints, func(t corev1.Taint) bool { taint := contract.Taint(); return t.MatchTaint(&taint) }) {
