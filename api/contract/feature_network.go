@@ -8,8 +8,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// dns is row dns of SUPPORT.md: the cluster's DNS is not there, so what asks for it gets the
-// machine's, or the configured nameservers where the pod names none itself.
+// dns is row dns of SUPPORT.md: the cluster's DNS is not there, so what asks for it gets
+// the machine's, or the configured nameservers where the pod names none itself.
 func dns(r *review) {
 	spec := &r.pod.Spec
 	switch corev1.DNSPolicy(spec.DNSPolicy) {
@@ -39,8 +39,8 @@ func dns(r *review) {
 	r.find(f, set("/spec/dnsPolicy", string(corev1.DNSNone)), servers)
 }
 
-// serviceAccess is row service-access of SUPPORT.md: a pod cannot call Services. Only the field is told,
-// never its value: it may hold a secret.
+// serviceAccess is row service-access of SUPPORT.md: a pod cannot call Services. Only the
+// field is told, never its value: it may hold a secret.
 //
 //	service-access: spec.containers[0].env[2].value: pods on AI nodes cannot call Services
 func serviceAccess(r *review) {
@@ -106,7 +106,8 @@ func (r *review) topology(field, key string) {
 	})
 }
 
-// podAffinity is row pod-affinity of SUPPORT.md: allowed; a topology that AI nodes do not have is told.
+// podAffinity is row pod-affinity of SUPPORT.md: allowed; a topology that AI nodes do not
+// have is told.
 func podAffinity(r *review) {
 	a := r.pod.Spec.Affinity
 	if a == nil {

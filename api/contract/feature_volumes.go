@@ -15,8 +15,8 @@ const (
 	inMemory     = "counts towards the memory limit of the containers that write to it"
 )
 
-// hostPath is row host-path of SUPPORT.md: the host's /dev/shm becomes a memory emptyDir, every
-// other path is refused, wherever it is mounted.
+// hostPath is row host-path of SUPPORT.md: the host's /dev/shm becomes a memory emptyDir,
+// every other path is refused, wherever it is mounted.
 //
 //	host-path: spec.volumes[0].hostPath: path "/etc" of the machine is not given to pods
 func hostPath(r *review) {
@@ -141,8 +141,8 @@ var (
 	supportedProjections = []string{"", "configMap", "secret", "downwardAPI", "serviceAccountToken"}
 )
 
-// volumeTypes is row volume-types of SUPPORT.md: every other type is refused, also those that are newer
-// than this program.
+// volumeTypes is row volume-types of SUPPORT.md: every other type is refused, also those
+// that are newer than this program.
 //
 //	volume-types: spec.volumes[2].nfs: volume type nfs is not supported
 func volumeTypes(r *review) {
