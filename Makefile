@@ -48,7 +48,7 @@ verify: needs lint ## what is generated is current; vet, lint, the rules of the 
 	@before=$$(git status --porcelain; git diff | sha256sum); $(MAKE) --no-print-directory generate; \
 	after=$$(git status --porcelain; git diff | sha256sum); \
 	if [ "$$before" != "$$after" ]; then echo "generated files were not current: commit what 'make generate' wrote"; git status --short; exit 1; fi
-	$(GO) vet ./...
+	$(GO) vet -tags gpu,long ./... # no file has the opposite of a tag: these are all
 	cd e2e/devcluster && $(GO) vet . ./internal/...
 	@if [ -n "$$(gofmt -l $$(git ls-files '*.go'))" ]; then echo "not gofmt'ed:"; gofmt -l $$(git ls-files '*.go'); exit 1; fi
 	$(GO) test ./e2e/house/...
@@ -84,14 +84,14 @@ TOLD = 2>&1 | tee $(TEST_LOG) || { echo; echo "What failed (all of it is in $(TE
 # everything else runs before them, so that a small mistake is told soon. A test's
 # time includes the first build of containerd, on whatever the machine has free.
 .PHONY: test
-test: needs unit ## every test: units, the rules of the house; story, admission and binding on real parts (needs root)
+test: needs unit ## units, the rules of the house; story, admission and binding on real parts: all but long, gpu and the yardstick (needs root)
 	cd e2e/devcluster && $(GO) test ./internal/...
 	$(GO) test -v -count=1 -timeout 35m ./e2e/story $(TOLD)
 	$(GO) test -v -count=1 -timeout 35m ./e2e/admission $(TOLD)
 	$(GO) test -v -count=1 -timeout 35m ./e2e/binding $(TOLD)
 
 .PHONY: unit
-unit: needs ## the tests that need no cluster
+unit: needs ## the tests that need no cluster (needs root: some mount, and start containerd)
 	@mkdir -p $(BUILD)
 	$(GO) test -timeout 15m $$($(GO) list ./... | grep -vE '/e2e/(story|admission|binding)$$') $(TOLD)
 

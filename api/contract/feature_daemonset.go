@@ -1,7 +1,7 @@
 package contract
 
-// daemonSet, contract §6: a DaemonSet that selects AI nodes is refused. The finding
-// is of the object, not of a field of its template.
+// daemonSet is row daemonset of SUPPORT.md: a DaemonSet that selects AI nodes is refused.
+// The finding is of the object, not of a field of its template.
 func daemonSet(r *review) {
 	if !r.DaemonSet {
 		return

@@ -12,7 +12,7 @@ import (
 
 const wholeCards = "ask for whole cards, the same number in limits and requests"
 
-// gpu, contract §6: whole cards, the same in limits and requests.
+// gpu is row gpu of SUPPORT.md: whole cards, the same in limits and requests.
 //
 //	gpu: spec.containers[0].resources.limits[nvidia.com/gpu]: 500m is not a whole number of cards
 func gpu(r *review) {

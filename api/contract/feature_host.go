@@ -2,8 +2,9 @@ package contract
 
 import "fmt"
 
-// hostNetwork, contract §6: removed with the hostPorts that the API server filled
-// in because of it; with hostNetwork every hostPort equals its containerPort.
+// hostNetwork is row host-network of SUPPORT.md: removed with the hostPorts that the API
+// server filled in because of it; with hostNetwork every hostPort equals its
+// containerPort.
 //
 //	host-network: spec.hostNetwork was removed: an AI node's network is not the cluster's
 func hostNetwork(r *review) {
@@ -25,8 +26,8 @@ func hostNetwork(r *review) {
 	}, edits...)
 }
 
-// hostPort, contract §6: hostPort and hostIP are removed. With hostNetwork the
-// ports are host-network's finding.
+// hostPort is row host-port of SUPPORT.md: hostPort and hostIP are removed. With
+// hostNetwork the ports are host-network's finding.
 func hostPort(r *review) {
 	r.pod.containers(func(c *Container) {
 		for i, port := range c.Ports {

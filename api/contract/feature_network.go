@@ -8,8 +8,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// dns, contract §6: the cluster's DNS is not there, so what asks for it gets the
-// machine's, or the configured nameservers where the pod names none itself.
+// dns is row dns of SUPPORT.md: the cluster's DNS is not there, so what asks for it gets
+// the machine's, or the configured nameservers where the pod names none itself.
 func dns(r *review) {
 	spec := &r.pod.Spec
 	switch corev1.DNSPolicy(spec.DNSPolicy) {
@@ -39,8 +39,8 @@ func dns(r *review) {
 	r.find(f, set("/spec/dnsPolicy", string(corev1.DNSNone)), servers)
 }
 
-// serviceAccess, contract §6: a pod cannot call Services. Only the field is told,
-// never its value: it may hold a secret.
+// serviceAccess is row service-access of SUPPORT.md: a pod cannot call Services. Only the
+// field is told, never its value: it may hold a secret.
 //
 //	service-access: spec.containers[0].env[2].value: pods on AI nodes cannot call Services
 func serviceAccess(r *review) {
@@ -106,7 +106,8 @@ func (r *review) topology(field, key string) {
 	})
 }
 
-// podAffinity, contract §6: allowed; a topology that AI nodes do not have is told.
+// podAffinity is row pod-affinity of SUPPORT.md: allowed; a topology that AI nodes do not
+// have is told.
 func podAffinity(r *review) {
 	a := r.pod.Spec.Affinity
 	if a == nil {
@@ -128,7 +129,7 @@ func podAffinity(r *review) {
 	}
 }
 
-// topologySpread, contract §6: like podAffinity.
+// topologySpread is row topology-spread of SUPPORT.md: like podAffinity.
 func topologySpread(r *review) {
 	for i, t := range r.pod.Spec.TopologySpreadConstraints {
 		r.topology(fmt.Sprintf("spec.topologySpreadConstraints[%d]", i), t.TopologyKey)

@@ -1,7 +1,7 @@
 package contract
 
-// placement, contract §6: a pod that opts in by label gets the AI nodes'
-// nodeSelector. A selector, an affinity or a nodeName of its own already says
+// placement is row placement of SUPPORT.md: a pod that opts in by label gets the AI
+// nodes' nodeSelector. A selector, an affinity or a nodeName of its own already says
 // where it goes.
 //
 //	placement: spec.nodeSelector was added: the pod opts in by label

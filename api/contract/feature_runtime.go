@@ -9,8 +9,8 @@ import (
 // GPUs without any.
 var nvidiaClasses = []string{"nvidia", "nvidia-cdi", "nvidia-legacy"}
 
-// runtimeClass, contract §6. The overhead that RuntimeClass admission filled in
-// goes along: the API server refuses an overhead without its class.
+// runtimeClass is row runtime-class of SUPPORT.md. The overhead that RuntimeClass
+// admission filled in goes along: the API server refuses an overhead without its class.
 //
 //	runtime-class: spec.runtimeClassName was removed: AI nodes give GPUs without runtime class nvidia
 func runtimeClass(r *review) {
@@ -35,7 +35,8 @@ func runtimeClass(r *review) {
 	}, edits...)
 }
 
-// resourceClaims, contract §6: dynamic resource allocation is refused.
+// resourceClaims is row resource-claims of SUPPORT.md: dynamic resource allocation is
+// refused.
 func resourceClaims(r *review) {
 	const remedy = "ask for GPUs in resources.limits"
 	if len(r.pod.Spec.ResourceClaims) > 0 {

@@ -17,9 +17,9 @@ var harmless = []string{
 // seLinuxTypes are those that confine a container (Pod Security, baseline).
 var seLinuxTypes = []string{"", "container_t", "container_init_t", "container_kvm_t", "container_engine_t"}
 
-// securityContext, contract §6: removed, and told exactly where that takes a
-// protection away; kept where the namespace enforces restricted; in the profile
-// agent only what raises privilege goes.
+// securityContext is row security-context of SUPPORT.md: removed, and told exactly where
+// that takes a protection away; kept where the namespace enforces restricted; in the
+// profile agent only what raises privilege goes.
 //
 //	security-context: spec.containers[0].securityContext was removed: takes away runAsNonRoot, dropped capabilities
 func securityContext(r *review) {

@@ -5,10 +5,10 @@ import "fmt"
 // rootCA is the ConfigMap that Kubernetes keeps in every namespace.
 const rootCA = "kube-root-ca.crt"
 
-// serviceAccountToken, contract §6: the automount volume goes with all its mounts,
-// of a user's projected volume only the token, and a Secret volume where it is
-// mounted at the service-account path, never by its name. In the profile agent,
-// namespaces can be named whose pods keep all of it.
+// serviceAccountToken is row service-account-token of SUPPORT.md: the automount volume
+// goes with all its mounts, of a user's projected volume only the token, and a Secret
+// volume where it is mounted at the service-account path, never by its name. In the
+// profile agent, namespaces can be named whose pods keep all of it.
 //
 // automountServiceAccountToken: false goes along with every mount at that path
 // that goes, or the ServiceAccount admission, which runs again, puts one back.

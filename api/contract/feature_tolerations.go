@@ -10,8 +10,8 @@ import (
 // is not ready or unreachable (admission plugin DefaultTolerationSeconds).
 const apiServerSeconds = 300
 
-// tolerations, contract §6: the taint's toleration is added unless the pod
-// tolerates the taint already, by Kubernetes' own rule; where the policy says so,
+// tolerations is row tolerations of SUPPORT.md: the taint's toleration is added unless
+// the pod tolerates the taint already, by Kubernetes' own rule; where the policy says so,
 // the API server's tolerations of unreachable nodes are made longer.
 func tolerations(r *review) {
 	tolerateTaint(r)

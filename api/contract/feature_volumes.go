@@ -15,8 +15,8 @@ const (
 	inMemory     = "counts towards the memory limit of the containers that write to it"
 )
 
-// hostPath, contract §6: the host's /dev/shm becomes a memory emptyDir, every
-// other path is refused, wherever it is mounted.
+// hostPath is row host-path of SUPPORT.md: the host's /dev/shm becomes a memory emptyDir,
+// every other path is refused, wherever it is mounted.
 //
 //	host-path: spec.volumes[0].hostPath: path "/etc" of the machine is not given to pods
 func hostPath(r *review) {
@@ -55,7 +55,7 @@ func (h HostPath) ofSharedMemory() bool {
 		slices.Contains([]corev1.HostPathType{corev1.HostPathUnset, corev1.HostPathDirectory, corev1.HostPathDirectoryOrCreate}, corev1.HostPathType(h.Type))
 }
 
-// emptyDir, contract §6.
+// emptyDir is row empty-dir of SUPPORT.md.
 //
 //	empty-dir: spec.volumes[1] was removed: /work must exist in the image and be writable
 func emptyDir(r *review) {
@@ -141,8 +141,8 @@ var (
 	supportedProjections = []string{"", "configMap", "secret", "downwardAPI", "serviceAccountToken"}
 )
 
-// volumeTypes, contract §6: every other type is refused, also those that are newer
-// than this program.
+// volumeTypes is row volume-types of SUPPORT.md: every other type is refused, also those
+// that are newer than this program.
 //
 //	volume-types: spec.volumes[2].nfs: volume type nfs is not supported
 func volumeTypes(r *review) {

@@ -6,8 +6,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// The names of contract §1, §3 and §7. They stand as literals in this file
-// alone; everything else (code, chart, policies, docs) takes or is checked
+// The names that an AI node is known and chosen by. They stand as literals in this
+// file alone; everything else (code, chart, policies, docs) takes or is checked
 // against them.
 const (
 	// Group is the API group of our own records and the root of our own labels
@@ -32,7 +32,7 @@ const (
 	// MIGResourcePrefix begins the resource names of MIG slices, counted alike.
 	MIGResourcePrefix = "nvidia.com/mig-"
 
-	// OSSDriver is the CSI driver of the contract's object storage (contract §5).
+	// OSSDriver is the CSI driver of the object storage that the vendor's page promises.
 	OSSDriver = "ossplugin.csi.alibabacloud.com"
 
 	// NodeNamePrefix begins the Node name of every AI node.

@@ -13,7 +13,7 @@ type Profile string
 const (
 	// ProfileAliclouddb promises what the vendor's AI nodes promise. The default.
 	ProfileAliclouddb Profile = "aliclouddb"
-	// ProfileAgent allows what our own node agent honours besides; host access stays out.
+	// ProfileAgent also allows what our own node agent honours; host access stays out.
 	ProfileAgent Profile = "agent"
 )
 

@@ -22,7 +22,7 @@ type Namespace struct {
 	Restricted bool
 }
 
-// Targets reports whether pod is an AI node's pod (contract §7). No other pod is
+// Targets reports whether pod is an AI node's pod. No other pod is
 // ever looked at, changed, warned about or refused.
 func Targets(pod *Pod, ns Namespace) bool {
 	if pod.untouchable() || pod.elsewhere() {

@@ -23,7 +23,7 @@ The webhook judges every pod of an AI node by this table, and no other pod. A po
 	}
 	b.WriteString(`
 The mode of a row is what it mostly does; its text says the rest. ` + "`aliclouddb`" + ` is the default profile and keeps the vendor's
-promises; ` + "`agent`" + ` allows besides what our own node agent honours. An override sets another mode for one feature
+promises; ` + "`agent`" + ` also allows what our own node agent honours. An override sets another mode for one feature
 (chart value ` + "`admission.features`" + `).
 
 | feature | the vendor's page | ` + "`aliclouddb` | `agent`" + ` | overrides | what happens |
@@ -35,7 +35,7 @@ promises; ` + "`agent`" + ` allows besides what our own node agent honours. An o
 			overrides[i] = string(o)
 		}
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s |\n",
-			row.Feature, row.Seed, row.Default, row.Agent, strings.Join(overrides, ", "), row.Text)
+			row.Feature, row.Vendor, row.Default, row.Agent, strings.Join(overrides, ", "), row.Text)
 	}
 	intro := "\nPromised, but not there yet in the node agent:\n\n"
 	for _, row := range Table {

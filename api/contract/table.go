@@ -32,8 +32,8 @@ func (a Action) changes() bool { return a == Inject || a == Normalise || a == St
 // we do about it, and why.
 type Row struct {
 	Feature Feature
-	// Seed is what the vendor's page says.
-	Seed string
+	// Vendor is what the vendor's page says.
+	Vendor string
 	// Default is what the profile aliclouddb does, Agent what the profile agent does.
 	Default Action
 	Agent   Action
@@ -65,7 +65,7 @@ var meanings = map[Action]string{
 // volume that one rule removes is no matter of the next.
 var Table = []Row{
 	{
-		Feature: "placement", Seed: "by nodeSelector or nodeName",
+		Feature: "placement", Vendor: "by nodeSelector or nodeName",
 		Default: Inject, Agent: Inject, Overrides: []Action{Warn},
 		Text:   "A pod that opts in by label gets the AI nodes' nodeSelector. The others already say where they go.",
 		Fix:    "nothing needs to be written; to be exact, write the nodeSelector yourself",
@@ -73,7 +73,7 @@ var Table = []Row{
 		places: true, rule: placement,
 	},
 	{
-		Feature: "tolerations", Seed: "the node brings its own taint",
+		Feature: "tolerations", Vendor: "the node brings its own taint",
 		Default: Inject, Agent: Inject,
 		Text: "The toleration of the AI nodes' taint is added unless an existing one tolerates the taint by Kubernetes' own rule; wider ones count. " +
 			"With the chart value admission.unreachableSeconds, the API server's 300 s for nodes that are not ready or unreachable become longer; off.",
@@ -82,7 +82,7 @@ var Table = []Row{
 		places: true, rule: tolerations,
 	},
 	{
-		Feature: "gpu", Seed: "whole cards, in limits and requests",
+		Feature: "gpu", Vendor: "whole cards, in limits and requests",
 		Default: Inject, Agent: Inject,
 		Text: "Whole cards, the same in limits and requests. A side that is missing is copied from the other; " +
 			"both set and unequal, fractions, negatives and what is no number: refused. MIG slices are counted alike. " +
@@ -92,7 +92,7 @@ var Table = []Row{
 		places: true, rule: gpu,
 	},
 	{
-		Feature: "daemonset", Seed: "unsupported",
+		Feature: "daemonset", Vendor: "unsupported",
 		Default: Deny, Agent: Deny, Overrides: []Action{Allow, Warn},
 		Text: "A DaemonSet that selects AI nodes is refused. One that only tolerates everything is none of the webhook's business: " +
 			"check and doctor tell of it, and the agent leaves its pods Pending, quietly.",
@@ -100,7 +100,7 @@ var Table = []Row{
 		rule: daemonSet,
 	},
 	{
-		Feature: "host-network", Seed: "unsupported",
+		Feature: "host-network", Vendor: "unsupported",
 		Default: Strip, Agent: Strip, Overrides: []Action{Deny},
 		Text:   "Removed, with the hostPorts that the API server filled in because of it: the AI node's network is not the cluster's.",
 		Fix:    "remove it; the pod is reached at its podIP",
@@ -108,7 +108,7 @@ var Table = []Row{
 		rule:   hostNetwork,
 	},
 	{
-		Feature: "host-port", Seed: "no real port mapping on the node",
+		Feature: "host-port", Vendor: "no real port mapping on the node",
 		Default: Strip, Agent: Strip, Overrides: []Action{Deny},
 		Text:   "hostPort and hostIP are removed; the containerPort answers at the podIP.",
 		Fix:    "remove it and call the containerPort at the podIP",
@@ -116,7 +116,7 @@ var Table = []Row{
 		rule:   hostPort,
 	},
 	{
-		Feature: "host-pid", Seed: "unsupported",
+		Feature: "host-pid", Vendor: "unsupported",
 		Default: Strip, Agent: Strip, Overrides: []Action{Deny},
 		Text:   "Removed: a pod sees its own processes only.",
 		Fix:    "remove it",
@@ -124,7 +124,7 @@ var Table = []Row{
 		rule:   hostPID,
 	},
 	{
-		Feature: "host-ipc", Seed: "unsupported",
+		Feature: "host-ipc", Vendor: "unsupported",
 		Default: Strip, Agent: Strip, Overrides: []Action{Deny},
 		Text:   "Removed: a pod has its own IPC namespace.",
 		Fix:    "remove it; share memory between containers by an emptyDir with medium: Memory",
@@ -132,7 +132,7 @@ var Table = []Row{
 		rule:   hostIPC,
 	},
 	{
-		Feature: "security-context", Seed: "unsupported",
+		Feature: "security-context", Vendor: "unsupported",
 		Default: Strip, Agent: Strip, Overrides: []Action{Allow, Warn, Deny},
 		Text: "Removed from the pod and its containers; where that takes away a protection, the warning says which. " +
 			"Kept in a namespace that enforces Pod Security restricted: the pod would be refused without it, and the agent honours it. " +
@@ -143,7 +143,7 @@ var Table = []Row{
 		rule: securityContext,
 	},
 	{
-		Feature: "service-account-token", Seed: "ConfigMap and Secret yes, service-account tokens no",
+		Feature: "service-account-token", Vendor: "ConfigMap and Secret yes, service-account tokens no",
 		Default: Strip, Agent: Strip, Overrides: []Action{Allow, Warn, Deny},
 		Text: "The automounted token volume and its mounts go, and automountServiceAccountToken: false is set. " +
 			"Of a user's projected volume only the token goes, the other sources stay. A Secret volume counts as a token only where it is mounted at the service-account path. " +
@@ -153,7 +153,7 @@ var Table = []Row{
 		rule:   serviceAccountToken,
 	},
 	{
-		Feature: "host-path", Seed: "unsupported",
+		Feature: "host-path", Vendor: "unsupported",
 		Default: Deny, Agent: Deny,
 		Text: "The host's /dev/shm or a folder below it becomes a memory emptyDir, which is what it was used for. Any other path is refused: " +
 			"no pod reaches the machine's files.",
@@ -162,7 +162,7 @@ var Table = []Row{
 		rule:   hostPath,
 	},
 	{
-		Feature: "empty-dir", Seed: "unsupported, yet its example uses medium: Memory",
+		Feature: "empty-dir", Vendor: "unsupported, yet its example uses medium: Memory",
 		Default: Strip, Agent: Allow, Overrides: []Action{Allow, Warn, Deny},
 		Text: "Memory stays. On disk: removed where one container mounts it (the path is then the container's own layer, " +
 			"it must exist in the image and be writable); turned into memory where several share it, at or below /dev/shm, and in namespaces " +
@@ -172,7 +172,7 @@ var Table = []Row{
 		rule:   emptyDir,
 	},
 	{
-		Feature: "volume-types", Seed: "part of the storage resources",
+		Feature: "volume-types", Vendor: "part of the storage resources",
 		Default: Deny, Agent: Deny,
 		Text: "ConfigMap, Secret, PersistentVolumeClaim, projected (source by source) and downwardAPI are there. Every other type is refused, raw block devices too.",
 		Fix:  "use a PersistentVolumeClaim with volumeMode: Filesystem, or take the data into the image",
@@ -182,7 +182,7 @@ var Table = []Row{
 		rule: volumeTypes,
 	},
 	{
-		Feature: "resource-claims", Seed: "not mentioned",
+		Feature: "resource-claims", Vendor: "not mentioned",
 		Default: Deny, Agent: Deny,
 		Text:   "Dynamic resource allocation is refused: ask for GPUs in limits.",
 		Fix:    "ask for GPUs in resources.limits",
@@ -190,7 +190,7 @@ var Table = []Row{
 		rule:   resourceClaims,
 	},
 	{
-		Feature: "runtime-class", Seed: "not mentioned",
+		Feature: "runtime-class", Vendor: "not mentioned",
 		Default: Strip, Agent: Strip, Overrides: []Action{Deny},
 		Text: "nvidia, nvidia-cdi and nvidia-legacy are removed with the overhead that came with them: AI nodes give GPUs without a runtime class. " +
 			"Others are refused.",
@@ -199,7 +199,7 @@ var Table = []Row{
 		rule:   runtimeClass,
 	},
 	{
-		Feature: "dns", Seed: "default servers; names of the cluster through dnsConfig",
+		Feature: "dns", Vendor: "default servers; names of the cluster through dnsConfig",
 		Default: Normalise, Agent: Normalise, Overrides: []Action{Allow, Warn},
 		Text: "ClusterFirst, ClusterFirstWithHostNet and no dnsPolicy become Default, or None with the configured nameservers where the pod names none itself. " +
 			"None, Default and the pod's dnsConfig stay.",
@@ -208,7 +208,7 @@ var Table = []Row{
 		rule:   dns,
 	},
 	{
-		Feature: "service-access", Seed: "a pod cannot call Services",
+		Feature: "service-access", Vendor: "a pod cannot call Services",
 		Default: Warn, Agent: Warn, Overrides: []Action{Allow},
 		Text: "Told where an env value, an argument or a command holds a .svc host name or $(…_SERVICE_HOST). " +
 			"The variables themselves are there as on a kubelet, and enableServiceLinks works.",
@@ -218,7 +218,7 @@ var Table = []Row{
 		rule: serviceAccess,
 	},
 	{
-		Feature: "pod-affinity", Seed: "only the AI node's own topology",
+		Feature: "pod-affinity", Vendor: "only the AI node's own topology",
 		Default: Warn, Agent: Warn, Overrides: []Action{Allow},
 		Text:   "Allowed; a topologyKey that AI nodes do not carry is told.",
 		Fix:    "use the topology of the host name, the zone or the region",
@@ -226,7 +226,7 @@ var Table = []Row{
 		rule:   podAffinity,
 	},
 	{
-		Feature: "topology-spread", Seed: "only the AI node's own topology",
+		Feature: "topology-spread", Vendor: "only the AI node's own topology",
 		Default: Warn, Agent: Warn, Overrides: []Action{Allow},
 		Text:   "Allowed; a topologyKey that AI nodes do not carry is told.",
 		Fix:    "use the topology of the host name, the zone or the region",
@@ -234,29 +234,29 @@ var Table = []Row{
 		rule:   topologySpread,
 	},
 	{
-		Feature: "node-affinity", Seed: "only onto AI nodes",
+		Feature: "node-affinity", Vendor: "only onto AI nodes",
 		Default: Allow, Agent: Allow,
 		Text:   "Works. A required affinity for the AI nodes' label makes a pod an AI node's pod.",
 		Claims: []string{"PodSpec.Affinity"},
 	},
 	{
-		Feature: "network-policy", Seed: "not enforced",
+		Feature: "network-policy", Vendor: "not enforced",
 		Default: Allow, Agent: Allow,
 		Text: "NetworkPolicies do not reach pods on AI nodes. Told by check, doctor and bind's preflight (it takes a look-up, and the webhook makes none).",
 		Fix:  "guard the pods by the network that the AI nodes are in",
 	},
 	{
-		Feature: "pod-disruption-budget", Seed: "does not protect pods on AI nodes",
+		Feature: "pod-disruption-budget", Vendor: "does not protect pods on AI nodes",
 		Default: Allow, Agent: Allow,
 		Text: "Told by check. Our own unbind evicts and honours the budget unless it is told otherwise.",
 	},
 	{
-		Feature: "labels", Seed: "the user's are ignored",
+		Feature: "labels", Vendor: "the user's are ignored",
 		Default: Allow, Agent: Allow,
 		Text: "Kept on the API object, since controllers select and own by them; passed below it only where the pod itself asks (downward API).",
 	},
 	{
-		Feature: "annotations", Seed: "the user's are ignored",
+		Feature: "annotations", Vendor: "the user's are ignored",
 		Default: Allow, Agent: Allow,
 		Text: "Kept on the API object, passed below it only where the pod itself asks (downward API).",
 	},
@@ -277,7 +277,7 @@ var Table = []Row{
 }
 
 func allowed(feature Feature, text string, claims ...string) Row {
-	return Row{Feature: feature, Seed: "supported", Default: Allow, Agent: Allow, Text: text, Claims: claims}
+	return Row{Feature: feature, Vendor: "supported", Default: Allow, Agent: Allow, Text: text, Claims: claims}
 }
 
 // Lookup finds the row of a feature.

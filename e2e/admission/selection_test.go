@@ -49,7 +49,7 @@ func flowPod(t *testing.T, metadata, spec string) map[string]any {
 		metadata, spec, map[bool]int{true: 1}[strings.Contains(metadata, "wants: gpu")])
 }
 
-// testSelection: by the API server's own count, contract §7 decides before any
+// testSelection: by the API server's own count, the match conditions decide before any
 // call. A namespace that opts in means its GPU pods and no other.
 func (c *cluster) testSelection(t *testing.T) {
 	gpu := `labels: {wants: gpu}`

@@ -115,7 +115,7 @@ func (s *Story) testPods(t *testing.T) {
 		require.Contains(t, s.must(t, "exec", "plain", "--", "nvidia-smi"), "SIMULATED")
 	}
 
-	// The seed's Pod: /dev/shm is the memory volume, limits are cgroup limits.
+	// The vendor's Pod: /dev/shm is the memory volume, limits are cgroup limits.
 	require.Contains(t, s.must(t, "exec", "ray-gpu", "--", "sh", "-c", "grep ' /dev/shm ' /proc/mounts"), "tmpfs")
 	limit := s.must(t, "exec", "ray-gpu", "--", "sh", "-c", "cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || true")
 	require.Equal(t, fmt.Sprint(12<<30), strings.TrimSpace(limit))

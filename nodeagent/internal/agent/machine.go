@@ -144,8 +144,8 @@ func facts(id machine.Identity, address string, size measured, cards *gpu.Machin
 	}
 	for _, c := range cards.Found().Cards {
 		card := v1alpha1.GPU{
-			UUID: c.UUID, Index: int32(c.Index), Product: c.Product, MIG: c.MIG, //nolint:gosec // a machine has few cards
-			Memory: *resource.NewQuantity(int64(c.MemoryBytes), resource.BinarySI), //nolint:gosec // no card has 2^63 bytes
+			UUID: c.UUID, Index: int32(c.Index), Product: c.Product, MIG: c.MIG,
+			Memory: *resource.NewQuantity(int64(c.MemoryBytes), resource.BinarySI),
 		}
 		for _, s := range c.Slices {
 			card.Slices = append(card.Slices, v1alpha1.GPUSlice{UUID: s.UUID, Profile: s.Profile})

@@ -55,7 +55,7 @@ func (t *tenant) newPods(client kubernetes.Interface, node func() *corev1.Node, 
 		Client: client, NodeName: t.node, Node: node, HostIPs: func() []string { return []string{t.address} }, Epoch: epoch, Network: mode,
 		Runtime: t.runtime.RuntimeService, Images: puller, Volumes: v, Objects: reader, Services: services, Cards: t.tracker, Injection: t.injects, Recorder: recorder, Clock: t.clock,
 		StateDir: t.cfg.StateDir.Pods(), PodDir: filepath.Join(state, "containers"), LogDir: t.cfg.LogDir,
-		Admit: admit, CgroupParent: t.cfg.CgroupParent, DNS: machineDNS(mode), ClusterDomain: t.cfg.ClusterDomain, ReservedPorts: []int32{int32(t.cfg.Port)}, //nolint:gosec // a port
+		Admit: admit, CgroupParent: t.cfg.CgroupParent, DNS: machineDNS(mode), ClusterDomain: t.cfg.ClusterDomain, ReservedPorts: []int32{int32(t.cfg.Port)},
 	})
 	if err != nil {
 		return nil, err

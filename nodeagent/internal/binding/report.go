@@ -82,7 +82,7 @@ func (b *Binder) wanted(step Step, s Situation, have v1alpha1.AINodeStatus, now 
 	want.Address, want.GPUs, want.SimulatedGPUs, want.Capacity = f.Address, slices.Clone(f.GPUs), f.Simulated, f.Capacity
 	want.Machine, want.AgentVersion = f.Machine, f.AgentVersion
 	want.PublicKey = b.o.Key.Public.String()
-	want.GPUsInUse = int32(min(b.o.Tenant.GPUsInUse(), 1<<20)) //nolint:gosec // bounded
+	want.GPUsInUse = int32(min(b.o.Tenant.GPUsInUse(), 1<<20))
 	want.BindStatus, want.ObservedEpoch = bindStatus(step, s, b.registered, have.BindStatus, have.ObservedEpoch)
 	want.Binding = served(b.credential, b.kept.End)
 	want.Conditions = settled(want.Conditions, now, b.o.Holder)

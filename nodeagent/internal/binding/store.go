@@ -13,6 +13,7 @@ import (
 
 	"github.com/ainode/ainode/api/handover"
 	"github.com/ainode/ainode/nodeagent/internal/config"
+	"github.com/ainode/ainode/nodeagent/internal/statefile"
 )
 
 // Joined says which AI node this machine is and how its hub is reached.
@@ -112,7 +113,7 @@ func (s Store) Credential() (*Credential, error) {
 	var c Credential
 	err := readJSON(s.State.Credential(), &c)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil //nolint:nilnil // no credential is an answer, not an error
+		return nil, nil // no credential is an answer, not an error
 	}
 	if err != nil {
 		return nil, err
@@ -131,5 +132,5 @@ func (s Store) Wipe() error {
 	if err := os.RemoveAll(s.State.Target()); err != nil {
 		return fmt.Errorf("wipe the binding: %w", err)
 	}
-	return syncDir(string(s.State))
+	return statefile.Sync(string(s.State))
 }

@@ -62,7 +62,7 @@ func Read(mount, path string) (Figures, error) {
 	if err := errors.Join(err1, err2, err3, err4, err5, err6); err != nil {
 		return Figures{}, fmt.Errorf("read what is used in cgroup %q: %w", path, err)
 	}
-	f.CPU = time.Duration(cpu) * l.cpuUnit //nolint:gosec // 292 years
+	f.CPU = time.Duration(cpu) * l.cpuUnit // overflows after 292 years
 	f.Memory, f.WorkingSet, f.RSS = memory, memory-min(inactive, memory), rss
 	f.PageFaults, f.MajorFaults = faults, major
 	return f, nil
@@ -70,7 +70,7 @@ func Read(mount, path string) (Figures, error) {
 
 // number reads a file's row of that name, or the file where it is one number.
 func number(file, row string) (uint64, error) {
-	raw, err := os.ReadFile(file) //nolint:gosec // of the kernel
+	raw, err := os.ReadFile(file)
 	if err != nil {
 		return 0, err
 	}

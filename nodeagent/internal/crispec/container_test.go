@@ -52,7 +52,7 @@ func fixturePod(t *testing.T, name string) *corev1.Pod {
 
 func TestPodsAsTheRuntimeTakesThem(t *testing.T) {
 	t.Parallel()
-	for name, network := range map[string]NetworkMode{"seed": Host, "restricted": CNI} {
+	for name, network := range map[string]NetworkMode{"vendor": Host, "restricted": CNI} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			pod := fixturePod(t, name)
@@ -204,7 +204,7 @@ func TestResources(t *testing.T) {
 		want             *runtimeapi.LinuxContainerResources
 	}{
 		"nothing":               {qos: corev1.PodQOSBestEffort, want: &runtimeapi.LinuxContainerResources{CpuShares: 2, OomScoreAdj: 1000}},
-		"the seed's":            {qos: corev1.PodQOSGuaranteed, limits: list("4", "12Gi"), requests: list("4", "12Gi"), want: &runtimeapi.LinuxContainerResources{CpuShares: 4096, CpuPeriod: 100000, CpuQuota: 400000, MemoryLimitInBytes: 12 << 30, OomScoreAdj: -997}},
+		"the vendor's":          {qos: corev1.PodQOSGuaranteed, limits: list("4", "12Gi"), requests: list("4", "12Gi"), want: &runtimeapi.LinuxContainerResources{CpuShares: 4096, CpuPeriod: 100000, CpuQuota: 400000, MemoryLimitInBytes: 12 << 30, OomScoreAdj: -997}},
 		"a request alone":       {qos: corev1.PodQOSBurstable, requests: list("250m", "16Gi"), want: &runtimeapi.LinuxContainerResources{CpuShares: 256, OomScoreAdj: 750}},
 		"a limit alone":         {qos: corev1.PodQOSBurstable, limits: list("500m", ""), want: &runtimeapi.LinuxContainerResources{CpuShares: 512, CpuPeriod: 100000, CpuQuota: 50000, OomScoreAdj: 999}},
 		"tiny":                  {qos: corev1.PodQOSBurstable, limits: list("1m", ""), requests: list("1m", ""), want: &runtimeapi.LinuxContainerResources{CpuShares: 2, CpuPeriod: 100000, CpuQuota: 1000, OomScoreAdj: 999}},

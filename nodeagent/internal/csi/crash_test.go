@@ -25,7 +25,7 @@ func TestAfterABoot(t *testing.T) {
 	f.stop()
 	f.boot = "two"
 	for _, point := range csitest.Below(f.dir) {
-		require.NoError(t, exec.Command("umount", point).Run()) //nolint:gosec // a path of this test alone
+		require.NoError(t, exec.Command("umount", point).Run())
 	}
 	f.start()
 	f.registered(d)
@@ -82,7 +82,7 @@ func TestAgentIsKilled(t *testing.T) {
 		f, d := newDriver(t)
 		f.stop()
 		release := d.Hold(csitest.Publish)
-		agent := exec.Command(os.Args[0], "-test.run=^TestAgentIsKilled$") //nolint:gosec // this very program
+		agent := exec.Command(os.Args[0], "-test.run=^TestAgentIsKilled$")
 		agent.Env = append(os.Environ(), killed+"="+f.dir)
 		require.NoError(t, agent.Start())
 		require.Eventually(t, func() bool { return len(d.Calls(csitest.Publish)) == 1 }, patience, wink)

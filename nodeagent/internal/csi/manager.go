@@ -87,7 +87,7 @@ func New(o Options) (*Manager, error) {
 		slices.SortFunc(missing, func(a, b error) int { return cmp.Compare(a.Error(), b.Error()) })
 		return nil, fmt.Errorf("make the manager of CSI volumes: %w", errors.Join(missing...))
 	}
-	if err := os.MkdirAll(o.Dir, 0o755); err != nil { //nolint:gosec // drivers that are not root's register in it
+	if err := os.MkdirAll(o.Dir, 0o755); err != nil { // drivers that are not root's register in it
 		return nil, fmt.Errorf("make the folder of CSI volumes: %w", err)
 	}
 	// The kernel lists mounts by their real paths.

@@ -98,7 +98,7 @@ func newFixture(t *testing.T) *fixture {
 	t.Cleanup(func() {
 		f.stop()
 		for _, point := range csitest.Below(dir) {
-			_ = exec.Command("umount", "--lazy", point).Run() //nolint:gosec // a path of this test alone
+			_ = exec.Command("umount", "--lazy", point).Run()
 		}
 		require.NoError(t, os.RemoveAll(dir))
 	})

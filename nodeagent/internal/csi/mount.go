@@ -112,7 +112,7 @@ func (m *Manager) Mount(ctx context.Context, r Request) (path string, err error)
 func driverObject(ctx context.Context, objects Objects, name string) (*storagev1.CSIDriver, error) {
 	object, err := objects.CSIDriver(ctx, name)
 	if apierrors.IsNotFound(err) {
-		return nil, nil //nolint:nilnil // that there is none is no error
+		return nil, nil // that there is none is no error
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read CSIDriver %q: %w", name, err)

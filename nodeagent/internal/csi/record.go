@@ -14,6 +14,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/mount-utils"
 	utilstrings "k8s.io/utils/strings"
+
+	"github.com/ainode/ainode/nodeagent/internal/statefile"
 )
 
 // recordFile is the kubelet's (pkg/volume/csi, volDataFileName), in its place and with
@@ -79,25 +81,10 @@ func (r *record) note(p progress, boot string) error {
 	if err := os.MkdirAll(r.dir, 0o750); err != nil {
 		return fmt.Errorf("remember volume %q: %w", r.Handle, err)
 	}
-	temporary := r.path() + ".new"
-	if err := writeSynced(temporary, data); err != nil {
-		return fmt.Errorf("remember volume %q: %w", r.Handle, err)
-	}
-	if err := os.Rename(temporary, r.path()); err != nil {
+	if err := statefile.Write(r.path(), data, 0o600); err != nil {
 		return fmt.Errorf("remember volume %q: %w", r.Handle, err)
 	}
 	return nil
-}
-
-// writeSynced writes a file that is on the disk when it returns: a power loss after
-// the rename leaves no empty one.
-func writeSynced(path string, data []byte) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	return errors.Join(err, f.Sync(), f.Close())
 }
 
 // forget removes the record, with the mount point below it: nothing is mounted there
@@ -106,10 +93,11 @@ func (r *record) forget(mountPoint string) error {
 	if err := os.Remove(mountPoint); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove the mount point: %w", err)
 	}
-	for _, path := range []string{r.path() + ".new", r.path(), r.dir} {
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("forget volume %q: %w", r.Handle, err)
-		}
+	if err := statefile.Remove(r.path()); err != nil {
+		return fmt.Errorf("forget volume %q: %w", r.Handle, err)
+	}
+	if err := os.Remove(r.dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("forget volume %q: %w", r.Handle, err)
 	}
 	return nil
 }
@@ -118,7 +106,7 @@ func (r *record) forget(mountPoint string) error {
 func read(dir string) (*record, error) {
 	data, err := os.ReadFile(filepath.Join(dir, recordFile))
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) { // somebody's file is no volume
-		return nil, nil //nolint:nilnil // that there is none is no error
+		return nil, nil // that there is none is no error
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read what is known of a volume: %w", err)

@@ -162,7 +162,7 @@ func drivers(have []storagev1.CSINodeDriver, registered []csi.Info, gone func(st
 func driver(info csi.Info) storagev1.CSINodeDriver {
 	d := storagev1.CSINodeDriver{Name: info.Name, NodeID: info.NodeID, TopologyKeys: sets.List(sets.KeySet(info.Topology))}
 	if info.MaxVolumes > 0 {
-		count := int32(min(info.MaxVolumes, math.MaxInt32)) //nolint:gosec // it fits
+		count := int32(min(info.MaxVolumes, math.MaxInt32))
 		d.Allocatable = &storagev1.VolumeNodeResources{Count: ptr.To(count)}
 	}
 	return d

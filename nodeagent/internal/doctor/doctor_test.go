@@ -150,7 +150,7 @@ func TestStateThatOthersRead(t *testing.T) {
 	b := newBench(t)
 	b.join(t)
 	require.Equal(t, OK, b.see(t, "state").Severity)
-	require.NoError(t, os.Chmod(b.Config.StateDir.HubToken(), 0o644)) //nolint:gosec // that is the point
+	require.NoError(t, os.Chmod(b.Config.StateDir.HubToken(), 0o644)) // that is the point
 	f := b.see(t, "state")
 	require.Equal(t, Error, f.Severity)
 	require.Contains(t, f.What, b.Config.StateDir.HubToken())
@@ -205,7 +205,7 @@ func TestContainerd(t *testing.T) {
 	b.write(t, b.Config.StateDir.Credential(), binding.Credential{PodCIDR: "10.64.3.0/24"})
 	require.Equal(t, Error, b.see(t, "cni").Severity, "plugins are missing")
 	for _, plugin := range network.Plugins {
-		require.NoError(t, os.WriteFile(filepath.Join(b.Config.CNIBinDir, plugin), nil, 0o755)) //nolint:gosec // a program
+		require.NoError(t, os.WriteFile(filepath.Join(b.Config.CNIBinDir, plugin), nil, 0o755))
 	}
 	require.Contains(t, b.see(t, "cni").What, "the runtime has no network for pods")
 	require.Equal(t, "the agent writes the spec when it starts", b.see(t, "cdi").What)

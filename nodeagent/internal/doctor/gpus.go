@@ -159,7 +159,8 @@ func specs(_ context.Context, s *sight) []Finding {
 func outcasts(_ context.Context, s *sight) []Finding {
 	out, err := gpuhealth.Outcasts(s.Config.StateDir.GPUs())
 	if err != nil {
-		return found(Warning, err.Error(), "cards that failed earlier are given to pods again", "If it can't be read for good, remove it:  rm "+s.Config.StateDir.GPUs())
+		return found(Warning, err.Error(), "an agent that starts with it gives no card to pods until somebody vouches for it: which were to be replaced is not known",
+			"If all of them are well, and no agent runs, remove it:  rm "+s.Config.StateDir.GPUs())
 	}
 	var all []Finding
 	for _, o := range out {

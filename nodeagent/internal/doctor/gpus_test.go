@@ -35,7 +35,7 @@ func TestCardsThatAreOut(t *testing.T) {
 	require.Len(t, seen[1].Fix, 1)
 
 	require.NoError(t, os.WriteFile(b.Config.StateDir.GPUs(), []byte("{"), 0o600))
-	require.Contains(t, b.see(t, "gpus-out").Why, "given to pods again")
+	require.Contains(t, b.see(t, "gpus-out").Why, "gives no card to pods until somebody vouches for it")
 }
 
 // How cards get into containers is told by what containerd itself says; without a way,

@@ -70,7 +70,7 @@ func runc(ctx context.Context, s *sight) []Finding {
 	if err != nil {
 		return found(Error, name+" is not found", "containerd starts every container with it", "Install it:  apt-get install runc")
 	}
-	out, err := exec.CommandContext(ctx, path, "--version").Output() //nolint:gosec // what containerd runs as root all the same
+	out, err := exec.CommandContext(ctx, path, "--version").Output() // what containerd runs as root all the same
 	if err != nil {
 		return found(Error, fmt.Sprintf("%s does not run: %v", path, err), "containerd starts every container with it", "See why:  "+path+" --version")
 	}

@@ -196,7 +196,7 @@ func (m *Manager) evict(ctx context.Context, pod *corev1.Pod, annotations map[st
 	switch logger := klog.FromContext(ctx).WithValues("pod", klog.KObj(pod), "podUID", pod.UID, "message", verdict.Message); {
 	case ours:
 		logger.Info("Pod evicted")
-		m.o.Recorder.AnnotatedEventf(podRef(pod), annotations, corev1.EventTypeWarning, Reason, "%s", verdict.Message)
+		m.o.Recorder.AnnotatedEventf(pod, annotations, corev1.EventTypeWarning, Reason, "%s", verdict.Message)
 	case sooner:
 		logger.Info("The grace of a pod that ends already is cut")
 	}
@@ -220,10 +220,4 @@ func (m *Manager) candidates(ctx context.Context, pods []*corev1.Pod, measure fu
 		all = append(all, candidate{pod: pod, used: byUID[string(pod.UID)]})
 	}
 	return all
-}
-
-func podRef(pod *corev1.Pod) *corev1.ObjectReference {
-	return &corev1.ObjectReference{
-		Kind: "Pod", APIVersion: "v1", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, ResourceVersion: pod.ResourceVersion,
-	}
 }

@@ -24,7 +24,7 @@ func (m Mount) start(c Command) (ended <-chan struct{}, err error) {
 		return nil, fmt.Errorf("make the FUSE helper's log: %w", err)
 	}
 	defer func() { _ = log.Close() }()
-	command := exec.Command(c.Program, c.Args...) //nolint:gosec // the caller's
+	command := exec.Command(c.Program, c.Args...)
 	command.Dir = "/"
 	command.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/nonexistent"}
 	command.Stdout, command.Stderr = log, log
@@ -155,7 +155,7 @@ func ended(ctx context.Context, pid int) error {
 		return fmt.Errorf("watch the FUSE helper: %w", err)
 	}
 	err = conn.Read(func(fd uintptr) bool {
-		n, _ := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0) //nolint:gosec // a descriptor
+		n, _ := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
 		return n > 0
 	})
 	if ctx.Err() != nil {

@@ -290,7 +290,7 @@ func top(path string) (*mount.MountInfo, error) {
 			return &mounted, nil
 		}
 	}
-	return nil, nil //nolint:nilnil // that nothing is mounted is no error
+	return nil, nil // that nothing is mounted is no error
 }
 
 func unmountAll(path string) error {

@@ -24,7 +24,7 @@ func TestContainersFindTheDriver(t *testing.T) {
 	root, hook := gpu.DriverRoot(t), cudatest.Hook(t)
 	library, err := os.ReadFile(cudatest.Driver(t))
 	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(filepath.Join(root, "usr/lib/x86_64-linux-gnu/libcuda.so.550.54.15"), library, 0o755)) //nolint:gosec // a library
+	require.NoError(t, os.WriteFile(filepath.Join(root, "usr/lib/x86_64-linux-gnu/libcuda.so.550.54.15"), library, 0o755))
 	c := critest.Start(t)
 	m, err := gpu.Open(gpu.Options{NVML: gpu.H100s(), CDIDir: c.CDIDir(), DriverRoot: root, CDIHook: hook})
 	require.NoError(t, err)

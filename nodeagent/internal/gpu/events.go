@@ -151,8 +151,8 @@ func (r *registration) wait() (*Event, error) {
 func concerned(card Card, data nvml.EventData) []string {
 	var uuids []string
 	for _, s := range card.Slices {
-		if uint32(s.GPUInstance) == data.GpuInstanceId && //nolint:gosec // a small number
-			(data.ComputeInstanceId == noInstance || uint32(s.ComputeInstance) == data.ComputeInstanceId) { //nolint:gosec // the same
+		if uint32(s.GPUInstance) == data.GpuInstanceId &&
+			(data.ComputeInstanceId == noInstance || uint32(s.ComputeInstance) == data.ComputeInstanceId) {
 			uuids = append(uuids, s.UUID)
 		}
 	}

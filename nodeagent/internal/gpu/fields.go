@@ -113,7 +113,7 @@ func fieldValue(id uint32) func(nvml.Device) (float64, nvml.Return) {
 		if ret := d.GetFieldValues(values); ret != nvml.SUCCESS {
 			return 0, ret
 		}
-		return number(values[0]), nvml.Return(values[0].NvmlReturn) //nolint:gosec // one of NVML's few codes
+		return number(values[0]), nvml.Return(values[0].NvmlReturn)
 	}
 }
 
@@ -121,17 +121,17 @@ func fieldValue(id uint32) func(nvml.Device) (float64, nvml.Return) {
 // there are such cards, is little-endian and has 64-bit longs.
 func number(v nvml.FieldValue) float64 {
 	bits := binary.LittleEndian.Uint64(v.Value[:])
-	switch nvml.ValueType(v.ValueType) { //nolint:gosec // one of a few
+	switch nvml.ValueType(v.ValueType) {
 	case nvml.VALUE_TYPE_DOUBLE:
 		return math.Float64frombits(bits)
 	case nvml.VALUE_TYPE_UNSIGNED_INT:
-		return float64(uint32(bits)) //nolint:gosec // the other half is not the field's
+		return float64(uint32(bits)) // the other half is not the field's
 	case nvml.VALUE_TYPE_SIGNED_INT:
-		return float64(int32(bits)) //nolint:gosec // the same
+		return float64(int32(bits))
 	case nvml.VALUE_TYPE_UNSIGNED_SHORT:
-		return float64(uint16(bits)) //nolint:gosec // the same
+		return float64(uint16(bits))
 	case nvml.VALUE_TYPE_SIGNED_LONG_LONG:
-		return float64(int64(bits)) //nolint:gosec // as it is meant
+		return float64(int64(bits))
 	default:
 		return float64(bits)
 	}

@@ -231,7 +231,7 @@ func driverRoot(t *testing.T) string {
 	require.NoError(t, os.Mkdir(filepath.Join(root, "dev"), 0o755))
 	for minor := range 8 {
 		path := filepath.Join(root, "dev", "nvidia"+strconv.Itoa(minor))
-		require.NoError(t, unix.Mknod(path, unix.S_IFCHR|0o666, int(unix.Mkdev(195, uint32(minor))))) //nolint:gosec // a minor number
+		require.NoError(t, unix.Mknod(path, unix.S_IFCHR|0o666, int(unix.Mkdev(195, uint32(minor)))))
 	}
 	return root
 }

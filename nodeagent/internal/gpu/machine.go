@@ -147,7 +147,7 @@ func (m *Machine) describe(found Found) error {
 		}
 		return writeSimulatedSpec(m.o, m.kind, m.simulated, found)
 	}
-	if err := os.MkdirAll(m.o.CDIDir, 0o755); err != nil { //nolint:gosec // the runtime's directory, as the runtime has it
+	if err := os.MkdirAll(m.o.CDIDir, 0o755); err != nil { // the runtime's directory, as the runtime has it
 		return fmt.Errorf("make the directory of CDI specs: %w", err)
 	}
 	return writeSpec(m.o, found)

@@ -62,7 +62,7 @@ func TestRealCards(t *testing.T) {
 // What we measure of a card that computes is what nvidia-smi does just before or after.
 func TestRealTelemetry(t *testing.T) {
 	m := openReal(t)
-	busy := exec.CommandContext(t.Context(), cudatest.Program(t), "work") //nolint:gosec // ours
+	busy := exec.CommandContext(t.Context(), cudatest.Program(t), "work")
 	said, err := busy.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, busy.Start())
@@ -114,7 +114,7 @@ func TestRealEvents(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Log("events are followed")
-	out, err := exec.CommandContext(t.Context(), cudatest.Program(t), "fault").CombinedOutput() //nolint:gosec // ours
+	out, err := exec.CommandContext(t.Context(), cudatest.Program(t), "fault").CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	t.Logf("an illegal access of an application: CUDA says %s", out)
 	deadline := time.After(2 * time.Minute)

@@ -84,7 +84,7 @@ func stable(s *server.Server, machineID, machine string) *server.Server {
 // writeCards writes one file a card, and one a slice. Files of other cards stay: a
 // container that still runs may have them.
 func writeCards(directory, machine string, found Found) error {
-	if err := os.MkdirAll(directory, 0o755); err != nil { //nolint:gosec // any user of a container reads it
+	if err := os.MkdirAll(directory, 0o755); err != nil { // any user of a container reads it
 		return fmt.Errorf("make the directory of simulated cards: %w", err)
 	}
 	for _, c := range found.Cards {

@@ -50,9 +50,9 @@ func complete(s *server.Server, faults string) *cutter {
 
 func completeCard(d *server.Device) {
 	d.GetPciInfoFunc = func() (nvml.PciInfo, nvml.Return) {
-		pci := nvml.PciInfo{PciDeviceId: d.Config.PciDeviceId, Bus: uint32(d.Index)} //nolint:gosec // there are eight
+		pci := nvml.PciInfo{PciDeviceId: d.Config.PciDeviceId, Bus: uint32(d.Index)}
 		for i, c := range []byte(d.PciBusID) {
-			pci.BusId[i] = int8(c) //nolint:gosec // ASCII
+			pci.BusId[i] = int8(c)
 		}
 		return pci, nvml.SUCCESS
 	}
@@ -162,7 +162,7 @@ func (c *cutter) befall(whom, what string, _ bool) (event nvml.EventData, ok boo
 	if slice, _ := device.IsMigDeviceHandle(); slice { // as a driver tells it: by the card, and the instances' ids
 		gi, _ := device.GetGpuInstanceId()
 		ci, _ := device.GetComputeInstanceId()
-		event.GpuInstanceId, event.ComputeInstanceId = uint32(gi), uint32(ci) //nolint:gosec // small numbers
+		event.GpuInstanceId, event.ComputeInstanceId = uint32(gi), uint32(ci)
 		card, _ := device.GetDeviceHandleFromMigDeviceHandle()
 		whom, _ = card.GetUUID()
 		device, _ = c.s.DeviceGetHandleByUUID(whom)

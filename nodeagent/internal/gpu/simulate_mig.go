@@ -169,7 +169,7 @@ func names(profiles []device.MigProfile) string {
 // newSlice is a slice as its handle tells of it: it has memory of its own, and for
 // what only the whole card knows (power, temperature, use) it answers as a driver does.
 func newSlice(d *server.Device, kind nvml.GpuInstanceProfileInfo, profile device.MigProfileInfo, id int) (*mock.Device, error) {
-	gi := server.NewGpuInstanceFromInfo(nvml.GpuInstanceInfo{Device: d, Id: uint32(id), ProfileId: kind.Id}, d.Config.MIGProfiles) //nolint:gosec // at most 7
+	gi := server.NewGpuInstanceFromInfo(nvml.GpuInstanceInfo{Device: d, Id: uint32(id), ProfileId: kind.Id}, d.Config.MIGProfiles)
 	part, ret := gi.GetComputeInstanceProfileInfo(profile.CIProfileID, profile.CIEngProfileID)
 	if ret != nvml.SUCCESS {
 		return nil, fmt.Errorf("%s: %w", profile, ret)

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"k8s.io/klog/v2"
+
+	"github.com/ainode/ainode/nodeagent/internal/statefile"
 )
 
 // Outcast is a card or slice that pods do not get.
@@ -64,13 +66,7 @@ func Readmit(path, uuid string, now time.Time) (Outcast, error) {
 	if err := os.MkdirAll(requests(path), 0o700); err != nil {
 		return Outcast{}, fmt.Errorf("leave word for the agent: %w", err)
 	}
-	// In one step: the agent never reads half a time.
-	file := filepath.Join(requests(path), uuid)
-	err = os.WriteFile(file+".new", []byte(now.Format(time.RFC3339Nano)), 0o600)
-	if err == nil {
-		err = os.Rename(file+".new", file)
-	}
-	if err != nil {
+	if err := statefile.Write(filepath.Join(requests(path), uuid), []byte(now.Format(time.RFC3339Nano)), 0o600); err != nil {
 		return Outcast{}, fmt.Errorf("leave word for the agent: %w", err)
 	}
 	return out[i], nil
@@ -96,7 +92,7 @@ func (t *Tracker) readmit() {
 	}
 	for _, entry := range entries {
 		uuid, file := entry.Name(), filepath.Join(folder, entry.Name())
-		if filepath.Ext(uuid) == ".new" {
+		if statefile.Unfinished(uuid) {
 			continue
 		}
 		raw, err := os.ReadFile(file)

@@ -7,8 +7,10 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/ainode/ainode/nodeagent/internal/gpu"
+	"github.com/ainode/ainode/nodeagent/internal/statefile"
 	"github.com/ainode/ainode/nodeagent/internal/topology"
 )
 
@@ -23,10 +25,16 @@ type memory struct {
 	// Slices all that there were in this boot: a container may still hold one.
 	Cut    map[string][]gpu.Slice     `json:"cut,omitempty"`
 	Slices map[string]topology.Device `json:"slices,omitempty"`
+	// Damage says that what was remembered before can't be read: of no card that is met
+	// for the first time is it known whether it was to be replaced.
+	Damage string `json:"damage,omitempty"`
 }
 
-// reboot forgets what was of an earlier boot.
+// reboot forgets what was of an earlier boot, the damage once cards were met.
 func (m *memory) reboot(boot string) {
+	if len(m.Known) > 0 {
+		m.Damage = ""
+	}
 	m.Boot, m.Known = boot, map[string]int{}
 	m.Cut, m.Slices = map[string][]gpu.Slice{}, map[string]topology.Device{}
 }
@@ -52,7 +60,20 @@ func (m *memory) meet(cards []gpu.Card) (changed bool) {
 	return changed
 }
 
-// load reads the file; one that can't be understood is none, and said so.
+// keepOut has the cards stay out of which nobody knows whether they were out, until
+// somebody vouches for each.
+func (m *memory) keepOut(cards []gpu.Card, now time.Time) {
+	if m.Damage == "" {
+		return
+	}
+	for _, c := range cards {
+		if _, judged := m.Cards[c.UUID]; !judged { // for one that somebody vouched for there is a record
+			m.Cards[c.UUID] = record{}.fault(now, m.Boot, Fault{c.UUID, Replace, "StateDamaged", "nobody knows whether " + c.UUID + " was to be replaced: " + m.Damage})
+		}
+	}
+}
+
+// load reads the file; one that can't be read is none, and an error.
 func load(path string) (memory, error) {
 	m := memory{Cards: map[string]record{}}
 	m.reboot("")
@@ -79,18 +100,14 @@ func load(path string) (memory, error) {
 	if read.Slices != nil {
 		m.Slices = read.Slices
 	}
-	m.Boot = read.Boot
+	m.Boot, m.Damage = read.Boot, read.Damage
 	return m, nil
 }
 
-// save writes the file so that a crash leaves the old one or the new one.
 func (m memory) save(path string) error {
 	raw, err := json.Marshal(m)
 	if err == nil {
-		err = os.WriteFile(path+".new", raw, 0o600)
-	}
-	if err == nil {
-		err = os.Rename(path+".new", path)
+		err = statefile.Write(path, raw, 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("remember the GPUs: %w", err)

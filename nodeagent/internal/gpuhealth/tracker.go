@@ -6,6 +6,7 @@ package gpuhealth
 import (
 	"context"
 	"fmt"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -96,9 +97,14 @@ type told struct{ uuid, reason string }
 func New(o Options) (*Tracker, error) {
 	m, err := load(o.Path)
 	if err != nil {
-		// Cards that failed before come back too early; without cards the machine is
-		// of no use at all.
-		klog.Background().Error(err, "GPUs that failed earlier are given to pods again")
+		// A crash leaves no such file (statefile): the disk is broken, or somebody wrote it.
+		// A card that was to be replaced would ruin what runs on it; a person knows more.
+		m.Damage = err.Error()
+		_ = os.Remove(o.Path + ".damaged")
+		if kept := os.Link(o.Path, o.Path+".damaged"); kept == nil {
+			m.Damage += " (kept as " + o.Path + ".damaged)"
+		}
+		klog.Background().Error(err, "No GPU is given to pods until somebody vouches for it: which were to be replaced is not known")
 	}
 	if m.Boot != o.Boot {
 		m.reboot(o.Boot)
@@ -110,12 +116,17 @@ func New(o Options) (*Tracker, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.meet()
+	if err != nil {
+		t.save(true)
+	}
 	return t, nil
 }
 
 // meet remembers the cards that are there. Callers hold mu.
 func (t *Tracker) meet() {
-	if t.memory.meet(t.o.Cards.Found().Cards) {
+	cards := t.o.Cards.Found().Cards
+	t.memory.keepOut(cards, t.o.Clock.Now())
+	if t.memory.meet(cards) {
 		t.save(true)
 	}
 }

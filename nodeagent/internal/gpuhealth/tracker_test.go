@@ -348,9 +348,57 @@ func TestIdleSince(t *testing.T) {
 	require.Equal(t, start.Add(lookEvery), w.States()[0].Sample.Busy)
 }
 
-func TestWhatIsRememberedCanBeJunk(t *testing.T) {
+// Where nobody knows any more which cards were to be replaced, none is given away until
+// somebody who does know says so; the Node tells why, and what to type.
+func TestADamagedFileBringsNoCardBack(t *testing.T) {
 	t.Parallel()
+	for _, junk := range []string{"", `{"boot":`, "\x00\x00"} {
+		cards := newCards(2)
+		w := newFakeWard(t, cards)
+		w.event(gpu.Event{UUID: "GPU-0", Kind: gpu.XIDError, XID: 54})
+		require.NoError(t, os.WriteFile(w.path, []byte(junk), 0o600))
+
+		w = newWard(t, cards, w.path, "b1", w.clock)
+		require.Empty(t, w.usable(), "%q", junk)
+		require.Equal(t, "GPUsOut", w.Summary().Reason)
+		require.Contains(t, w.Summary().Message, "GPU-0 (index 0): nobody knows whether GPU-0 was to be replaced: read what is remembered of the GPUs")
+		require.Contains(t, w.Summary().Message, "(kept as "+w.path+".damaged)")
+		require.Contains(t, w.Summary().Message, "ainode-agent readmit GPU-1")
+		kept, err := os.ReadFile(w.path + ".damaged")
+		require.NoError(t, err)
+		require.Equal(t, junk, string(kept))
+
+		// Neither time nor another start of agent or machine is somebody's word.
+		w.clock.Step(longestProbation)
+		w.look(t.Context())
+		w = newWard(t, cards, w.path, "b1", w.clock)
+		w = newWard(t, cards, w.path, "b2", w.clock)
+		require.Empty(t, w.usable())
+		_, err = Readmit(w.path, "GPU-1", w.clock.Now())
+		require.NoError(t, err)
+		w.look(t.Context())
+		w.clock.Step(probation)
+		w.look(t.Context())
+		require.Equal(t, []string{"GPU-1"}, w.usable())
+		require.Equal(t, []string{"GPU-1"}, newWard(t, cards, w.path, "b3", w.clock).usable(), "its word is kept")
+	}
+}
+
+// The driver may have been silent when the file was found to be damaged.
+func TestACardThatIsMetAfterTheDamage(t *testing.T) {
+	t.Parallel()
+	cards := newCards(0)
 	path := filepath.Join(t.TempDir(), "gpus.json")
-	require.NoError(t, os.WriteFile(path, []byte(`{"boot":`), 0o600))
-	require.Len(t, newWard(t, newCards(2), path, "b1", testclock.NewFakeClock(start)).usable(), 2)
+	require.NoError(t, os.WriteFile(path, nil, 0o600))
+	newWard(t, cards, path, "b1", testclock.NewFakeClock(start))
+	w := newWard(t, cards, path, "b2", testclock.NewFakeClock(start))
+	cards.next = &newCards(1).found
+	w.refresh(t.Context())
+	require.Empty(t, w.usable())
+
+	// Once cards were met and the machine has booted, one that is new is new.
+	cards.next = &newCards(2).found
+	w = newWard(t, cards, path, "b3", w.clock)
+	w.refresh(t.Context())
+	require.Equal(t, []string{"GPU-1"}, w.usable())
 }

@@ -28,7 +28,7 @@ func TestTopReadsWhatIsShown(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	smi := filepath.Join(dir, "smi")
-	require.NoError(t, os.WriteFile(smi, nil, 0o755)) //nolint:gosec // a program
+	require.NoError(t, os.WriteFile(smi, nil, 0o755))
 	machine, err := gpu.Open(gpu.Options{Simulate: "dgxh200", SimulateMIG: "7:3g.71gb,1g.18gb", MachineID: "m", CDIDir: dir, StateDir: dir, NvidiaSMI: smi})
 	require.NoError(t, err)
 	cards := machine.Found().Cards

@@ -188,7 +188,7 @@ func (c *Collector) free(ctx context.Context, wanted int64) (freed int64, err er
 		delete(c.known, id)
 		c.mu.Unlock()
 		klog.FromContext(ctx).Info("An unused image was removed", "image", id, "bytes", size)
-		freed += int64(size) //nolint:gosec // no image has 2^63 bytes
+		freed += int64(size)
 	}
 	return freed, errors.Join(failed...)
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"iter"
 	"maps"
 	"os"
@@ -17,6 +16,8 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/ainode/ainode/nodeagent/internal/statefile"
 )
 
 // holder is a pull secret that has opened an image. Of the credential in it only a
@@ -165,7 +166,7 @@ func (r *records) add(id, repo string, opened access, names ...string) error {
 	if err != nil {
 		return fmt.Errorf("encode what is known of image %q: %w", id, err)
 	}
-	if err := write(r.file(id, recordSuffix), raw); err != nil {
+	if err := statefile.Write(r.file(id, recordSuffix), raw, 0o600); err != nil {
 		return fmt.Errorf("note whose credentials opened image %q: %w", id, err)
 	}
 	r.byID[id] = changed
@@ -256,22 +257,8 @@ func (r *records) file(of, suffix string) string {
 }
 
 func (r *records) remove(of, suffix string) error {
-	if err := os.Remove(r.file(of, suffix)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := statefile.Remove(r.file(of, suffix)); err != nil {
 		return fmt.Errorf("forget image %q: %w", of, err)
 	}
 	return nil
-}
-
-// write replaces the file so that a crash leaves the old one or the new one.
-func write(path string, data []byte) error {
-	part := path + ".new"
-	f, err := os.OpenFile(part, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600) //nolint:gosec // in a folder of ours
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(part, path)
 }

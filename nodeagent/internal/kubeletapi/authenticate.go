@@ -75,7 +75,7 @@ func (a *authenticator) certificate(chain []*x509.Certificate) (*authenticationv
 func (a *authenticator) token(ctx context.Context, token string) (*authenticationv1.UserInfo, error) {
 	key := sha256.Sum256([]byte(token))
 	if known, ok := a.tokens.Get(key); ok {
-		if user := known.(*authenticationv1.UserInfo); user != nil { //nolint:forcetypeassert // nothing else is put in
+		if user := known.(*authenticationv1.UserInfo); user != nil { // nothing else is put in
 			return user, nil
 		}
 		return nil, errUnauthenticated

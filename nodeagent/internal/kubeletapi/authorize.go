@@ -62,7 +62,7 @@ func (a *authorizer) ask(ctx context.Context, user *authenticationv1.UserInfo, v
 	}
 	key := string(raw)
 	if known, ok := a.answers.Get(key); ok {
-		return known.(bool), nil //nolint:forcetypeassert // nothing else is put in
+		return known.(bool), nil // nothing else is put in
 	}
 	review, err := a.client.AuthorizationV1().SubjectAccessReviews().Create(ctx,
 		&authorizationv1.SubjectAccessReview{Spec: spec}, metav1.CreateOptions{})

@@ -130,7 +130,7 @@ func (f *flushed) Write(p []byte) (int, error) {
 	f.wrote = true
 	n, err := f.w.Write(p)
 	if err != nil {
-		return n, err //nolint:wrapcheck // ReadLogs looks at it
+		return n, err // ReadLogs looks at it
 	}
 	_ = f.rc.Flush()
 	return n, nil

@@ -284,7 +284,7 @@ func TestExecIsPassedOn(t *testing.T) {
 		"Authorization: Bearer good\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\nContent-Length: 0\r\n\r\n")
 	require.NoError(t, err)
 	in := bufio.NewReader(conn)
-	answer, err := http.ReadResponse(in, nil) //nolint:bodyclose // an upgraded connection has no body
+	answer, err := http.ReadResponse(in, nil) // an upgraded connection has no body
 	require.NoError(t, err)
 	require.Equal(t, http.StatusSwitchingProtocols, answer.StatusCode)
 	_, err = io.WriteString(conn, "hello\n")

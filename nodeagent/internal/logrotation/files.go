@@ -94,7 +94,7 @@ func tidy(path string, keep int) error {
 
 // compress replaces the file by FILE.gz; a crash leaves one of the two.
 func compress(file string) error {
-	from, err := os.Open(file) //nolint:gosec // a log of ours
+	from, err := os.Open(file)
 	if err != nil {
 		return err
 	}
@@ -104,7 +104,7 @@ func compress(file string) error {
 		return err
 	}
 	part := file + unfinished
-	to, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, info.Mode().Perm()) //nolint:gosec // beside the log
+	to, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, info.Mode().Perm())
 	if err != nil {
 		return err
 	}

@@ -44,7 +44,7 @@ func (l *log) ReopenContainerLog(_ context.Context, id string) error {
 
 func (l *log) write(text string) {
 	l.t.Helper()
-	require.NoError(l.t, os.WriteFile(l.path, []byte(text), 0o640)) //nolint:gosec // its mode is kept
+	require.NoError(l.t, os.WriteFile(l.path, []byte(text), 0o640)) // its mode is kept
 }
 
 // pass runs one pass, a minute after the last.
@@ -109,7 +109,7 @@ func TestAnotherContainersLogIsNotTouched(t *testing.T) {
 	t.Parallel()
 	l := newLog(t)
 	l.write("large enough")
-	require.NoError(t, os.WriteFile(filepath.Join(filepath.Dir(l.path), "10.log"), nil, 0o640)) //nolint:gosec // as logs are
+	require.NoError(t, os.WriteFile(filepath.Join(filepath.Dir(l.path), "10.log"), nil, 0o640))
 	require.NoError(t, Remove(l.path))
 	entries, err := os.ReadDir(filepath.Dir(l.path))
 	require.NoError(t, err)

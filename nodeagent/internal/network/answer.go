@@ -131,7 +131,7 @@ func inside(pid int, do func() error) error {
 		runtime.LockOSThread()
 		namespace, err := os.Open("/proc/" + strconv.Itoa(pid) + "/ns/net")
 		if err == nil {
-			err = unix.Setns(int(namespace.Fd()), unix.CLONE_NEWNET) //nolint:gosec // a descriptor fits
+			err = unix.Setns(int(namespace.Fd()), unix.CLONE_NEWNET)
 			_ = namespace.Close()
 		}
 		if err != nil {

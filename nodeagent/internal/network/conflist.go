@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/ainode/ainode/nodeagent/internal/statefile"
 )
 
 // cniVersion is what the plugins of the oldest distributions understand.
@@ -93,15 +95,10 @@ func (n *Network) writeConflist(mtu int) error {
 	if have, err := os.ReadFile(path); err == nil && bytes.Equal(have, text) {
 		return nil
 	}
-	if err := os.MkdirAll(n.o.ConfDir, 0o755); err != nil { //nolint:gosec // as the runtime makes it
+	if err := os.MkdirAll(n.o.ConfDir, 0o755); err != nil { // as the runtime makes it
 		return fmt.Errorf("write the CNI configuration: %w", err)
 	}
-	temporary := path + ".new"
-	err = os.WriteFile(temporary, text, 0o644) //nolint:gosec // as other CNI configurations
-	if err == nil {
-		err = os.Rename(temporary, path)
-	}
-	if err != nil {
+	if err := statefile.Write(path, text, 0o644); err != nil { // as other CNI configurations
 		return fmt.Errorf("write the CNI configuration: %w", err)
 	}
 	return nil

@@ -104,7 +104,7 @@ func (n *Network) free(ctx context.Context, l lease) error {
 	if err != nil {
 		return fmt.Errorf("free address %s: %w", l.address, err)
 	}
-	command := exec.CommandContext(ctx, filepath.Join(n.o.BinDir, "host-local")) //nolint:gosec // the folder is root's
+	command := exec.CommandContext(ctx, filepath.Join(n.o.BinDir, "host-local")) // the folder is root's
 	command.Env = []string{
 		"CNI_COMMAND=DEL", "CNI_CONTAINERID=" + l.sandbox, "CNI_NETNS=", "CNI_IFNAME=" + l.link, "CNI_PATH=" + n.o.BinDir,
 	}

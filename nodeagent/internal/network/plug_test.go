@@ -40,7 +40,7 @@ func requireRepaired(t *testing.T, n *network.Network, want bool) {
 
 func (m machine) deleteBridge(t *testing.T) {
 	t.Helper()
-	out, err := exec.Command("ip", "link", "delete", m.Bridge).CombinedOutput() //nolint:gosec // the test's own
+	out, err := exec.Command("ip", "link", "delete", m.Bridge).CombinedOutput()
 	require.NoError(t, err, "%s", out)
 }
 
@@ -108,7 +108,7 @@ func TestStrangersArePluggedInNowhere(t *testing.T) {
 		filepath.Join(m.LeaseDir, network.Name, m.Range.Gateway().Next().Next().Next().Next().String())))
 	m.deleteBridge(t)
 	require.NoError(t, m.Configure(t.Context()))
-	out, err := exec.Command("ip", "-oneline", "link", "show", "master", m.Bridge).CombinedOutput() //nolint:gosec // the test's own
+	out, err := exec.Command("ip", "-oneline", "link", "show", "master", m.Bridge).CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	require.Empty(t, string(out), "its address is not the one that was taken")
 }

@@ -1,4 +1,4 @@
-// Package ossfs turns what a PersistentVolume says of a bucket (contract §5) into the
+// Package ossfs turns what a PersistentVolume says of a bucket into the
 // command of a FUSE helper, and what a helper said into a cause and its fix. It is
 // pure: it starts nothing and writes nothing.
 package ossfs

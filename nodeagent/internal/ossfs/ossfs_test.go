@@ -19,7 +19,7 @@ const (
 	keySecret = "hJ7ExampleExampleExample0"
 )
 
-// volume is the seed's, with other attributes over it.
+// volume is the vendor's, with other attributes over it.
 func volume(with map[string]string) *corev1.CSIPersistentVolumeSource {
 	attributes := map[string]string{
 		"akId": keyID, "akSecret": keySecret, "bucket": "models",
@@ -42,7 +42,7 @@ func TestCommand(t *testing.T) {
 		pod          Pod
 		at           func(*Place)
 	}{
-		"seed":         {},
+		"vendor":       {},
 		"public":       {with: map[string]string{"url": "oss-cn-beijing.aliyuncs.com"}},
 		"accelerated":  {with: map[string]string{"url": "oss-accelerate.aliyuncs.com"}},
 		"overseas":     {with: map[string]string{"url": "https://oss-accelerate-overseas.aliyuncs.com/"}},

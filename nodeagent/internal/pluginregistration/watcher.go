@@ -84,7 +84,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 		w.Clock = clock.RealClock{}
 	}
 	w.known = map[string]*socket{}
-	if err := os.MkdirAll(w.Dir, 0o755); err != nil { //nolint:gosec // plugins that are not root's may register
+	if err := os.MkdirAll(w.Dir, 0o755); err != nil { // plugins that are not root's may register
 		return fmt.Errorf("make the folder that plugins register in: %w", err)
 	}
 	watch, changes, lost := func(string) error { return nil }, make(<-chan fsnotify.Event), make(<-chan error)

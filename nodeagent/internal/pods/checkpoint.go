@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/ainode/ainode/nodeagent/internal/podstatus"
+	"github.com/ainode/ainode/nodeagent/internal/statefile"
 )
 
 // checkpoint is what the agent must know of an admitted pod before the API
@@ -42,7 +43,6 @@ type checkpoints struct{ dir string }
 
 func (c checkpoints) path(uid types.UID) string { return filepath.Join(c.dir, string(uid)+".json") }
 
-// save writes the file so that a crash leaves the old one or the new one.
 func (c checkpoints) save(uid types.UID, point checkpoint) error {
 	if err := os.MkdirAll(c.dir, 0o700); err != nil {
 		return fmt.Errorf("make the folder of remembered pods: %w", err)
@@ -51,25 +51,10 @@ func (c checkpoints) save(uid types.UID, point checkpoint) error {
 	if err != nil {
 		return fmt.Errorf("encode pod %q: %w", uid, err)
 	}
-	temporary := c.path(uid) + ".new"
-	if err := writeSynced(temporary, data); err != nil {
-		return fmt.Errorf("remember pod %q: %w", uid, err)
-	}
-	if err := os.Rename(temporary, c.path(uid)); err != nil {
+	if err := statefile.Write(c.path(uid), data, 0o600); err != nil {
 		return fmt.Errorf("remember pod %q: %w", uid, err)
 	}
 	return nil
-}
-
-// writeSynced writes a file that is on the disk when it returns, so that a power
-// loss after the rename leaves no empty one.
-func writeSynced(path string, data []byte) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	return errors.Join(err, f.Sync(), f.Close())
 }
 
 // clear forgets every pod, readable or not.
@@ -114,7 +99,7 @@ func (c checkpoints) load() (map[types.UID]checkpoint, error) {
 }
 
 func (c checkpoints) remove(uid types.UID) error {
-	if err := os.Remove(c.path(uid)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := statefile.Remove(c.path(uid)); err != nil {
 		return fmt.Errorf("forget pod %q: %w", uid, err)
 	}
 	return nil

@@ -20,7 +20,7 @@ import (
 	"github.com/ainode/ainode/nodeagent/internal/fuse/s3test"
 )
 
-// bucket stores the seed's claim and volume on a bucket, not bound yet.
+// bucket stores the vendor's claim and volume on a bucket, not bound yet.
 func (m *machine) bucket(gateway *s3test.Gateway, name string) {
 	m.t.Helper()
 	gateway.Bucket(m.t, name, map[string]string{"hello.txt": "hello"})
@@ -67,7 +67,7 @@ func claiming(name string) *corev1.Pod {
 
 // helpers of the machine's pods, by number.
 func (m *machine) helpers() []string {
-	out, _ := exec.Command("pgrep", "-f", "s3fs .*"+m.root).Output() //nolint:gosec // a path of this test alone
+	out, _ := exec.Command("pgrep", "-f", "s3fs .*"+m.root).Output()
 	return strings.Fields(string(out))
 }
 
@@ -159,7 +159,7 @@ func TestPodWithBucket(t *testing.T) {
 	m.start()
 	require.Equal(t, before, m.helpers())
 	for _, helper := range before {
-		require.NoError(t, exec.Command("kill", "-KILL", helper).Run()) //nolint:gosec // a process of this test alone
+		require.NoError(t, exec.Command("kill", "-KILL", helper).Run())
 	}
 	require.Eventually(t, func() bool {
 		return strings.Count(m.events.String(), "Warning VolumeConditionAbnormal Volume oss-volume: its FUSE helper ended and was started again") == 2

@@ -51,11 +51,11 @@ func writeInPlace(file, text string) error {
 	if err := os.MkdirAll(filepath.Dir(file), 0o750); err != nil {
 		return err
 	}
-	if err := os.WriteFile(file, []byte(text), 0o644); err != nil { //nolint:gosec // any user of the pod may read
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil { // any user of the pod may read
 		return err
 	}
 	// Whatever the umask.
-	return os.Chmod(file, 0o644) //nolint:gosec // any user of the pod may read
+	return os.Chmod(file, 0o644) // any user of the pod may read
 }
 
 // tellNames says what of the pod's names it does not get.

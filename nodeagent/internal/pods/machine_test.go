@@ -189,7 +189,7 @@ func newMachineOn(t testing.TB, setup critest.Setup, known ...*corev1.Pod) *mach
 	m := &machine{t: t, client: fake.NewClientset(), root: t.TempDir(), epoch: 1, events: &recorded{}}
 	t.Cleanup(func() {
 		for _, point := range csitest.Below(m.root) { // volumes of pods that a test leaves
-			_ = exec.Command("umount", "--lazy", point).Run() //nolint:gosec // a path of this test alone
+			_ = exec.Command("umount", "--lazy", point).Run()
 		}
 	})
 	m.cgroup = "/ainode-" + strings.ReplaceAll(m.root, "/", "-")
@@ -477,7 +477,7 @@ func (m *machine) awaitOutput(name, text string) {
 	m.t.Helper()
 	require.Eventually(m.t, func() bool {
 		path, err := m.manager.LogPath("default", name, "", "main", false)
-		written, _ := os.ReadFile(path) //nolint:gosec // a log of this test
+		written, _ := os.ReadFile(path)
 		return err == nil && strings.Contains(string(written), text)
 	}, patience, wink, "pod %q should have written %q", name, text)
 }

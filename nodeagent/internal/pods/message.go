@@ -38,7 +38,7 @@ func (m messages) mount(uid types.UID, c *corev1.Container, attempt uint32) (*ru
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return nil, fmt.Errorf("make the termination message's folder: %w", err)
 	}
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o666) //nolint:gosec // the container may run as any user
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o666) // the container may run as any user
 	if err != nil {
 		return nil, fmt.Errorf("make the termination message file: %w", err)
 	}

@@ -13,7 +13,7 @@ import (
 func (m *machine) restore(pod *corev1.Pod) {
 	m.t.Helper()
 	m.client.Lock()
-	m.stored.last = int(version(pod)) //nolint:gosec // a few
+	m.stored.last = int(version(pod))
 	m.client.Unlock()
 	require.NoError(m.t, m.client.Tracker().Update(corev1.SchemeGroupVersion.WithResource("pods"), pod.DeepCopy(), pod.Namespace))
 }

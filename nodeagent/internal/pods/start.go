@@ -207,7 +207,7 @@ func (w *worker) refresh(ctx context.Context, t *task) {
 
 // ensureSandbox returns the pod's sandbox, made if the plan asks for it.
 func (w *worker) ensureSandbox(ctx context.Context, t *task) (id string, err error) {
-	if err := os.MkdirAll(w.m.logDirectory(t.pod), 0o755); err != nil { //nolint:gosec // log readers of the machine
+	if err := os.MkdirAll(w.m.logDirectory(t.pod), 0o755); err != nil { // log readers of the machine
 		return "", fmt.Errorf("make the pod's log folder: %w", err)
 	}
 	if !t.plan.sandbox {
@@ -349,7 +349,7 @@ func (w *worker) createContainer(ctx context.Context, t *task, c *corev1.Contain
 		return "", stepFailed(podstatus.CreateContainerConfigError, err)
 	}
 	logs := filepath.Dir(filepath.Join(w.m.logDirectory(t.pod), config.LogPath))
-	if err := os.MkdirAll(logs, 0o755); err != nil { //nolint:gosec // log readers of the machine
+	if err := os.MkdirAll(logs, 0o755); err != nil { // log readers of the machine
 		return "", stepFailed(podstatus.CreateContainerError, err)
 	}
 	delete(w.pulled, c.Name) // if it fails, the image may have been removed since

@@ -119,7 +119,7 @@ func (m *machine) mountByHand(b *testing.B) string {
 		}
 		args = append(args, arg)
 	}
-	helper := exec.Command(args[0], args[1:]...) //nolint:gosec // the agent's own
+	helper := exec.Command(args[0], args[1:]...)
 	require.NoError(b, helper.Start())
 	b.Cleanup(func() {
 		require.NoError(b, mount.New("").Unmount(at))
@@ -148,7 +148,7 @@ func (m *machine) readRate(b *testing.B, pod *corev1.Pod) float64 {
 
 func readRate(b *testing.B, dir string) float64 {
 	b.Helper()
-	said, err := exec.Command("sh", "-c", fmt.Sprintf(storageRead, dir)).CombinedOutput() //nolint:gosec // a path of this test alone
+	said, err := exec.Command("sh", "-c", fmt.Sprintf(storageRead, dir)).CombinedOutput()
 	require.NoError(b, err, "%s", said)
 	return rate(b, string(said))
 }

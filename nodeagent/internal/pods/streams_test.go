@@ -39,7 +39,7 @@ type kubelet struct {
 	t      testing.TB
 	config *rest.Config
 	// ctx bounds every stream, so that none is waited for without end.
-	ctx context.Context //nolint:containedctx // of a test
+	ctx context.Context
 }
 
 // within gives every stream that long.

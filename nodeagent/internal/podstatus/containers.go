@@ -76,7 +76,7 @@ func (b *containerBuilder) present(spec *corev1.Container, known []*runtimeapi.C
 		Image:        current.GetImage().GetImage(),
 		ImageID:      current.ImageRef,
 		ContainerID:  b.id(current),
-		RestartCount: int32(current.GetMetadata().GetAttempt()), //nolint:gosec // attempts are counted by ourselves
+		RestartCount: int32(current.GetMetadata().GetAttempt()), // attempts are counted by ourselves
 		State:        b.state(current),
 	}
 	if status.Image == "" {

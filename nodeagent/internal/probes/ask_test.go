@@ -114,7 +114,7 @@ func TestTCPAndPorts(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	named := corev1.ContainerPort{Name: "web", ContainerPort: int32(port(t, l.Addr().String()))} //nolint:gosec // a port
+	named := corev1.ContainerPort{Name: "web", ContainerPort: int32(port(t, l.Addr().String()))}
 	connect := func(port intstr.IntOrString) (answer, error) {
 		return asked(t, corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: port}}, named)
 	}
@@ -139,7 +139,7 @@ func TestGRPC(t *testing.T) {
 	service := grpchealth.NewServer()
 	service.SetServingStatus("down", health.HealthCheckResponse_NOT_SERVING)
 	check := func(l net.Listener, name *string) answer {
-		got, err := asked(t, corev1.ProbeHandler{GRPC: &corev1.GRPCAction{Port: int32(port(t, l.Addr().String())), Service: name}}) //nolint:gosec // a port
+		got, err := asked(t, corev1.ProbeHandler{GRPC: &corev1.GRPCAction{Port: int32(port(t, l.Addr().String())), Service: name}})
 		require.NoError(t, err)
 		return got
 	}

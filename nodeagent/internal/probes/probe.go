@@ -51,7 +51,7 @@ func (p *probe) run(ctx context.Context) {
 	delay := seconds(p.spec.InitialDelaySeconds) - clock.Since(p.container.StartedAt)
 	if p.container.Before != nil {
 		// A restarted agent must not ask all containers of the machine at once.
-		delay = max(delay, rand.N(period)) //nolint:gosec // spreads load, guards nothing
+		delay = max(delay, rand.N(period)) // spreads load, guards nothing
 	}
 	if delay > 0 {
 		select {

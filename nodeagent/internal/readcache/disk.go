@@ -81,7 +81,7 @@ func (c *Cache) mount(ctx context.Context) error {
 		return err
 	}
 	// No journal: what a crash would leave is not used again.
-	format := exec.CommandContext(ctx, "mkfs.ext4", "-q", "-m", "0", "-i", "65536", "-O", "^has_journal", "-E", "nodiscard", c.o.Image) //nolint:gosec // the agent's own
+	format := exec.CommandContext(ctx, "mkfs.ext4", "-q", "-m", "0", "-i", "65536", "-O", "^has_journal", "-E", "nodiscard", c.o.Image)
 	if out, err := format.CombinedOutput(); err != nil {
 		return fmt.Errorf("make the cache's file system: %w: %s", err, strings.TrimSpace(string(out)))
 	}
@@ -90,7 +90,7 @@ func (c *Cache) mount(ctx context.Context) error {
 	if err := c.o.Mounter.Mount(c.o.Image, c.o.Target, "ext4", []string{"loop", "noinit_itable", "noatime", "nosuid", "nodev", "noexec"}); err != nil {
 		return fmt.Errorf("mount the cache: %w", err)
 	}
-	if err := os.Chmod(c.o.Target, 0o700); err != nil { //nolint:gosec // a folder
+	if err := os.Chmod(c.o.Target, 0o700); err != nil {
 		return fmt.Errorf("close the cache to others: %w", err)
 	}
 	return nil
@@ -122,7 +122,7 @@ func (c *Cache) fits(ctx context.Context) error {
 // reserve takes the whole size of the disk at once. A file with holes would find the disk
 // full one day, and a page that could not be written is read as zeros.
 func (c *Cache) reserve(image *os.File) error {
-	err := unix.Fallocate(int(image.Fd()), 0, 0, c.o.Size) //nolint:gosec // a descriptor
+	err := unix.Fallocate(int(image.Fd()), 0, 0, c.o.Size)
 	switch {
 	case errors.Is(err, unix.ENOSPC):
 		return fmt.Errorf("the disk of %s has no %d MiB free for the cache of buckets (--bucket-cache-size), which takes them at once: %w", filepath.Dir(c.o.Image), c.o.Size>>20, err)

@@ -58,7 +58,7 @@ func (c *Cache) free() (free, size int64, err error) {
 	if err := unix.Statfs(c.o.Target, &s); err != nil {
 		return 0, 0, fmt.Errorf("measure the cache: %w", err)
 	}
-	return int64(s.Bavail) * s.Bsize, int64(s.Blocks) * s.Bsize, nil //nolint:gosec // no file system has 2^63 bytes
+	return int64(s.Bavail) * s.Bsize, int64(s.Blocks) * s.Bsize, nil
 }
 
 // room is how it stands for one that comes.

@@ -35,7 +35,7 @@ func (l logind) delay() (time.Duration, error) {
 	if !ok {
 		return 0, fmt.Errorf("ask logind how long it delays a shutdown: it answers with %s", value.Signature())
 	}
-	return time.Duration(microseconds) * time.Microsecond, nil //nolint:gosec // far below 2^63
+	return time.Duration(microseconds) * time.Microsecond, nil
 }
 
 // inhibit takes a lock that delays a shutdown until it is closed.
@@ -83,10 +83,10 @@ const dropIn = "99-ainode-agent.conf"
 // extend makes logind wait for that long from now on, as the kubelet does.
 func (l logind) extend(ctx context.Context, period time.Duration, folder string) error {
 	text := fmt.Sprintf("# Written by ainode-agent: pods are to end within their grace.\n[Login]\nInhibitDelayMaxSec=%.0f\n", period.Seconds())
-	if err := os.MkdirAll(folder, 0o755); err != nil { //nolint:gosec // systemd's, for all to read
+	if err := os.MkdirAll(folder, 0o755); err != nil { // systemd's, for all to read
 		return fmt.Errorf("make logind wait longer: %w", err)
 	}
-	if err := os.WriteFile(filepath.Join(folder, dropIn), []byte(text), 0o644); err != nil { //nolint:gosec // systemd's, for all to read
+	if err := os.WriteFile(filepath.Join(folder, dropIn), []byte(text), 0o644); err != nil { // systemd's, for all to read
 		return fmt.Errorf("make logind wait longer: %w", err)
 	}
 	const hangup = int32(1) // on which it reads its configuration again

@@ -167,7 +167,7 @@ func (m *Manager) now() (now time.Time, heard bool) {
 
 // reach notes a stage, and tells of it where it is another.
 func (m *Manager) reach(ctx context.Context, stage Stage) {
-	before := Stage(m.stage.Swap(int32(stage))) //nolint:gosec // one of four
+	before := Stage(m.stage.Swap(int32(stage)))
 	if before == stage {
 		return
 	}

@@ -122,11 +122,11 @@ func walk(ctx context.Context, folder string) (size, error) {
 			return ctx.Err()
 		}
 		if err != nil {
-			return nil //nolint:nilerr // it has vanished, or can't be read: what can be seen counts
+			return nil // it has vanished, or can't be read: what can be seen counts
 		}
 		info, err := e.Info()
 		if err != nil {
-			return nil //nolint:nilerr // it has vanished
+			return nil // it has vanished
 		}
 		s, ok := info.Sys().(*syscall.Stat_t)
 		if !ok {
@@ -138,8 +138,8 @@ func walk(ctx context.Context, folder string) (size, error) {
 			}
 			linked[at] = true
 		}
-		const block = 512                            // of st_blocks, whatever the file system's are
-		total.add(size{uint64(s.Blocks) * block, 1}) //nolint:gosec // not negative
+		const block = 512 // of st_blocks, whatever the file system's are
+		total.add(size{uint64(s.Blocks) * block, 1})
 		return nil
 	})
 	if err != nil {

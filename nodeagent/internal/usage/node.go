@@ -78,7 +78,7 @@ func (n Node) stats(ctx context.Context, now metav1.Time) stats.NodeStats {
 }
 
 func fsStats(d machine.Disk, now metav1.Time) *stats.FsStats {
-	positive := func(n int64) *uint64 { return ptr.To(uint64(max(n, 0))) } //nolint:gosec // not negative
+	positive := func(n int64) *uint64 { return ptr.To(uint64(max(n, 0))) }
 	return &stats.FsStats{
 		Time: now, CapacityBytes: positive(d.Capacity), AvailableBytes: positive(d.Available), UsedBytes: positive(d.Capacity - d.Available),
 		Inodes: positive(d.Inodes), InodesFree: positive(d.InodesFree), InodesUsed: positive(d.Inodes - d.InodesFree),
@@ -126,6 +126,6 @@ func (n Node) memory(now metav1.Time) *stats.MemoryStats {
 	if err1 != nil || err2 != nil {
 		return nil
 	}
-	used := uint64(max(total-free, 0))                                                                                    //nolint:gosec // not negative
-	return &stats.MemoryStats{Time: now, AvailableBytes: ptr.To(uint64(free)), UsageBytes: &used, WorkingSetBytes: &used} //nolint:gosec // not negative
+	used := uint64(max(total-free, 0))
+	return &stats.MemoryStats{Time: now, AvailableBytes: ptr.To(uint64(free)), UsageBytes: &used, WorkingSetBytes: &used}
 }

@@ -243,7 +243,7 @@ func TestCacheStaysWithinItsLimit(t *testing.T) {
 		c.reads(t, at, name, c.model(t, name, modelSize))
 		var s unix.Statfs_t
 		require.NoError(t, unix.Statfs(c.at, &s))
-		most = max(most, (s.Blocks-s.Bfree)*uint64(s.Bsize)) //nolint:gosec // a block's size
+		most = max(most, (s.Blocks-s.Bfree)*uint64(s.Bsize))
 	}
 	t.Logf("of %d MiB read, at most %d MiB were on the disk, limit %d MiB", 6*modelSize>>20, most>>20, cacheSize>>20)
 	require.Greater(t, most, uint64(modelSize))

@@ -43,7 +43,7 @@ func (o *stored) PersistentVolume(_ context.Context, name string) (*corev1.Persi
 	return nil, o.missing("persistentvolumes", name)
 }
 
-// bind stores the seed's claim and volume, with the keys and the endpoint filled in.
+// bind stores the vendor's claim and volume, with the keys and the endpoint filled in.
 func (f *fixture) bind(url string, change func(*corev1.PersistentVolume, *corev1.PersistentVolumeClaim)) {
 	claim := &corev1.PersistentVolumeClaim{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "oss-test", UID: "claim"},
@@ -81,7 +81,7 @@ func claiming(uid string) *corev1.Pod {
 	return pod
 }
 
-// newBucket is a fixture with a gateway, a bucket in it and the seed's claim on that.
+// newBucket is a fixture with a gateway, a bucket in it and the vendor's claim on that.
 func newBucket(t *testing.T) (*fixture, *s3test.Gateway) {
 	t.Helper()
 	f := newFixture(t)
@@ -296,7 +296,7 @@ func (w *told) counts() (mended, notThere int) {
 func (f *fixture) killHelper(t *testing.T, pod *corev1.Pod) {
 	t.Helper()
 	at := f.fuseMount(pod.UID, "data")
-	out, err := exec.Command("pkill", "-KILL", "-f", at.Beside()).CombinedOutput() //nolint:gosec // a path of this test alone
+	out, err := exec.Command("pkill", "-KILL", "-f", at.Beside()).CombinedOutput() // a path of this test alone
 	require.NoError(t, err, "%s", out)
 }
 
@@ -396,5 +396,5 @@ func TestNextAgentTakesOver(t *testing.T) {
 	require.Equal(t, []types.UID{"one"}, uids)
 	teardownBy(t, next, pod.UID)
 	require.NoDirExists(t, filepath.Join(f.root, "one"))
-	require.Error(t, exec.Command("pgrep", "-f", f.root).Run(), "no helper is left") //nolint:gosec // a path of this test alone
+	require.Error(t, exec.Command("pgrep", "-f", f.root).Run(), "no helper is left")
 }

@@ -51,7 +51,7 @@ func (m *Manager) writeFirst(ctx context.Context, pod *corev1.Pod, v *corev1.Vol
 	} else if err := os.MkdirAll(path, 0o755); err != nil {
 		return fmt.Errorf("make the directory: %w", err)
 	}
-	if err := os.Chmod(path, 0o755); err != nil { //nolint:gosec // any user of the pod may read
+	if err := os.Chmod(path, 0o755); err != nil { // any user of the pod may read
 		return fmt.Errorf("open the directory to all users of the pod: %w", err)
 	}
 	c, err := m.collect(ctx, pod, v, from)
@@ -195,9 +195,9 @@ func (c *collector) downward(items []corev1.DownwardAPIVolumeFile, mode *int32) 
 func modeOf(own, whole *int32) fs.FileMode {
 	switch {
 	case own != nil:
-		return fs.FileMode(*own) & 0o777 //nolint:gosec // the API allows 0 to 0777
+		return fs.FileMode(*own) & 0o777 // the API allows 0 to 0777
 	case whole != nil:
-		return fs.FileMode(*whole) & 0o777 //nolint:gosec // the API allows 0 to 0777
+		return fs.FileMode(*whole) & 0o777 // the API allows 0 to 0777
 	default:
 		return defaultMode
 	}

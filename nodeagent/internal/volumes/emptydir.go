@@ -43,7 +43,7 @@ func directory(path string, group *int64) error {
 	if err != nil {
 		return fmt.Errorf("make the directory: %w", err)
 	}
-	if err := os.Chmod(fresh, 0o777); err != nil { //nolint:gosec // any user of the pod may write
+	if err := os.Chmod(fresh, 0o777); err != nil { // any user of the pod may write
 		return fmt.Errorf("open the directory to all users of the pod: %w", err)
 	}
 	if err := own(fresh, group, writable); err != nil {

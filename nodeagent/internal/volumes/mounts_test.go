@@ -16,7 +16,7 @@ import (
 	"k8s.io/utils/ptr"
 )
 
-func TestMountPathsOfTheSeed(t *testing.T) {
+func TestMountPathsOfTheVendorsPod(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	pod := podWith(
@@ -245,7 +245,7 @@ func TestSubPathOpensNothing(t *testing.T) {
 	mounted, err := f.Setup(t.Context(), pod)
 	require.NoError(t, err)
 	device := filepath.Join(mounted["disk"], "null")
-	require.NoError(t, unix.Mknod(device, unix.S_IFCHR|0o600, int(unix.Mkdev(1, 3)))) //nolint:gosec // /dev/null
+	require.NoError(t, unix.Mknod(device, unix.S_IFCHR|0o600, int(unix.Mkdev(1, 3)))) // /dev/null
 	require.NoError(t, os.Symlink("null", filepath.Join(mounted["disk"], "link")))
 	events, err := unix.InotifyInit1(unix.IN_NONBLOCK)
 	require.NoError(t, err)

@@ -108,7 +108,7 @@ func find(root *os.Root, sub string) (*os.File, error) {
 // readLink is where a link leads of which we have got hold.
 func readLink(link *os.File) (string, error) {
 	target := [unix.PathMax]byte{}
-	n, err := unix.Readlinkat(int(link.Fd()), "", target[:]) //nolint:gosec // a descriptor
+	n, err := unix.Readlinkat(int(link.Fd()), "", target[:])
 	return string(target[:max(n, 0)]), err
 }
 

@@ -123,7 +123,7 @@ func publish(volume, prefix string, files map[string]file, group *int64) (versio
 			_ = os.RemoveAll(directory)
 		}
 	}()
-	if err := os.Chmod(directory, 0o755); err != nil { //nolint:gosec // any user of the pod may read
+	if err := os.Chmod(directory, 0o755); err != nil { // any user of the pod may read
 		return "", fmt.Errorf("open the directory of the files: %w", err)
 	}
 	for name, f := range files {

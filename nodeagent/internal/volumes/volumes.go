@@ -149,7 +149,7 @@ const (
 // lock keeps others from writing into the pod's volumes until unlock is called.
 func (m *Manager) lock(uid types.UID) (unlock func()) {
 	of, _ := m.writing.LoadOrStore(uid, &sync.Mutex{})
-	mutex := of.(*sync.Mutex) //nolint:forcetypeassert // nothing else is stored
+	mutex := of.(*sync.Mutex) // nothing else is stored
 	mutex.Lock()
 	return mutex.Unlock
 }

@@ -308,7 +308,7 @@ func TestMemoryVolumeIsATmpfsOfItsSize(t *testing.T) {
 			require.NoError(t, err)
 			s := statfs(t, mounted["shm"])
 			require.EqualValues(t, unix.TMPFS_MAGIC, s.Type)
-			require.Equal(t, test.mib, s.Blocks*uint64(s.Bsize)>>20) //nolint:gosec // a block size
+			require.Equal(t, test.mib, s.Blocks*uint64(s.Bsize)>>20)
 			require.Equal(t, fs.ModeDir|fs.ModeSticky|0o777, mode(t, mounted["shm"]))
 
 			require.NoError(t, os.WriteFile(filepath.Join(mounted["shm"], "x"), []byte("kept"), 0o600))

@@ -74,8 +74,10 @@ func (w *Walk) foreseePod(l *Leaving, helper *drain.Helper, pod corev1.Pod) erro
 		w.Progress.Warn(l.Node, "pod %s would not go now: %v", name, err)
 	case err != nil && !apierrors.IsNotFound(err):
 		return fmt.Errorf("try to send pod %s away: %w", name, err)
+	case deleted:
+		w.Progress.Line(l.Node, "pod %s would be deleted", name)
 	default:
-		w.Progress.Line(l.Node, "pod %s would be %s", name, map[bool]string{true: "deleted", false: "evicted"}[deleted])
+		w.Progress.Line(l.Node, "pod %s would be evicted", name)
 	}
 	return nil
 }

@@ -152,9 +152,14 @@ func (w *Walk) drain(ctx context.Context, l *Leaving) error {
 		Timeout: timeout, EvictErrorRetryDelay: 2 * time.Second,
 		Out: io.Discard, ErrOut: w.Progress.Lines(node),
 		OnPodDeletionOrEvictionFinished: func(pod *corev1.Pod, evicted bool, err error) {
-			if err == nil {
-				w.Progress.Line(node, "pod %s/%s %s", pod.Namespace, pod.Name, map[bool]string{true: "evicted", false: "deleted"}[evicted])
+			if err != nil {
+				return
 			}
+			what := "deleted"
+			if evicted {
+				what = "evicted"
+			}
+			w.Progress.Line(node, "pod %s/%s %s", pod.Namespace, pod.Name, what)
 		},
 	}
 	list, errs := helper.GetPodsForDeletion(node)

@@ -109,7 +109,7 @@ func (o *completionOptions) run(root *cobra.Command) error {
 		fmt.Fprintf(out, "%s unchanged\n", path)
 		return nil
 	}
-	if err := os.WriteFile(path, []byte(completerScript), 0o755); err != nil { //nolint:gosec // an executable for everybody
+	if err := os.WriteFile(path, []byte(completerScript), 0o755); err != nil { // an executable for everybody
 		return fmt.Errorf("install the completion: %w", err)
 	}
 	fmt.Fprintf(out, "%s installed\n", path)

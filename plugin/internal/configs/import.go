@@ -168,8 +168,12 @@ func Import(ctx context.Context, hub *kube.Cluster, name string, seen Seen, writ
 // another is the refusal to make a config another cluster's.
 func another(config *v1alpha1.ClusterConfig, seen Seen) error {
 	bound := ""
-	if n := config.Status.BoundNodes; len(n) > 0 {
-		bound = fmt.Sprintf(", and %s bound to it", strings.Join(n, ", ")+map[bool]string{true: " is", false: " are"}[len(n) == 1])
+	switch n := config.Status.BoundNodes; len(n) {
+	case 0:
+	case 1:
+		bound = fmt.Sprintf(", and %s is bound to it", n[0])
+	default:
+		bound = fmt.Sprintf(", and %s are bound to it", strings.Join(n, ", "))
 	}
 	return &remedy.Error{
 		Err: remedy.New("Import this one under another name", "kubectl ainode import NAME",

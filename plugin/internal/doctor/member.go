@@ -53,7 +53,7 @@ func (s *sight) blind() bool { return s.away || s.elsewhere(s.node.Spec.ClusterC
 // member is the node's Node; nil where there is none, or none to be seen.
 func (s *sight) member() (*corev1.Node, error) {
 	if s.node.Spec.ClusterConfigName == "" || s.blind() {
-		return nil, nil //nolint:nilnil // nothing to look at is an answer
+		return nil, nil // nothing to look at is an answer
 	}
 	members, err := s.members()
 	if err != nil {
@@ -64,7 +64,7 @@ func (s *sight) member() (*corev1.Node, error) {
 			return &members[i], nil
 		}
 	}
-	return nil, nil //nolint:nilnil // as above; the check "node" says so
+	return nil, nil // as above; the check "node" says so
 }
 
 func nodeThere(_ context.Context, s *sight) (string, []flaw, error) {
@@ -85,7 +85,7 @@ func nodeThere(_ context.Context, s *sight) (string, []flaw, error) {
 		return one(Error, "the target has no node of this name", "no pod comes to it", again)
 	}
 	var flaws []flaw
-	if epoch, ours := epochOf(node); !ours || epoch < spec.FirstEpoch() || epoch > spec.BindEpoch {
+	if epoch, ours := identity.Epoch(node); !ours || epoch < spec.FirstEpoch() || epoch > spec.BindEpoch {
 		flaws = append(flaws, flaw{Error, fmt.Sprintf("the node there is not of this binding (epoch %d)", spec.BindEpoch), "another one has the name, or an old one was left", []string{again}})
 	}
 	if node.Labels[contract.NodeLabel] != contract.NodeLabelValue || !slices.ContainsFunc(node.Spec.Taints, func(t corev1.Taint) bool { taint := contract.Taint(); return t.MatchTaint(&taint) }) {

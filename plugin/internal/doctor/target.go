@@ -4,13 +4,13 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/ainode/ainode/api/contract"
+	"github.com/ainode/ainode/api/identity"
 	"github.com/ainode/ainode/api/v1alpha1"
 	"github.com/ainode/ainode/plugin/internal/nodes"
 	"github.com/ainode/ainode/plugin/internal/remedy"
@@ -64,12 +64,6 @@ func mayBind(ctx context.Context, s *sight) (string, []flaw, error) {
 	return "you may do all that bind does", nil, nil
 }
 
-// epochOf is the bind epoch of what bind has made; ok is false of all else.
-func epochOf(o metav1.Object) (epoch int64, ok bool) {
-	epoch, err := strconv.ParseInt(o.GetAnnotations()[contract.BindEpochAnnotation], 10, 64)
-	return epoch, err == nil
-}
-
 // nodeNames finds ordinary nodes that are called as AI nodes are: a pod that names
 // one is taken for an AI node's.
 func nodeNames(_ context.Context, s *sight) (string, []flaw, error) {
@@ -79,12 +73,16 @@ func nodeNames(_ context.Context, s *sight) (string, []flaw, error) {
 	}
 	var strange []string
 	for i := range members {
-		if _, ours := epochOf(&members[i]); contract.IsNodeName(members[i].Name) && !ours {
+		if _, ours := identity.Epoch(&members[i]); contract.IsNodeName(members[i].Name) && !ours {
 			strange = append(strange, members[i].Name)
 		}
 	}
 	if len(strange) > 0 {
-		return one(Warning, fmt.Sprintf("%s no AI node and called so: %s", map[bool]string{true: "one node is", false: fmt.Sprintf("%d nodes are", len(strange))}[len(strange) == 1], some(strange)),
+		count := "one node is"
+		if len(strange) > 1 {
+			count = fmt.Sprintf("%d nodes are", len(strange))
+		}
+		return one(Warning, fmt.Sprintf("%s no AI node and called so: %s", count, some(strange)),
 			fmt.Sprintf("names that begin with %s are AI nodes': a pod that names such a node by nodeName is changed or refused", contract.NodeNamePrefix),
 			fix("Let it join under another name", "kubectl describe node %s", strange[0]))
 	}
@@ -130,13 +128,13 @@ func leftovers(ctx context.Context, s *sight) (string, []flaw, error) {
 		}
 	}
 	for i := range members {
-		if epoch, ours := epochOf(&members[i]); ours {
+		if epoch, ours := identity.Epoch(&members[i]); ours {
 			judge("node", members[i].Name, members[i].Name, epoch)
 		}
 	}
 	for i := range roles.Items {
 		role := &roles.Items[i]
-		if epoch, ours := epochOf(role); ours {
+		if epoch, ours := identity.Epoch(role); ours {
 			judge("clusterrole", role.Name, role.Labels[contract.NodeNameLabel], epoch)
 		}
 	}

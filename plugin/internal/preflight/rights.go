@@ -136,15 +136,15 @@ func (r Role) lacking(doing, user string, missing []string) error {
 		count = "one right is"
 	}
 	command := fmt.Sprintf("kubectl create clusterrolebinding %[1]s-%[2]s --clusterrole %[1]s --user %[3]s", r.Name, short(user), quoted(user))
-	roles := "ClusterRole"
+	roles, grant := "ClusterRole", "grants"
 	if len(r.namespaces) > 0 {
-		roles = "ClusterRole and Roles"
+		roles, grant = "ClusterRole and Roles", "grant"
 		command += fmt.Sprintf("; for ns in %[4]s; do kubectl create rolebinding %[1]s-%[2]s -n $ns --role %[1]s --user %[3]s; done",
 			r.Name, short(user), quoted(user), strings.Join(r.namespaces, " "))
 	}
 	return &remedy.Error{
 		Err:     fmt.Errorf("you (%s) may not %s: %s missing%s\n%s", user, doing, count, r.otherwise, strings.Join(missing, "\n")),
-		Say:     fmt.Sprintf("The chart's %s %q grant%s them; an administrator types", roles, r.Name, map[bool]string{true: "s"}[len(r.namespaces) == 0]),
+		Say:     fmt.Sprintf("The chart's %s %q %s them; an administrator types", roles, r.Name, grant),
 		Command: command,
 	}
 }

@@ -68,7 +68,7 @@ func Describe(out io.Writer, row contract.Row) error {
 	field("Feature", "%s", row.Feature)
 	field("Profile "+string(contract.ProfileAliclouddb), "%s (%s)", row.Default, row.Default.Meaning())
 	field("Profile "+string(contract.ProfileAgent), "%s (%s)", row.Agent, row.Agent.Meaning())
-	field("Vendor's page", "%s", row.Seed)
+	field("Vendor's page", "%s", row.Vendor)
 	if row.NotYet != "" {
 		field("Not yet", "%s", row.NotYet)
 	}

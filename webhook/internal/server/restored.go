@@ -35,7 +35,7 @@ func (r *restored) Start(ctx context.Context) error {
 	err := wait.PollUntilContextCancel(ctx, r.every, true, func(ctx context.Context) (bool, error) {
 		lease, err := r.client.CoordinationV1().Leases(r.namespace).Get(ctx, leaseName, metav1.GetOptions{})
 		if err != nil {
-			return false, nil //nolint:nilerr // not there yet, or nobody answers: that says nothing
+			return false, nil // not there yet, or nobody answers: that says nothing
 		}
 		older, err := resourceversion.CompareResourceVersion(lease.ResourceVersion, seen)
 		if err == nil && older < 0 {

@@ -39,12 +39,14 @@ func Down(l layout.Layout, all bool, out io.Writer) error {
 	if err := sweep(l, hierarchies, all); err != nil {
 		return err
 	}
+	but := " but the built programs"
 	if all || !layout.Exists(l.Bin()) {
+		but = ""
 		for _, name := range []string{"lock", marker, ""} {
 			_ = os.Remove(l.Path(name)) // the directory stays when a person put something into it
 		}
 	}
-	fmt.Fprintf(out, "down: nothing of the cluster in %s is left%s\n", l.Dir, map[bool]string{false: " but the built programs", true: ""}[all || !layout.Exists(l.Bin())])
+	fmt.Fprintf(out, "down: nothing of the cluster in %s is left%s\n", l.Dir, but)
 	return nil
 }
 

@@ -132,7 +132,7 @@ func (c *Containerd) run(t testing.TB) {
 	log, err := os.OpenFile(c.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	require.NoError(t, err)
 	defer func() { _ = log.Close() }()
-	c.process = exec.Command(filepath.Join(c.bin, "containerd"), "--config", config) //nolint:gosec // ours
+	c.process = exec.Command(filepath.Join(c.bin, "containerd"), "--config", config)
 	c.process.Env = append(os.Environ(), "PATH="+c.bin+":"+os.Getenv("PATH"))
 	c.process.Stdout, c.process.Stderr = log, log
 	require.NoError(t, c.process.Start())

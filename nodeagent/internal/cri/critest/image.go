@@ -80,7 +80,7 @@ func (c *Containerd) Load(t testing.TB, reference string, more map[string]string
 	require.NoError(t, err)
 	path := filepath.Join(t.TempDir(), "image.tar")
 	require.NoError(t, tarball.WriteToFile(path, tag, Image(t, more)))
-	out, err := exec.Command(filepath.Join(c.bin, "ctr"), "--address", c.Socket, "--namespace", "k8s.io", //nolint:gosec // ours
+	out, err := exec.Command(filepath.Join(c.bin, "ctr"), "--address", c.Socket, "--namespace", "k8s.io",
 		"images", "import", path).CombinedOutput()
 	require.NoError(t, err, "import %s: %s", reference, out)
 }

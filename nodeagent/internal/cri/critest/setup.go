@@ -112,7 +112,7 @@ func Wrapped(t testing.TB, name string) (program string, calls func() string) {
 	t.Helper()
 	program = filepath.Join(t.TempDir(), name)
 	log := program + ".log"
-	if err := os.WriteFile(program, []byte("#!/bin/sh\necho \"$@\" >>"+log+"\nexec runc \"$@\"\n"), 0o755); err != nil { //nolint:gosec // a program
+	if err := os.WriteFile(program, []byte("#!/bin/sh\necho \"$@\" >>"+log+"\nexec runc \"$@\"\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	return program, func() string { text, _ := os.ReadFile(log); return string(text) }

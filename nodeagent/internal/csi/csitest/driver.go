@@ -115,7 +115,7 @@ func (d *Driver) Listen(ctx context.Context) error {
 }
 
 func listen(ctx context.Context, path string, register func(*grpc.Server)) (*grpc.Server, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // as a kubelet's
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { // as a kubelet's
 		return nil, err
 	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "unix", path)
@@ -354,7 +354,7 @@ func (d *Driver) NodeGetVolumeStats(ctx context.Context, r *csipb.NodeGetVolumeS
 		return nil, status.Errorf(codes.NotFound, "measure %s: %v", r.VolumePath, err)
 	}
 	usage := func(unit csipb.VolumeUsage_Unit, total, free, available uint64, size int64) *csipb.VolumeUsage {
-		return &csipb.VolumeUsage{Unit: unit, Total: int64(total) * size, Used: int64(total-free) * size, Available: int64(available) * size} //nolint:gosec // no file system has 2^63 bytes
+		return &csipb.VolumeUsage{Unit: unit, Total: int64(total) * size, Used: int64(total-free) * size, Available: int64(available) * size}
 	}
 	return &csipb.NodeGetVolumeStatsResponse{Usage: []*csipb.VolumeUsage{
 		usage(csipb.VolumeUsage_BYTES, fs.Blocks, fs.Bfree, fs.Bavail, fs.Bsize), usage(csipb.VolumeUsage_INODES, fs.Files, fs.Ffree, fs.Ffree, 1),

@@ -67,7 +67,7 @@ var tried atomic.Uint32
 func free(t testing.TB) string {
 	t.Helper()
 	for range 1000 {
-		port := 10000 + (61*uint32(os.Getpid())+tried.Add(1))%20000 //nolint:gosec // a number, whichever
+		port := 10000 + (61*uint32(os.Getpid())+tried.Add(1))%20000
 		address := fmt.Sprintf("127.0.0.1:%d", port)
 		listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", address)
 		if err != nil {
@@ -83,7 +83,7 @@ func free(t testing.TB) string {
 // Run starts a gateway that was stopped, with the buckets that it had.
 func (g *Gateway) Run(t testing.TB) {
 	t.Helper()
-	g.process = exec.Command(g.program, "--port", g.Address, "--virtual-domain", g.Name, "--quiet", "posix", g.data) //nolint:gosec // ours
+	g.process = exec.Command(g.program, "--port", g.Address, "--virtual-domain", g.Name, "--quiet", "posix", g.data)
 	g.process.Env = append(os.Environ(), "ROOT_ACCESS_KEY="+KeyID, "ROOT_SECRET_KEY="+KeySecret)
 	require.NoError(t, g.process.Start())
 	require.Eventually(t, func() bool {

@@ -42,7 +42,7 @@ func compile(t testing.TB, source, name string, more ...string) string {
 	_, here, _, _ := runtime.Caller(0)
 	program := filepath.Join(t.TempDir(), name)
 	args := append([]string{"-O2", "-Wall", "-o", program, filepath.Join(filepath.Dir(here), "testdata", source)}, more...)
-	out, err := exec.Command("gcc", args...).CombinedOutput() //nolint:gosec // ours
+	out, err := exec.Command("gcc", args...).CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	return program
 }
@@ -53,7 +53,7 @@ func Files(t testing.TB) map[string]string {
 	t.Helper()
 	program := Program(t)
 	files := map[string]string{Path: read(t, program)}
-	out, err := exec.Command("ldd", program).Output() //nolint:gosec // ours
+	out, err := exec.Command("ldd", program).Output()
 	require.NoError(t, err)
 	for _, field := range strings.Fields(string(out)) {
 		if strings.HasPrefix(field, "/") {

@@ -75,7 +75,7 @@ func (c Card) Write(directory string) error {
 		return fmt.Errorf("encode simulated card %q: %w", c.UUID, err)
 	}
 	path := filepath.Join(directory, c.File())
-	if err := os.WriteFile(path+".new", append(raw, '\n'), 0o644); err != nil { //nolint:gosec // any user of a container reads it
+	if err := os.WriteFile(path+".new", append(raw, '\n'), 0o644); err != nil { // any user of a container reads it
 		return fmt.Errorf("write simulated card %q: %w", c.UUID, err)
 	}
 	if err := os.Rename(path+".new", path); err != nil {

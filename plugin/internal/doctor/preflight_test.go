@@ -1,0 +1,14 @@
+package doctor
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestASentenceBeginsInUpperCase(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{"": "", "see": "See", "Or see": "Or see", "éteins-le": "Éteins-le", "…": "…"} {
+		require.Equal(t, want, upper(text))
+	}
+}
