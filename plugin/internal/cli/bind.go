@@ -202,7 +202,7 @@ func (o *bindOptions) preflight(ctx context.Context, walk *binding.Walk, plans [
 	return doctor.Case{
 		Hub: walk.Hub, Target: walk.Target, Clock: o.env.Clock, Version: o.env.Version,
 		Names: open, ExpectGPUs: o.expectGPUs, Excluded: o.lbMode == lbExclude, Ignore: o.ignore,
-	}.Preflight(ctx, func(node, text string) { walk.Progress.Warn(node, "%s", text) })
+	}.Preflight(ctx, func(node, text string) { walk.Progress.Warn(node, "%s", text) }, func(node, text string) { walk.Progress.Line(node, "%s", text) })
 }
 
 func (o *bindOptions) bind(ctx context.Context, walk *binding.Walk, p *binding.Plan) error {
