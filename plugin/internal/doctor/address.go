@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -14,11 +15,11 @@ import (
 // address judges the machine's address: it must be its own, and one that the
 // cluster sends nowhere else.
 func address(ctx context.Context, s *sight) (string, []flaw, error) {
-	text := s.node.Status.Address
+	text := cmp.Or(s.Address, s.node.Spec.Address, s.node.Status.Address)
 	if !s.joined() || text == "" && (s.Before || s.node.Spec.ClusterConfigName == "") {
 		return "", nil, nil // it has not said yet
 	}
-	other := fix("Give the agent the right one", "ainode-agent run --node-ip ADDRESS")
+	other := s.otherAddress(text)
 	addr, err := netip.ParseAddr(text)
 	if addr = addr.Unmap(); err != nil || !addr.IsGlobalUnicast() {
 		return one(Error, fmt.Sprintf("%q is no address that a cluster could reach", text), "logs, exec and the pods themselves are reached at it", other)
@@ -28,7 +29,7 @@ func address(ctx context.Context, s *sight) (string, []flaw, error) {
 		return "", nil, err
 	}
 	for _, r := range records {
-		if r.Name != s.node.Name && r.Status.Address == text && r.Spec.ClusterConfigName != "" && !s.elsewhere(r.Spec.ClusterConfigName) {
+		if r.Name != s.node.Name && cmp.Or(r.Spec.Address, r.Status.Address) == text && r.Spec.ClusterConfigName != "" && !s.elsewhere(r.Spec.ClusterConfigName) {
 			return one(Error, fmt.Sprintf("%s is AI node %s's address too", text, r.Name), "who is sent there is anybody's guess", other)
 		}
 	}
@@ -55,6 +56,15 @@ func address(ctx context.Context, s *sight) (string, []flaw, error) {
 		text += fmt.Sprintf("; far from its nodes' (such as %s): see that the cluster's network is routed to it", neighbours[0])
 	}
 	return text, nil, nil
+}
+
+// otherAddress is how the machine is reached at another of its addresses.
+func (s *sight) otherAddress(text string) string {
+	others := slices.DeleteFunc(slices.Clone(s.node.Status.Addresses), func(a string) bool { return a == text })
+	if s.Before && len(others) > 0 {
+		return fix("Choose another of the machine's addresses, which has "+some(others), "kubectl ainode bind %s --to CONFIG --address ADDRESS", s.node.Name)
+	}
+	return fix("Give the agent the right one", "ainode-agent run --node-ip ADDRESS")
 }
 
 // neighbours are the addresses of the cluster's other nodes. What is expected of a

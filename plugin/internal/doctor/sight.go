@@ -30,6 +30,8 @@ type Case struct {
 	Before bool
 	// ExpectGPUs is how many cards each machine must have; 0 asks for any.
 	ExpectGPUs int
+	// Address is the one of the machine's that was chosen for a binding of one node.
+	Address string
 	// Excluded is true where load balancers are told to keep off the nodes.
 	Excluded bool
 	// Ignore are the ids of checks that are left out.
