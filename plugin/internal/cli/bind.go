@@ -115,6 +115,7 @@ func newBind(env *Env) *cobra.Command {
 	flags.DurationVar(&o.timeout, "timeout", o.timeout, "How long to wait for each node; 0 waits for ever.")
 	o.dryRun.addFlag(cmd)
 	_ = cmd.RegisterFlagCompletionFunc("to", completeConfigs(env))
+	_ = cmd.RegisterFlagCompletionFunc("address", completeAddresses(env))
 	_ = cmd.RegisterFlagCompletionFunc("ignore-preflight", cobra.FixedCompletions(doctor.PreflightIDs(), cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("lb-mode", cobra.FixedCompletions([]string{lbENI, lbExclude}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd

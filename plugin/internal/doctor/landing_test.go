@@ -201,6 +201,7 @@ func TestWaitingPodsAreReadOnce(t *testing.T) {
 	s := &sight{
 		Case: &Case{}, waiting: func() (waitingPods, error) { return waiting, nil },
 		namespaces: func() ([]corev1.Namespace, error) { return nil, nil },
+		pods:       func() ([]corev1.Pod, error) { return nil, nil },
 		configs:    func() ([]v1alpha1.ClusterConfig, error) { return nil, nil },
 		uid:        func() (string, error) { return "", nil },
 		node:       &v1alpha1.AINode{Status: v1alpha1.AINodeStatus{PublicKey: "key"}},

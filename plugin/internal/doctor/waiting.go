@@ -42,8 +42,8 @@ func readWaiting(ctx context.Context, target *kube.Cluster) (waitingPods, error)
 	return waitingPods{list.Items, list.Continue != ""}, nil
 }
 
-// pendingPods tells which pods the scheduler would send to the node as soon as it is
-// bound, and what they bring. Those that mean AI nodes are what a binding is for: they
+// pendingPods tells which pods would be on the node as soon as it is bound, sent there by
+// the scheduler or since they name it, and what they bring. Those that mean AI nodes are what a binding is for: they
 // are told, and speak against nothing.
 func pendingPods(_ context.Context, s *sight) (string, []flaw, error) {
 	if !s.joined() || s.blind() {
@@ -68,6 +68,15 @@ func pendingPods(_ context.Context, s *sight) (string, []flaw, error) {
 			meant.add(pod)
 		} else {
 			strays.add(pod)
+		}
+	}
+	named, err := s.pods()
+	if err != nil {
+		return "", nil, err
+	}
+	for i := range named {
+		if pod := &named[i]; names(pod, node.Name) {
+			meant.add(pod)
 		}
 	}
 	of := ""
@@ -105,6 +114,15 @@ func (l landing) String() string {
 		text += ", with " + what
 	}
 	return text
+}
+
+// names reports whether a pod that has not been started names the node. The API server
+// takes away one whose node is not there, but not at once. A DaemonSet's pods are another
+// check's matter.
+func names(pod *corev1.Pod, node string) bool {
+	controller := metav1.GetControllerOf(pod)
+	return pod.Spec.NodeName == node && pod.Status.Phase == corev1.PodPending && pod.DeletionTimestamp == nil &&
+		(controller == nil || controller.Kind != "DaemonSet")
 }
 
 // optedIn are the namespaces that give their pods with GPUs to AI nodes.
