@@ -90,6 +90,7 @@ type AINode struct {
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.clusterConfigName) || oldSelf.clusterConfigName.size() == 0 || !has(self.clusterConfigName) || self.clusterConfigName.size() == 0 || self.clusterConfigName == oldSelf.clusterConfigName",message="a bound AI node is bound elsewhere only after unbinding: kubectl ainode unbind"
 // +kubebuilder:validation:XValidation:rule="self.bindEpoch >= oldSelf.bindEpoch",message="bindEpoch only grows"
 // +kubebuilder:validation:XValidation:rule="(has(self.podCIDR) == has(oldSelf.podCIDR) && (!has(self.podCIDR) || self.podCIDR == oldSelf.podCIDR)) || !has(self.clusterConfigName) || self.clusterConfigName.size() == 0 || !has(oldSelf.clusterConfigName) || oldSelf.clusterConfigName.size() == 0",message="a bound AI node keeps its pods' range: unbind it to change it"
+// +kubebuilder:validation:XValidation:rule="(has(self.address) == has(oldSelf.address) && (!has(self.address) || self.address == oldSelf.address)) || !has(self.clusterConfigName) || self.clusterConfigName.size() == 0 || !has(oldSelf.clusterConfigName) || oldSelf.clusterConfigName.size() == 0",message="a bound AI node keeps its address: unbind it to change it"
 // +kubebuilder:validation:XValidation:rule="!has(self.clusterConfigName) || self.clusterConfigName.size() == 0 || (has(self.sinceEpoch) ? self.sinceEpoch : self.bindEpoch) == ((!has(oldSelf.clusterConfigName) || oldSelf.clusterConfigName.size() == 0) ? self.bindEpoch : (has(oldSelf.sinceEpoch) ? oldSelf.sinceEpoch : oldSelf.bindEpoch))",message="a binding keeps the epoch that it began in (sinceEpoch): kubectl ainode renew leaves it"
 type AINodeSpec struct {
 	// ClusterConfigName names the ClusterConfig the node is to be bound under;
@@ -137,6 +138,14 @@ type AINodeSpec struct {
 	// +kubebuilder:validation:XValidation:rule="isCIDR(self) && cidr(self) == cidr(self).masked() && cidr(self).ip().family() == 4 && cidr(self).prefixLength() >= 8 && cidr(self).prefixLength() <= 29",message="a range of IPv4 addresses such as 10.64.3.0/24, between /8 and /29"
 	PodCIDR string `json:"podCIDR,omitempty"`
 
+	// Address is the one of the machine's addresses (status.addresses) that the target
+	// reaches it by. Empty: the one that its agent chooses. Chosen at bind.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=45
+	// +kubebuilder:validation:XValidation:rule="isIP(self)",message="an IP address"
+	Address string `json:"address,omitempty"`
+
 	// Until is when the machine is free again: nothing of the binding runs from then
 	// on, and the agent lets go by itself. Empty: when it is unbound. May be changed
 	// while the node is bound.
@@ -182,6 +191,12 @@ type AINodeStatus struct {
 	//
 	// +optional
 	Address string `json:"address,omitempty"`
+	// Addresses are all that the machine has and a cluster might reach, first the one that
+	// its agent chooses where none was chosen at bind.
+	//
+	// +optional
+	// +listType=atomic
+	Addresses []string `json:"addresses,omitempty"`
 	// GPUs are the machine's cards, in index order.
 	//
 	// +optional
@@ -236,6 +251,10 @@ type ServedBinding struct {
 	//
 	// +optional
 	PodCIDR string `json:"podCIDR,omitempty"`
+	// Address is the one that was chosen at bind; absent if none was.
+	//
+	// +optional
+	Address string `json:"address,omitempty"`
 }
 
 // GPU is one card.

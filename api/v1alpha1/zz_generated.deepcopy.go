@@ -108,6 +108,11 @@ func (in *AINodeStatus) DeepCopyInto(out *AINodeStatus) {
 		*out = new(ServedBinding)
 		(*in).DeepCopyInto(*out)
 	}
+	if in.Addresses != nil {
+		in, out := &in.Addresses, &out.Addresses
+		*out = make([]string, len(*in))
+		copy(*out, *in)
+	}
 	if in.GPUs != nil {
 		in, out := &in.GPUs, &out.GPUs
 		*out = make([]GPU, len(*in))

@@ -71,6 +71,10 @@ are targets: rules of a ClusterRole.
 - apiGroups: [apps]
   resources: [daemonsets]
   verbs: [get, list]
+- apiGroups: [""] # whether a network plugin taints nodes where its agent does not run
+  resources: [configmaps]
+  resourceNames: [cilium-config, aci-containers-config]
+  verbs: [get]
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies, servicecidrs]
   verbs: [list]

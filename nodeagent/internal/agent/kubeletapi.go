@@ -20,12 +20,12 @@ type api struct {
 
 // newAPI listens, and begins to ask for a certificate.
 func (t *tenant) newAPI(ctx context.Context, target binding.Target, c clients, rooms *podRooms, meter *usage.Meter) (*api, error) {
-	certificates, err := kubeletapi.NewCertificates(ctx, c.pods, t.node, t.address, t.cfg.StateDir.ServingCertificates(), t.clock)
+	certificates, err := kubeletapi.NewCertificates(ctx, c.pods, t.node, t.at(target.Address), t.cfg.StateDir.ServingCertificates(), t.clock)
 	if err != nil {
 		return nil, err
 	}
 	server, err := kubeletapi.New(kubeletapi.Options{
-		Node: t.node, Address: net.JoinHostPort(t.address, strconv.Itoa(t.cfg.Port)), Client: c.reviews, ClientCA: target.ClientCA,
+		Node: t.node, Address: net.JoinHostPort(t.at(target.Address), strconv.Itoa(t.cfg.Port)), Client: c.reviews, ClientCA: target.ClientCA,
 		Certificate: certificates.Current, Pods: rooms, Usage: meter, Runtime: t.runtime.RuntimeService, Images: t.runtime.Images,
 		Probes: probes.Metrics(), GPUs: gpumetrics.Gatherer(t.cardMetrics()), Clock: t.clock,
 	})

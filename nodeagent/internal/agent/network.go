@@ -43,7 +43,7 @@ func (t *tenant) podNetwork(target binding.Target) (podNetwork, error) {
 		return podNetwork{}, err
 	}
 	return podNetwork{network.New(network.Options{
-		Place: t.place(), Range: r, Address: t.address, Runtime: t.runtime.RuntimeService, Clock: t.clock,
+		Place: t.place(), Range: r, Address: t.at(target.Address), Runtime: t.runtime.RuntimeService, Clock: t.clock,
 	})}, nil
 }
 

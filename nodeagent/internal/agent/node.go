@@ -81,7 +81,7 @@ func (t *tenant) nodeFacts(ctx context.Context, target binding.Target) (nodestat
 	size, cards := t.size.withRange(target.PodCIDR), t.tracker.Summary()
 	return nodestatus.Facts{
 		Name: t.node, Epoch: target.Epoch, Holder: t.holder, Machine: t.machine,
-		Address: t.address, Port: int32(t.cfg.Port),
+		Address: t.at(target.Address), Port: int32(t.cfg.Port),
 		PodCIDR:  target.PodCIDR,
 		Capacity: with(size.capacity, cards.Total), Allocatable: with(size.allocatable, cards.Usable),
 		GPULabels: t.cards.NodeLabels(), Simulated: t.cards.Simulated() != "", BindLabels: target.Labels,

@@ -39,7 +39,7 @@ func (t *tenant) Serve(ctx context.Context, target binding.Target, registered fu
 	if err := t.cache.Open(ctx); err != nil {
 		klog.FromContext(ctx).Error(err, "What pods read from buckets is not cached")
 	}
-	rooms, err := t.newPods(clients.pods, node.Node, target.Since, network.mode(), recorder, pressure.admit)
+	rooms, err := t.newPods(clients.pods, node.Node, target.Since, network.mode(), t.at(target.Address), recorder, pressure.admit)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,7 +38,7 @@ type tenant struct {
 	node    string
 	holder  string
 	machine machine.Identity
-	address string
+	address string // the machine's, where none was chosen at bind
 	size    measured
 	cards   *gpu.Machine
 	tracker *gpuhealth.Tracker
@@ -60,6 +61,9 @@ type tenant struct {
 
 var _ binding.Tenant = (*tenant)(nil)
 
+// at is the address that the binding is served at: the one chosen at bind, if any.
+func (t *tenant) at(chosen string) string { return cmp.Or(chosen, t.address) }
+
 // StopAll ends every pod of this machine.
 func (t *tenant) StopAll(ctx context.Context) error {
 	manager := t.manager()
@@ -70,7 +74,7 @@ func (t *tenant) StopAll(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("make a client: %w", err)
 		}
-		rooms, err := t.newPods(nowhere, func() *corev1.Node { return &corev1.Node{} }, 0, crispec.Host, &record.FakeRecorder{}, nil)
+		rooms, err := t.newPods(nowhere, func() *corev1.Node { return &corev1.Node{} }, 0, crispec.Host, t.address, &record.FakeRecorder{}, nil)
 		if err != nil {
 			return err
 		}

@@ -318,7 +318,7 @@ func (b *Binder) serve(ctx context.Context) {
 	}
 	target := Target{
 		Node: c.Node, Epoch: c.Epoch, Since: c.since(), Config: nodeConfig(c.Credential, keeper.Wrap),
-		ClientCA: c.ClientCAData, Labels: c.NodeLabels, PodCIDR: c.PodCIDR, Refused: keeper.Refused,
+		ClientCA: c.ClientCAData, Labels: c.NodeLabels, PodCIDR: c.PodCIDR, Address: c.Address, Refused: keeper.Refused,
 		End: b.end, HubTime: b.hubClock.now,
 	}
 	ctx, stop := context.WithCancel(ctx)

@@ -117,7 +117,7 @@ func served(c *Credential, end term.End) *v1alpha1.ServedBinding {
 	if c == nil {
 		return nil
 	}
-	b := &v1alpha1.ServedBinding{SinceEpoch: c.since(), PodCIDR: c.PodCIDR}
+	b := &v1alpha1.ServedBinding{SinceEpoch: c.since(), PodCIDR: c.PodCIDR, Address: c.Address}
 	if !end.IsZero() {
 		until := metav1.NewTime(end.Until).Rfc3339Copy()
 		b.Until, b.DrainGrace = &until, &metav1.Duration{Duration: end.DrainGrace}
@@ -170,7 +170,7 @@ func (b *Binder) giveBack(ctx context.Context, record *v1alpha1.AINode) error {
 	patch, err := json.Marshal(map[string]any{
 		"metadata": map[string]any{"resourceVersion": record.ResourceVersion},
 		"spec": map[string]any{
-			"clusterConfigName": nil, "sinceEpoch": nil, "draining": nil, "nodeLabels": nil, "podCIDR": nil, "until": nil, "drainGrace": nil,
+			"clusterConfigName": nil, "sinceEpoch": nil, "draining": nil, "nodeLabels": nil, "podCIDR": nil, "address": nil, "until": nil, "drainGrace": nil,
 		},
 	})
 	if err != nil {

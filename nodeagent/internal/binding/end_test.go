@@ -115,7 +115,7 @@ func TestABindingWithAnEnd(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(h.gaveBack[0]), &patch))
 	require.NotEmpty(t, patch.Metadata["resourceVersion"], "of the version that was seen")
 	require.Equal(t, map[string]any{
-		"clusterConfigName": nil, "draining": nil, "nodeLabels": nil, "podCIDR": nil, "sinceEpoch": nil, "until": nil, "drainGrace": nil,
+		"clusterConfigName": nil, "draining": nil, "nodeLabels": nil, "podCIDR": nil, "address": nil, "sinceEpoch": nil, "until": nil, "drainGrace": nil,
 	}, patch.Spec)
 	require.Len(t, h.marks, 1, "and it is told on the Node")
 }

@@ -66,7 +66,7 @@ func TestObtain(t *testing.T) {
 					return target, nil
 				},
 			}
-			got, err := o.obtain(context.Background(), v1alpha1.AINodeSpec{BindEpoch: 3, SinceEpoch: 2, NodeLabels: map[string]string{"zone": "a"}, PodCIDR: "10.64.3.0/24"})
+			got, err := o.obtain(context.Background(), v1alpha1.AINodeSpec{BindEpoch: 3, SinceEpoch: 2, NodeLabels: map[string]string{"zone": "a"}, PodCIDR: "10.64.3.0/24", Address: "10.9.0.7"})
 			if c.want != "" {
 				require.ErrorContains(t, err, c.want)
 				return
@@ -83,6 +83,7 @@ func TestObtain(t *testing.T) {
 			require.EqualValues(t, 2, stored.since())
 			require.Equal(t, "a", stored.NodeLabels["zone"])
 			require.Equal(t, "10.64.3.0/24", stored.PodCIDR)
+			require.Equal(t, "10.9.0.7", stored.Address)
 			// The hub is away at first: it is tried again, but not with each step.
 			refused := 0
 			hub.PrependReactor("patch", "secrets", func(k8stesting.Action) (bool, runtime.Object, error) {

@@ -75,7 +75,7 @@ func (o *obtainer) obtain(ctx context.Context, spec v1alpha1.AINodeSpec) (*Crede
 		return nil, fmt.Errorf("exchange the credential at %s: %w", given.Server, err)
 	}
 	return &Credential{
-		Credential: given, Token: token, SinceEpoch: spec.FirstEpoch(), NodeLabels: spec.NodeLabels, PodCIDR: spec.PodCIDR,
+		Credential: given, Token: token, SinceEpoch: spec.FirstEpoch(), NodeLabels: spec.NodeLabels, PodCIDR: spec.PodCIDR, Address: spec.Address,
 	}, nil
 }
 
@@ -146,6 +146,7 @@ func (b *Binder) refresh(ctx context.Context, record *v1alpha1.AINode) error {
 	// What runs is labelled with the epoch and has addresses of the range: they are the
 	// binding's own, and a hub that was restored may have lost them.
 	fresh.SinceEpoch, fresh.NodeLabels, fresh.PodCIDR = b.credential.since(), b.credential.NodeLabels, b.credential.PodCIDR
+	fresh.Address = b.credential.Address
 	if !fresh.sameWay(b.credential) {
 		// First of all, or what renews the old token could store it over the new one. The
 		// next step serves again.

@@ -80,6 +80,9 @@ func (b *Binder) wanted(step Step, s Situation, have v1alpha1.AINodeStatus, now 
 	}
 	f := b.o.Facts()
 	want.Address, want.GPUs, want.SimulatedGPUs, want.Capacity = f.Address, slices.Clone(f.GPUs), f.Simulated, f.Capacity
+	if want.Addresses = slices.Clone(f.Addresses); b.credential != nil && b.credential.Address != "" {
+		want.Address = b.credential.Address
+	}
 	want.Machine, want.AgentVersion = f.Machine, f.AgentVersion
 	want.PublicKey = b.o.Key.Public.String()
 	want.GPUsInUse = int32(min(b.o.Tenant.GPUsInUse(), 1<<20))

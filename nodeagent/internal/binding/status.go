@@ -43,7 +43,9 @@ const (
 
 // Facts are what the agent reports of its machine.
 type Facts struct {
+	// Address is the one that the agent chooses, Addresses are all.
 	Address      string
+	Addresses    []string
 	GPUs         []v1alpha1.GPU
 	Simulated    string
 	Capacity     map[string]resource.Quantity

@@ -40,6 +40,8 @@ type Credential struct {
 	// PodCIDR is the range of the pods' addresses chosen at bind; empty: the pods share
 	// the machine's. Stored for the same reason.
 	PodCIDR string `json:"podCIDR,omitempty"`
+	// Address is the machine's address chosen at bind; empty: the agent's own choice.
+	Address string `json:"address,omitempty"`
 }
 
 // since is the epoch that the binding began in.

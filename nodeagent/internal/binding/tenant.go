@@ -23,6 +23,8 @@ type Target struct {
 	Labels map[string]string
 	// PodCIDR is the range of the pods' addresses; empty: they share the machine's.
 	PodCIDR string
+	// Address is the machine's, chosen at bind; empty: the one that the tenant chooses.
+	Address string
 	// Refused reports whether the target answers 401.
 	Refused func() bool
 	// End is when the binding ends; it may be changed at any time.

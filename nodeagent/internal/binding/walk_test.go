@@ -251,12 +251,16 @@ type recorder struct {
 	since   int64
 	stopped int
 	pods    string // the range of the binding that is served
+	address string // that was chosen for it
 	answer  *Answer
 	// certificate is what :10250 is served with.
 	certificate Certificate
 }
 
 func (r *recorder) Serve(ctx context.Context, target Target, registered func()) error {
+	r.mu.Lock()
+	r.address = target.Address
+	r.mu.Unlock()
 	r.set(target.Epoch, target.Since)
 	registered()
 	if target.PodCIDR != "" {
@@ -352,7 +356,7 @@ func (m *box) begin() (*recorder, func()) {
 	tenant := &recorder{}
 	b, err := New(Options{
 		Store: m.store, Joined: Joined{Node: "ai-1", Server: m.server.URL, CertificateAuthorityData: m.ca}, Key: m.key, Holder: m.holder,
-		Tenant: tenant, Clock: clock.RealClock{}, Facts: func() Facts { return Facts{Address: "10.0.0.7"} },
+		Tenant: tenant, Clock: clock.RealClock{}, Facts: func() Facts { return Facts{Address: "10.0.0.7", Addresses: []string{"10.0.0.7", "10.9.0.7"}} },
 		FenceAfter: m.fenceAfter,
 	})
 	require.NoError(m, err)

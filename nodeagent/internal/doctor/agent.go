@@ -156,7 +156,11 @@ func agent(_ context.Context, s *sight) []Finding {
 // port is the kubelet API's. Bound, the agent answers there; else it must be free.
 func port(ctx context.Context, s *sight) []Finding {
 	at := strconv.Itoa(s.Config.Port)
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort(s.Config.NodeIP, at))
+	address := s.Config.NodeIP
+	if s.credential != nil && s.credential.Address != "" {
+		address = s.credential.Address // chosen at bind
+	}
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort(address, at))
 	if err == nil {
 		_ = listener.Close()
 	}

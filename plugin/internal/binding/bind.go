@@ -122,7 +122,7 @@ func (w *Walk) want(ctx context.Context, p *Plan) (record *v1alpha1.AINode, clai
 			if r.Spec.SinceEpoch = r.Spec.FirstEpoch(); claimed {
 				r.Spec.SinceEpoch = r.Status.ObservedEpoch
 			}
-			r.Spec.PodCIDR = rangeOf(r)
+			r.Spec.PodCIDR, r.Spec.Address = rangeOf(r), addressOf(r)
 			r.Spec.ClusterConfigName, r.Spec.BindEpoch, r.Spec.Draining = p.Config, r.Status.ObservedEpoch, false
 			end.put(&r.Spec)
 			return true, nil
@@ -139,7 +139,7 @@ func (w *Walk) want(ctx context.Context, p *Plan) (record *v1alpha1.AINode, clai
 			r.Spec.BindEpoch++
 			r.Spec.SinceEpoch = r.Spec.BindEpoch
 			r.Spec.NodeLabels, r.Spec.PodCIDR = maps.Clone(p.Labels), p.Pods.String()
-			r.Spec.Until, r.Spec.DrainGrace = nil, nil
+			r.Spec.Address, r.Spec.Until, r.Spec.DrainGrace = p.Address, nil, nil
 			end.put(&r.Spec)
 			return true, nil
 		default:
@@ -148,7 +148,7 @@ func (w *Walk) want(ctx context.Context, p *Plan) (record *v1alpha1.AINode, clai
 		}
 	})
 	if err == nil && !w.DryRun {
-		err = end.kept(record)
+		err = errors.Join(end.kept(record), p.keptAddress(record, claimed))
 	}
 	if err != nil || !calledOff {
 		return record, claimed, err

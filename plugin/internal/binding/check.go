@@ -33,6 +33,9 @@ type Request struct {
 	Labels map[string]string
 	// Pods is the range of the pods' addresses; none has them share the machine's.
 	Pods podrange.Range
+	// Address is the machine's address that the target reaches it by; empty is the one that
+	// its agent chooses.
+	Address string
 	// Term is when the binding ends; nil leaves that as it is, or without an end.
 	Term *Term
 	// KeepGrace leaves a node that has an end its drain grace: Term's is for the others.
@@ -58,7 +61,7 @@ type Plan struct {
 	first    *Term
 	config   *v1alpha1.ClusterConfig
 	clientCA []byte
-	// address is the machine's, as its agent says.
+	// address is the machine's: the one chosen, or as its agent says.
 	address string
 	// callsOff is true of a node that is being unbound.
 	callsOff bool
@@ -95,7 +98,7 @@ func (w *Walk) Check(ctx context.Context, r Request) (*Plan, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read config %q: %w", r.Config, err)
 	}
-	p := &Plan{Request: r, config: config, address: record.Status.Address}
+	p := &Plan{Request: r, config: config}
 	p.begin(record)
 	if err := w.checkRecord(ctx, p, record); err != nil {
 		return nil, err
@@ -142,6 +145,9 @@ func (w *Walk) checkRecord(ctx context.Context, p *Plan, record *v1alpha1.AINode
 			node, record.Status.BindStatus, record.Status.ObservedEpoch, record.Spec.BindEpoch)
 	}
 	if err := p.checkKey(record); err != nil {
+		return err
+	}
+	if err := p.chooseAddress(record); err != nil {
 		return err
 	}
 	all, err := w.Hub.ClusterConfigs(ctx)

@@ -65,11 +65,14 @@ func (w *Walk) CheckRenewal(ctx context.Context, r Request) (*Plan, error) {
 	if err := renewable(record); err != nil {
 		return nil, err
 	}
-	p := &Plan{Request: r, renewal: true, address: record.Status.Address, since: record.Spec.FirstEpoch(), epoch: record.Spec.BindEpoch}
+	p := &Plan{Request: r, renewal: true, since: record.Spec.FirstEpoch(), epoch: record.Spec.BindEpoch}
 	if p.config, err = w.Hub.ClusterConfig(ctx, r.Config); err != nil {
 		return nil, fmt.Errorf("read config %q, which AI node %q is bound to: %w", r.Config, r.Node, err)
 	}
 	if err := p.checkKey(record); err != nil {
+		return nil, err
+	}
+	if err := p.chooseAddress(record); err != nil {
 		return nil, err
 	}
 	if err := p.keepRange(record); err != nil {

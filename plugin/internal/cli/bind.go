@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -34,6 +35,7 @@ type bindOptions struct {
 	expectKey  string
 	podCIDR    string
 	pods       podrange.Range
+	address    string
 	until      string
 	drainGrace string
 	term       *binding.Term
@@ -69,6 +71,9 @@ func newBind(env *Env) *cobra.Command {
 			# Each pod gets an address of its own, from a range routed to the machine
 			kubectl ainode bind ai-h200-01 --to prod --pod-cidr 10.64.3.0/24
 
+			# Reached at another of its addresses, which "describe" shows
+			kubectl ainode bind ai-h200-01 --to prod --address 10.9.0.7
+
 			# Until eight in the morning; pods are sent away from half past seven on
 			kubectl ainode bind ai-h200-01 --to prod --until 08:00 --drain-grace 30m
 
@@ -101,6 +106,7 @@ func newBind(env *Env) *cobra.Command {
 	flags.StringVar(&o.lbMode, "lb-mode", o.lbMode, `How load balancers of the cloud treat the node: "eni" (its pods have the node's routable address) or "exclude" (keep off).`)
 	flags.StringVar(&o.expectKey, "expect-key", o.expectKey, "Fingerprint that the machine's key must have, as ainode-agent join printed it.")
 	flags.StringVar(&o.podCIDR, "pod-cidr", o.podCIDR, "Range that each pod gets an address of its own from. The cluster's network must route it to the machine. Without one, pods share the machine's address.")
+	flags.StringVar(&o.address, "address", o.address, "Which of the machine's addresses the cluster reaches it by: its node's, and that of pods which have none of their own. Without one, its agent chooses.")
 	flags.StringVar(&o.until, "until", o.until, `When the machine is free again: a time of day (08:00), a point in time (2026-11-27T08:00, or RFC 3339 with a zone), a span (30m, 8h, 2d), or "none". The agent lets go by itself then. Of a bound node it changes the end, "none" takes it away.`)
 	flags.StringVar(&o.drainGrace, "drain-grace", o.drainGrace, "How long before --until no new pods come and those there are evicted (90s, 30m, 1d). What PodDisruptionBudgets do not let go is ended by the node, in its own grace period, so that it is over at --until. 0s evicts nothing: pods are ended at --until. A node that has an end keeps its own grace unless this is given.")
 	flags.IntVar(&o.expectGPUs, "expect-gpus", o.expectGPUs, "How many GPUs each machine must have.")
@@ -109,6 +115,7 @@ func newBind(env *Env) *cobra.Command {
 	flags.DurationVar(&o.timeout, "timeout", o.timeout, "How long to wait for each node; 0 waits for ever.")
 	o.dryRun.addFlag(cmd)
 	_ = cmd.RegisterFlagCompletionFunc("to", completeConfigs(env))
+	_ = cmd.RegisterFlagCompletionFunc("address", completeAddresses(env))
 	_ = cmd.RegisterFlagCompletionFunc("ignore-preflight", cobra.FixedCompletions(doctor.PreflightIDs(), cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("lb-mode", cobra.FixedCompletions([]string{lbENI, lbExclude}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
@@ -135,6 +142,8 @@ func (o *bindOptions) validate() error {
 		return usageError("bind", "--expect-key begins with SHA256:")
 	case o.podCIDR != "" && len(o.nodes) > 1:
 		return usageError("bind", "--pod-cidr is one machine's: bind one node at a time")
+	case o.address != "" && len(o.nodes) > 1:
+		return usageError("bind", "--address is one machine's: bind one node at a time")
 	case o.expectGPUs < 0:
 		return usageError("bind", "--expect-gpus is not negative")
 	case o.timeout < 0:
@@ -148,6 +157,13 @@ func (o *bindOptions) validate() error {
 		if o.pods, err = podrange.Parse(o.podCIDR); err != nil {
 			return usageError("bind", "--pod-cidr: %v", err)
 		}
+	}
+	if o.address != "" {
+		addr, err := netip.ParseAddr(o.address)
+		if err != nil || addr.Zone() != "" {
+			return usageError("bind", "--address: %q is no IP address", o.address)
+		}
+		o.address = addr.Unmap().String() // as the machine writes it
 	}
 	return knownChecks("bind", "--ignore-preflight", o.ignore, doctor.PreflightIDs())
 }
@@ -174,7 +190,7 @@ func (o *bindOptions) run(ctx context.Context) error {
 	plans := make([]*binding.Plan, len(o.nodes))
 	errs := make([]error, len(o.nodes))
 	for i, node := range o.nodes {
-		plans[i], errs[i] = walk.Check(ctx, binding.Request{Node: node, Config: o.to, Labels: o.labels(), Pods: o.pods, Term: o.term, KeepGrace: o.keepGrace, Fingerprint: o.expectKey})
+		plans[i], errs[i] = walk.Check(ctx, binding.Request{Node: node, Config: o.to, Labels: o.labels(), Pods: o.pods, Address: o.address, Term: o.term, KeepGrace: o.keepGrace, Fingerprint: o.expectKey})
 		if errs[i] == nil {
 			errs[i] = o.checkTerm(plans[i])
 		}
@@ -201,8 +217,8 @@ func (o *bindOptions) preflight(ctx context.Context, walk *binding.Walk, plans [
 	}
 	return doctor.Case{
 		Hub: walk.Hub, Target: walk.Target, Clock: o.env.Clock, Version: o.env.Version,
-		Names: open, ExpectGPUs: o.expectGPUs, Excluded: o.lbMode == lbExclude, Ignore: o.ignore,
-	}.Preflight(ctx, func(node, text string) { walk.Progress.Warn(node, "%s", text) })
+		Names: open, Address: o.address, ExpectGPUs: o.expectGPUs, Excluded: o.lbMode == lbExclude, Ignore: o.ignore,
+	}.Preflight(ctx, func(node, text string) { walk.Progress.Warn(node, "%s", text) }, func(node, text string) { walk.Progress.Line(node, "%s", text) })
 }
 
 func (o *bindOptions) bind(ctx context.Context, walk *binding.Walk, p *binding.Plan) error {
@@ -215,6 +231,9 @@ func (o *bindOptions) bind(ctx context.Context, walk *binding.Walk, p *binding.P
 	}
 	o.tellTerm(ctx, walk, p)
 	walk.Progress.Line(p.Node, "key %s", p.Key.Fingerprint())
+	if p.Address != "" {
+		walk.Progress.Line(p.Node, "is reached at %s", p.Address)
+	}
 	if !p.Pods.IsZero() {
 		walk.Progress.Line(p.Node, "pods get addresses of %s, which has room for %d", p.Pods, p.Pods.Pods())
 	}

@@ -161,6 +161,23 @@ func completeConfigs(env *Env) cobra.CompletionFunc {
 	}
 }
 
+// completeAddresses offers those of the machine that the line names.
+func completeAddresses(env *Env) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(contextOf(cmd)), completionTime)
+		defer cancel()
+		hub, err := env.Clusters.Hub()
+		if err != nil || len(args) != 1 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		record, err := hub.AINode(ctx, args[0])
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveError
+		}
+		return record.Status.Addresses, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
 func contextOf(cmd *cobra.Command) context.Context {
 	if ctx := cmd.Context(); ctx != nil {
 		return ctx

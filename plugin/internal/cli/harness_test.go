@@ -265,6 +265,13 @@ func (w *fakeWorld) cluster(objects []runtime.Object) *fake.Clientset {
 		}
 		return true, nil, apierrors.NewForbidden(r.GroupResource(), "", fmt.Errorf("User %q cannot list resource %q in API group %q", "kim", r.Resource, r.Group))
 	})
+	c.PrependReactor("get", "configmaps", func(a k8stesting.Action) (bool, runtime.Object, error) {
+		name := a.(k8stesting.GetAction).GetName()
+		if w.allowed(&authorizationv1.ResourceAttributes{Verb: "get", Resource: "configmaps", Namespace: a.GetNamespace(), Name: name}) {
+			return false, nil, nil
+		}
+		return true, nil, apierrors.NewForbidden(schema.GroupResource{Resource: "configmaps"}, name, errors.New("no"))
+	})
 	c.PrependReactor("create", "selfsubjectaccessreviews", func(a k8stesting.Action) (bool, runtime.Object, error) {
 		review := a.(k8stesting.CreateAction).GetObject().(*authorizationv1.SelfSubjectAccessReview).DeepCopy()
 		review.Status.Allowed = w.allowed(review.Spec.ResourceAttributes)

@@ -89,6 +89,9 @@ func (w *fakeWorld) obey(node string) error {
 		return nil // a restored hub is no proof
 	case record.Spec.ClusterConfigName == "":
 		record.Status.BindStatus, record.Status.ObservedEpoch = v1alpha1.Unbound, epoch
+		if len(record.Status.Addresses) > 0 {
+			record.Status.Address = record.Status.Addresses[0]
+		}
 		record.Status.Conditions = nil
 	case record.Spec.Draining:
 		record.Status.BindStatus = v1alpha1.Draining
@@ -101,6 +104,9 @@ func (w *fakeWorld) obey(node string) error {
 			return err
 		}
 		record.Status.BindStatus, record.Status.ObservedEpoch = v1alpha1.Bound, epoch
+		if record.Spec.Address != "" {
+			record.Status.Address = record.Spec.Address
+		}
 		meta.SetStatusCondition(&record.Status.Conditions, metav1.Condition{
 			Type: v1alpha1.ConditionCredentialValid, Status: metav1.ConditionTrue, Reason: "Accepted", LastTransitionTime: metav1.NewTime(today),
 		})
@@ -209,7 +215,7 @@ func (w *fakeWorld) guard() interceptor.Funcs {
 		},
 		Update: func(ctx context.Context, c client.WithWatch, o client.Object, options ...client.UpdateOption) error {
 			if record, ok := o.(*v1alpha1.AINode); ok && w.chart == "older" {
-				record.Spec.SinceEpoch, record.Spec.Until, record.Spec.DrainGrace = 0, nil, nil
+				record.Spec.SinceEpoch, record.Spec.Until, record.Spec.DrainGrace, record.Spec.Address = 0, nil, nil, ""
 			}
 			if record, ok := o.(*v1alpha1.AINode); ok && record.Spec.PodCIDR != "" && w.rival != "" && w.rival != record.Name {
 				if err := w.claimFirst(ctx, c, record.Spec); err != nil {
@@ -334,6 +340,9 @@ func (w *fakeWorld) printRecords(out io.Writer) error {
 		if r.Spec.PodCIDR != "" {
 			draining += " pods=" + r.Spec.PodCIDR
 		}
+		if r.Spec.Address != "" {
+			draining += " address=" + r.Spec.Address
+		}
 		if r.Spec.Until != nil {
 			draining += " until=" + r.Spec.Until.UTC().Format(time.RFC3339) + " grace=" + r.Spec.DrainGrace.Duration.String()
 		}
@@ -383,7 +392,8 @@ func (w *fakeWorld) printTarget(out io.Writer) error {
 		return err
 	}
 	for _, r := range roles.Items {
-		add("clusterrole", r.Name)
+		at := r.Annotations[contract.AddressAnnotation]
+		add("clusterrole", strings.TrimSuffix(r.Name+"@"+at, "@"))
 	}
 	slices.Sort(lines)
 	fmt.Fprintln(out, strings.Join(lines, "\n"))

@@ -1,9 +1,11 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -13,13 +15,13 @@ import (
 // address judges the machine's address: it must be its own, and one that the
 // cluster sends nowhere else.
 func address(ctx context.Context, s *sight) (string, []flaw, error) {
-	text := s.node.Status.Address
+	text := cmp.Or(s.Address, s.node.Spec.Address, s.node.Status.Address)
 	if !s.joined() || text == "" && (s.Before || s.node.Spec.ClusterConfigName == "") {
 		return "", nil, nil // it has not said yet
 	}
-	other := fix("Give the agent the right one", "ainode-agent run --node-ip ADDRESS")
+	other := s.otherAddress(text)
 	addr, err := netip.ParseAddr(text)
-	if err != nil || addr.IsLoopback() || addr.IsUnspecified() || addr.IsLinkLocalUnicast() || addr.IsMulticast() {
+	if addr = addr.Unmap(); err != nil || !addr.IsGlobalUnicast() {
 		return one(Error, fmt.Sprintf("%q is no address that a cluster could reach", text), "logs, exec and the pods themselves are reached at it", other)
 	}
 	records, err := s.records()
@@ -27,7 +29,7 @@ func address(ctx context.Context, s *sight) (string, []flaw, error) {
 		return "", nil, err
 	}
 	for _, r := range records {
-		if r.Name != s.node.Name && r.Status.Address == text && r.Spec.ClusterConfigName != "" && !s.elsewhere(r.Spec.ClusterConfigName) {
+		if r.Name != s.node.Name && cmp.Or(r.Spec.Address, r.Status.Address) == text && r.Spec.ClusterConfigName != "" && !s.elsewhere(r.Spec.ClusterConfigName) {
 			return one(Error, fmt.Sprintf("%s is AI node %s's address too", text, r.Name), "who is sent there is anybody's guess", other)
 		}
 	}
@@ -41,7 +43,74 @@ func address(ctx context.Context, s *sight) (string, []flaw, error) {
 	if whose != "" {
 		return one(Error, fmt.Sprintf("%s is %s", text, whose), "the cluster sends what is meant for the machine there", other)
 	}
-	return text + ", which nobody else of the cluster has", nil, nil
+	neighbours, err := s.neighbours()
+	if err != nil {
+		return "", nil, err
+	}
+	if others := familyOf(neighbours); others != "" && others != family(addr) {
+		return one(Warning, fmt.Sprintf("%s is an %s address, and the cluster's nodes have %s addresses alone", text, family(addr), others),
+			"the API server may have no way to it (logs, exec), and pods there none to those of other nodes", other)
+	}
+	text += ", which nobody else of the cluster has"
+	if s.Before && len(neighbours) > 0 && !near(addr, neighbours) {
+		text += fmt.Sprintf("; far from its nodes' (such as %s): see that the cluster's network is routed to it", neighbours[0])
+	}
+	return text, nil, nil
+}
+
+// otherAddress is how the machine is reached at another of its addresses.
+func (s *sight) otherAddress(text string) string {
+	others := slices.DeleteFunc(slices.Clone(s.node.Status.Addresses), func(a string) bool { return a == text })
+	if s.Before && len(others) > 0 {
+		return fix("Choose another of the machine's addresses, which has "+some(others), "kubectl ainode bind %s --to CONFIG --address ADDRESS", s.node.Name)
+	}
+	return fix("Give the agent the right one", "ainode-agent run --node-ip ADDRESS")
+}
+
+// neighbours are the addresses of the cluster's other nodes. What is expected of a
+// machine's address is told by them: no API says which networks a cluster reaches.
+func (s *sight) neighbours() ([]netip.Addr, error) {
+	members, err := s.members()
+	if err != nil {
+		return nil, err
+	}
+	var all []netip.Addr
+	for _, n := range members {
+		for _, a := range n.Status.Addresses {
+			if addr, err := netip.ParseAddr(a.Address); err == nil && a.Type == corev1.NodeInternalIP && n.Name != s.node.Name {
+				all = append(all, addr.Unmap())
+			}
+		}
+	}
+	return all, nil
+}
+
+func family(addr netip.Addr) string {
+	if addr.Is4() {
+		return "IPv4"
+	}
+	return "IPv6"
+}
+
+// familyOf is the one family that all are of; empty where there are both, or none.
+func familyOf(all []netip.Addr) string {
+	if len(all) == 0 || slices.ContainsFunc(all, func(a netip.Addr) bool { return a.Is4() != all[0].Is4() }) {
+		return ""
+	}
+	return family(all[0])
+}
+
+// near reports whether an address is in the /16 (of IPv6: the /48) of another: one network
+// is seldom wider, VPCs are as a rule not. Many clusters reach machines beyond that, by
+// peering or a VPN, so that it is no finding. It is told before a binding, where nothing
+// has tried yet whether the machine can be reached; later the check "serving" has.
+func near(addr netip.Addr, others []netip.Addr) bool {
+	bits := 16
+	if addr.Is6() {
+		bits = 48
+	}
+	network, err := addr.Prefix(bits)
+	return err != nil || slices.ContainsFunc(others, network.Contains)
 }
 
 // claims says who of the target has an address besides this node; empty is nobody.

@@ -52,6 +52,8 @@ type Finding struct {
 	Fix []string `json:"fix,omitempty"`
 	// Unread is true where the check could not look.
 	Unread bool `json:"unread,omitempty"`
+	// Told is true of what speaks against nothing, and bind tells all the same.
+	Told bool `json:"-"`
 }
 
 // moment says which examinations a check belongs to.
@@ -74,7 +76,8 @@ type check struct {
 	look func(context.Context, *sight) (saw string, flaws []flaw, err error)
 }
 
-// flaw is a finding of a check that need not say which it is.
+// flaw is a finding of a check that need not say which it is. One that is OK speaks
+// against nothing: bind tells it.
 type flaw struct {
 	severity  Severity
 	what, why string
@@ -202,6 +205,7 @@ func (s *sight) ask(ctx context.Context, ch check) []Finding {
 	var all []Finding
 	for _, f := range flaws {
 		finding.Severity, finding.What, finding.Why, finding.Fix = f.severity, f.what, f.why, f.fix
+		finding.Told = f.severity == OK
 		all = append(all, finding)
 	}
 	return all

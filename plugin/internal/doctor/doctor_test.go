@@ -11,7 +11,6 @@ import (
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 )
 
 func TestIDsAreEachOnce(t *testing.T) {
@@ -55,28 +54,6 @@ func TestWhichDaemonSetsCome(t *testing.T) {
 	} {
 		require.Equal(t, test.comes, comes(daemonSet(test.spec)), name)
 	}
-}
-
-func TestWhatAPodBrings(t *testing.T) {
-	t.Parallel()
-	secret := func(name string) *corev1.SecretKeySelector {
-		return &corev1.SecretKeySelector{LocalObjectReference: corev1.LocalObjectReference{Name: name}}
-	}
-	spec := &corev1.PodSpec{
-		ServiceAccountName: "agent",
-		ImagePullSecrets:   []corev1.LocalObjectReference{{Name: "pull"}},
-		InitContainers:     []corev1.Container{{EnvFrom: []corev1.EnvFromSource{{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: "all"}}}}}},
-		Containers:         []corev1.Container{{Env: []corev1.EnvVar{{ValueFrom: &corev1.EnvVarSource{SecretKeyRef: secret("key")}}, {Value: "none"}}}},
-		Volumes: []corev1.Volume{
-			{VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "file"}}},
-			{VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{
-				{Secret: &corev1.SecretProjection{LocalObjectReference: corev1.LocalObjectReference{Name: "part"}}},
-			}}}},
-		},
-	}
-	require.ElementsMatch(t, []string{"ServiceAccount agent", "Secret pull", "Secret all", "Secret key", "Secret file", "Secret part"}, brings(spec))
-	spec = &corev1.PodSpec{ServiceAccountName: "agent", AutomountServiceAccountToken: ptr.To(false)}
-	require.Empty(t, brings(spec), "an account whose token is not mounted is not brought")
 }
 
 func TestNewestRequest(t *testing.T) {

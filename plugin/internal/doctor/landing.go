@@ -17,6 +17,7 @@ import (
 // What comes onto AI nodes, or speaks of what is there.
 var landingChecks = []check{
 	{"daemonsets", Target, standing | before, daemonSets},
+	{"cni-taints", Target, before, cniTaints},
 	{"pod-security", Target, standing | before, podSecurity},
 	{"network-policies", Target, standing | before, networkPolicies},
 }
@@ -44,7 +45,8 @@ func daemonSets(_ context.Context, s *sight) (string, []flaw, error) {
 	if err != nil {
 		return "", nil, err
 	}
-	var names, brought []string
+	var names []string
+	brings := brought{}
 	var first *appsv1.DaemonSet
 	for i := range all {
 		d := &all[i]
@@ -55,60 +57,17 @@ func daemonSets(_ context.Context, s *sight) (string, []flaw, error) {
 			first = d
 		}
 		names = append(names, d.Namespace+"/"+d.Name)
-		brought = append(brought, brings(&d.Spec.Template.Spec)...)
+		brings.add(d.Namespace, &d.Spec.Template.Spec)
 	}
 	if len(names) == 0 {
 		return fmt.Sprintf("none of %d comes onto AI nodes", len(all)), nil, nil
 	}
 	why := "they tolerate the taint; their pods there stay Pending, so that a rollout of them does not end"
-	if slices.Sort(brought); len(brought) > 0 {
-		why += "; and the machine may read what they mention: " + some(slices.Compact(brought))
+	if len(brings) > 0 {
+		why += "; and the machine may read what they mention: " + brings.String()
 	}
 	return one(Warning, fmt.Sprintf("%d of %s would have pods on AI nodes: %s", len(names), many(len(all), "DaemonSet"), some(names)), why,
 		fix(fmt.Sprintf("Keep each off by a required node affinity, %s DoesNotExist", contract.NodeLabel), "kubectl -n %s edit daemonset %s", first.Namespace, first.Name))
-}
-
-// brings names what a node may read because of a pod: the Secrets that it mounts,
-// takes its environment from or pulls with, and its service account.
-func brings(spec *corev1.PodSpec) []string {
-	var all []string
-	secret := func(name string) {
-		if name != "" {
-			all = append(all, "Secret "+name)
-		}
-	}
-	if spec.ServiceAccountName != "" && (spec.AutomountServiceAccountToken == nil || *spec.AutomountServiceAccountToken) {
-		all = append(all, "ServiceAccount "+spec.ServiceAccountName)
-	}
-	for _, p := range spec.ImagePullSecrets {
-		secret(p.Name)
-	}
-	for _, v := range spec.Volumes {
-		if v.Secret != nil {
-			secret(v.Secret.SecretName)
-		}
-		if v.Projected == nil {
-			continue
-		}
-		for _, source := range v.Projected.Sources {
-			if source.Secret != nil {
-				secret(source.Secret.Name)
-			}
-		}
-	}
-	for _, c := range slices.Concat(spec.InitContainers, spec.Containers) {
-		for _, from := range c.EnvFrom {
-			if from.SecretRef != nil {
-				secret(from.SecretRef.Name)
-			}
-		}
-		for _, e := range c.Env {
-			if e.ValueFrom != nil && e.ValueFrom.SecretKeyRef != nil {
-				secret(e.ValueFrom.SecretKeyRef.Name)
-			}
-		}
-	}
-	return all
 }
 
 // enforceLabel is Pod Security's: the level that pods of a namespace are held to.
@@ -145,23 +104,17 @@ func podSecurity(_ context.Context, s *sight) (string, []flaw, error) {
 // aiPods are the pods that the contract means: those on the nodes that are looked
 // at, and those that wait for a node.
 func (s *sight) aiPods(ctx context.Context) ([]corev1.Pod, error) {
-	all, err := s.waiting()
+	waiting, err := s.waiting()
 	if err != nil {
 		return nil, err
 	}
-	namespaces, err := s.namespaces()
+	opted, err := s.optedIn()
 	if err != nil {
 		return nil, err
-	}
-	opted := map[string]bool{}
-	for _, ns := range namespaces {
-		opted[ns.Name] = ns.Labels[contract.ScheduleLabel] == "true"
 	}
 	var mine []corev1.Pod
-	for i := range all {
-		pod := &all[i]
-		seen, err := contract.FromPod(pod)
-		if err == nil && pod.Spec.NodeName == "" && contract.Targets(seen, contract.Namespace{OptedIn: opted[pod.Namespace]}) {
+	for i := range waiting.pods {
+		if pod := &waiting.pods[i]; pod.Spec.NodeName == "" && means(pod, opted) {
 			mine = append(mine, *pod)
 		}
 	}

@@ -27,8 +27,9 @@ func PreflightIDs() []string {
 }
 
 // Preflight asks what speaks against a binding. An error is what it must not be done
-// with, each with the flag that does it all the same; warn is told the rest.
-func (c Case) Preflight(ctx context.Context, warn func(subject, text string)) error {
+// with, each with the flag that does it all the same; warn is told what else is bad, and
+// note what is good to know.
+func (c Case) Preflight(ctx context.Context, warn, note func(subject, text string)) error {
 	c.Before = true
 	c.Ignore = slices.Concat(c.Ignore, alone)
 	findings, err := c.Examine(ctx)
@@ -49,6 +50,8 @@ func (c Case) Preflight(ctx context.Context, warn func(subject, text string)) er
 			errs = append(errs, remedy.New("Or bind it all the same", "kubectl ainode bind … --ignore-preflight="+f.ID, "%s", sentences(text, f.Why, f.Fix)))
 		case f.Severity == Warning:
 			warn(f.Node, sentences(f.What, f.Why, f.Fix))
+		case f.Told:
+			note(f.Node, f.What)
 		}
 	}
 	if slices.Sort(unread); len(unread) > 0 {

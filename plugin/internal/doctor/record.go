@@ -28,6 +28,7 @@ var recordChecks = []check{
 	{"pods-network", Node, standing, podsNetwork},
 	{"gpus", Node, standing | before, gpus},
 	{"address", Node, standing | before, address},
+	{"pending-pods", Node, before, pendingPods},
 }
 
 // sign is the agent's last sign of life, not known where the Leases can't be read.

@@ -30,6 +30,8 @@ type Case struct {
 	Before bool
 	// ExpectGPUs is how many cards each machine must have; 0 asks for any.
 	ExpectGPUs int
+	// Address is the one of the machine's that was chosen for a binding of one node.
+	Address string
 	// Excluded is true where load balancers are told to keep off the nodes.
 	Excluded bool
 	// Ignore are the ids of checks that are left out.
@@ -52,7 +54,7 @@ type sight struct {
 	daemonSets func() ([]appsv1.DaemonSet, error)
 	namespaces func() ([]corev1.Namespace, error)
 	services   func() ([]corev1.Service, error)
-	waiting    func() ([]corev1.Pod, error) // that no node was found for yet
+	waiting    func() (waitingPods, error)
 
 	// nodes are the records of those that are looked at.
 	nodes []v1alpha1.AINode
@@ -100,7 +102,7 @@ func (c *Case) open(ctx context.Context) (*sight, error) {
 			list, err := core.CoreV1().Services(metav1.NamespaceAll).List(ctx, every)
 			return itemsOf(list, err, func(l *corev1.ServiceList) []corev1.Service { return l.Items })
 		}),
-		waiting: podsOn(ctx, c.Target, ""),
+		waiting: once(ctx, func(ctx context.Context) (waitingPods, error) { return readWaiting(ctx, c.Target) }),
 	}
 	records, err := s.records()
 	if err != nil {
@@ -140,7 +142,7 @@ func (s *sight) name() string {
 	return s.node.Name
 }
 
-// podsOn reads the pods of one Node; of none, those that wait for one.
+// podsOn reads the pods of one Node.
 func podsOn(ctx context.Context, target *kube.Cluster, node string) func() ([]corev1.Pod, error) {
 	return once(ctx, func(ctx context.Context) ([]corev1.Pod, error) {
 		list, err := target.Core.CoreV1().Pods(metav1.NamespaceAll).List(ctx, metav1.ListOptions{

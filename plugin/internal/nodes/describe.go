@@ -44,7 +44,7 @@ func Describe(out io.Writer, v View) error {
 		line("Ends", "free at %s", end)
 	}
 	line("GPUs", "%s%s, %d in use", GPUs(r.Status), Slices(r.Status), r.Status.GPUsInUse)
-	line("Address", "%s", or(r.Status.Address))
+	line("Address", "%s", address(r))
 	if r.Spec.PodCIDR != "" {
 		line("Pods' range", "%s", r.Spec.PodCIDR)
 	}
@@ -143,4 +143,13 @@ func lastSeen(v View) string {
 	default:
 		return "seen " + Age(v.Sign.Seen, v.Now) + " ago"
 	}
+}
+
+// address is the one that the machine is reached at, of those that it has.
+func address(r *v1alpha1.AINode) string {
+	text := or(r.Status.Address)
+	if len(r.Status.Addresses) > 1 {
+		text += " (of " + strings.Join(r.Status.Addresses, ", ") + ")"
+	}
+	return text
 }

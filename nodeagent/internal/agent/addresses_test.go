@@ -1,0 +1,58 @@
+package agent
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"k8s.io/utils/clock"
+
+	"github.com/ainode/ainode/nodeagent/internal/binding"
+	"github.com/ainode/ainode/nodeagent/internal/config"
+	"github.com/ainode/ainode/nodeagent/internal/cri/critest"
+	"github.com/ainode/ainode/nodeagent/internal/gpu"
+)
+
+func TestAddressesOfAMachine(t *testing.T) {
+	t.Parallel()
+	var found []netip.Addr
+	for _, text := range []string{"127.0.0.1", "::1", "fe80::1", "169.254.7.7", "fd00::5", "10.9.0.7", "224.0.0.1", "10.0.0.7", "10.0.0.2", "10.9.0.7"} {
+		found = append(found, netip.MustParseAddr(text))
+	}
+	require.Equal(t, []string{"10.0.0.7", "10.0.0.2", "10.9.0.7", "fd00::5"}, reachable("10.0.0.7", found))
+	require.Equal(t, []string{"192.0.2.1"}, reachable("192.0.2.1", nil), "its own is told though no interface has it: the machine may not be up yet")
+	for i := range 300 {
+		found = append(found, netip.MustParseAddr(fmt.Sprintf("10.%d.0.1", i%256)))
+	}
+	require.Len(t, reachable("10.0.0.7", found), mostAddresses, "a status must not grow without bounds")
+
+	has := addresses("192.0.2.1")
+	require.Equal(t, "192.0.2.1", has[0])
+	for _, text := range has {
+		require.True(t, netip.MustParseAddr(text).IsGlobalUnicast(), text)
+	}
+	require.Equal(t, has, addresses("192.0.2.1"), "the same again while the machine is")
+}
+
+// The Node, and with it whoever asks for the node, has the address that was chosen.
+func TestTheNodeIsAtTheChosenAddress(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	smi := filepath.Join(dir, "smi")
+	require.NoError(t, os.WriteFile(smi, nil, 0o755))
+	cards, err := gpu.Open(gpu.Options{Simulate: "dgxh200", MachineID: "m", CDIDir: filepath.Join(dir, "cdi"), NvidiaSMI: smi})
+	require.NoError(t, err)
+	tn := &tenant{
+		cfg: config.Run{StateDir: config.State(dir)}, node: "ai-1", address: "10.0.0.7", clock: clock.RealClock{},
+		runtime: critest.StartAs(t, critest.Setup{CDI: true}).Runtime,
+	}
+	require.NoError(t, tn.followCards(cards))
+	for chosen, want := range map[string]string{"": "10.0.0.7", "10.9.0.7": "10.9.0.7"} {
+		facts, err := tn.nodeFacts(t.Context(), binding.Target{Node: "ai-1", Epoch: 1, Address: chosen})
+		require.NoError(t, err)
+		require.Equal(t, want, facts.Address)
+	}
+}
