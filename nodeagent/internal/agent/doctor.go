@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 	"k8s.io/utils/clock"
 
+	"github.com/ainode/ainode/api/diagnosis"
 	"github.com/ainode/ainode/nodeagent/internal/config"
 	"github.com/ainode/ainode/nodeagent/internal/doctor"
 )
@@ -51,7 +52,7 @@ there are findings, 1 that it could not be done.`,
 			if err := doctor.Write(c.OutOrStdout(), format, findings, coloured(c)); err != nil {
 				return err
 			}
-			text, bad := doctor.Sum(findings)
+			text, bad := diagnosis.Sum(findings)
 			_, _ = fmt.Fprintln(c.ErrOrStderr(), text)
 			if bad {
 				return errFindings

@@ -17,11 +17,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ainode/ainode/api/diagnosis"
 	"github.com/ainode/ainode/nodeagent/internal/binding"
 )
 
 // state judges who may read what the agent remembers: it holds credentials.
-func state(_ context.Context, s *sight) []Finding {
+func state(_ context.Context, s *sight) []diagnosis.Finding {
 	dir := s.Config.StateDir
 	var open []string
 	looked := 0
@@ -50,7 +51,7 @@ func state(_ context.Context, s *sight) []Finding {
 	return saw(string(dir) + " is root's alone")
 }
 
-func joined(_ context.Context, s *sight) []Finding {
+func joined(_ context.Context, s *sight) []diagnosis.Finding {
 	_, err := s.store.Joined()
 	switch {
 	case errors.Is(err, binding.ErrNotJoined):
@@ -73,14 +74,14 @@ func joined(_ context.Context, s *sight) []Finding {
 
 func (s *sight) since(t time.Time) string { return s.Clock.Since(t).Round(time.Minute).String() }
 
-func hub(ctx context.Context, s *sight) []Finding {
+func hub(ctx context.Context, s *sight) []diagnosis.Finding {
 	if s.joined == nil {
 		return nil
 	}
 	return s.reach(ctx, "hub", s.joined.Server, "", s.joined.CertificateAuthorityData)
 }
 
-func bound(_ context.Context, s *sight) []Finding {
+func bound(_ context.Context, s *sight) []diagnosis.Finding {
 	c, err := s.store.Credential()
 	switch {
 	case err != nil:
@@ -98,7 +99,7 @@ func bound(_ context.Context, s *sight) []Finding {
 	return saw(fmt.Sprintf("%s; its token is good for %s", text, c.Token.Expires.Sub(s.Clock.Now()).Round(time.Minute)))
 }
 
-func target(ctx context.Context, s *sight) []Finding {
+func target(ctx context.Context, s *sight) []diagnosis.Finding {
 	if s.credential == nil || s.joined != nil && s.joined.Server == s.credential.Server {
 		return nil
 	}
@@ -110,7 +111,7 @@ const skew = 5 * time.Second
 
 // reach asks an API server for its version, without a credential: whatever it says,
 // it is there, its certificate is good, and its answer is dated.
-func (s *sight) reach(ctx context.Context, whose, server, name string, ca []byte) []Finding {
+func (s *sight) reach(ctx context.Context, whose, server, name string, ca []byte) []diagnosis.Finding {
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(ca) {
 		return found(Error, "the stored CA of the "+whose+" is damaged", "its certificate can't be checked", "Bind or join anew:  kubectl ainode list")
@@ -139,7 +140,7 @@ func (s *sight) reach(ctx context.Context, whose, server, name string, ca []byte
 	return saw(server + " answers, its certificate is good, its clock is ours")
 }
 
-func agent(_ context.Context, s *sight) []Finding {
+func agent(_ context.Context, s *sight) []diagnosis.Finding {
 	switch {
 	case s.running:
 		return saw("it runs")
@@ -154,7 +155,7 @@ func agent(_ context.Context, s *sight) []Finding {
 }
 
 // port is the kubelet API's. Bound, the agent answers there; else it must be free.
-func port(ctx context.Context, s *sight) []Finding {
+func port(ctx context.Context, s *sight) []diagnosis.Finding {
 	at := strconv.Itoa(s.Config.Port)
 	address := s.Config.NodeIP
 	if s.credential != nil && s.credential.Address != "" {

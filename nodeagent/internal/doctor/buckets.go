@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 
+	"github.com/ainode/ainode/api/diagnosis"
 	"github.com/ainode/ainode/nodeagent/internal/eviction"
 	"github.com/ainode/ainode/nodeagent/internal/machine"
 	"github.com/ainode/ainode/nodeagent/internal/ossfs"
@@ -15,7 +16,7 @@ import (
 
 // buckets looks for what mounts them. A machine whose pods have none needs none of it;
 // one that is to keep what they read needs all.
-func buckets(ctx context.Context, s *sight) []Finding {
+func buckets(ctx context.Context, s *sight) []diagnosis.Finding {
 	lacking, fix := "", ""
 	helper := ""
 	for _, h := range ossfs.Helpers {
@@ -45,7 +46,7 @@ func buckets(ctx context.Context, s *sight) []Finding {
 }
 
 // bucketCache looks for what keeps the cache within its size.
-func bucketCache(ctx context.Context, s *sight, size int64) []Finding {
+func bucketCache(ctx context.Context, s *sight, size int64) []diagnosis.Finding {
 	const why = "buckets are mounted, and what pods read of them is not kept"
 	if _, err := exec.LookPath("mkfs.ext4"); err != nil {
 		return found(Warning, "mkfs.ext4 is not installed", why, "Install it:  apt-get install e2fsprogs")

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/ainode/ainode/api/diagnosis"
 	"github.com/ainode/ainode/nodeagent/internal/config"
 )
 
@@ -22,7 +23,7 @@ func TestMountedCacheIsNotMissed(t *testing.T) {
 	c.Config.BucketCacheDir, c.Config.BucketCacheSize, c.Config.EvictionHard = t.TempDir(), "1Gi", "nodefs.available<1Ei"
 	at := c.Config.StateDir.BucketCache()
 	require.NoError(t, os.MkdirAll(at, 0o700))
-	look := func() []Finding { return bucketCache(t.Context(), &sight{Case: c}, 1<<30) }
+	look := func() []diagnosis.Finding { return bucketCache(t.Context(), &sight{Case: c}, 1<<30) }
 	require.Len(t, look(), 1, "its folder alone is none")
 	require.NoError(t, unix.Mount("tmpfs", at, "tmpfs", 0, "size=1m"))
 	t.Cleanup(func() { require.NoError(t, unix.Unmount(at, 0)) })
@@ -34,12 +35,12 @@ func TestBuckets(t *testing.T) {
 	c.Root = t.TempDir()
 	tools := t.TempDir()
 	t.Setenv("PATH", tools)
-	look := func() []Finding { return buckets(t.Context(), &sight{Case: c}) }
+	look := func() []diagnosis.Finding { return buckets(t.Context(), &sight{Case: c}) }
 	have := func(path string) {
 		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
 		require.NoError(t, os.WriteFile(path, nil, 0o755))
 	}
-	requireSays := func(severity Severity, what string) {
+	requireSays := func(severity diagnosis.Severity, what string) {
 		t.Helper()
 		all := look()
 		last := all[len(all)-1]

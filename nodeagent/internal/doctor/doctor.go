@@ -10,38 +10,18 @@ import (
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
 	"k8s.io/utils/clock"
 
+	"github.com/ainode/ainode/api/diagnosis"
 	"github.com/ainode/ainode/nodeagent/internal/binding"
 	"github.com/ainode/ainode/nodeagent/internal/config"
 	"github.com/ainode/ainode/nodeagent/internal/cri"
 )
 
-// Severity is how grave a finding is, as kubectl ainode doctor has it.
-type Severity string
-
-// The severities.
+// The severities of api/diagnosis.
 const (
-	// OK is no finding: it says what was seen.
-	OK Severity = "ok"
-	// Warning: it works, and something will surprise.
-	Warning Severity = "warning"
-	// Error: something does not work.
-	Error Severity = "error"
+	OK      = diagnosis.OK
+	Warning = diagnosis.Warning
+	Error   = diagnosis.Error
 )
-
-// Finding is what one check has to say.
-type Finding struct {
-	ID       string   `json:"id"`
-	Area     string   `json:"area"`
-	Severity Severity `json:"severity"`
-	// What is seen, and Why it matters.
-	What string `json:"what"`
-	Why  string `json:"why,omitempty"`
-	// Fix is what to do, one way a line, mostly "words:  command to type next".
-	Fix []string `json:"fix,omitempty"`
-}
-
-// Bad reports whether f is more than a sight.
-func (f Finding) Bad() bool { return f.Severity != OK }
 
 // Case is the machine that is looked at.
 type Case struct {
@@ -70,7 +50,7 @@ type sight struct {
 // check is one thing that is looked at. Ids are API: people write them in scripts.
 type check struct {
 	id, area string
-	look     func(context.Context, *sight) []Finding
+	look     func(context.Context, *sight) []diagnosis.Finding
 }
 
 // The areas.
@@ -110,12 +90,12 @@ var checks = []check{
 const patience = 10 * time.Second
 
 // Examine looks at everything, in the order in which it is shown.
-func (c Case) Examine(ctx context.Context) []Finding {
+func (c Case) Examine(ctx context.Context) []diagnosis.Finding {
 	s := c.open(ctx)
 	if s.runtime != nil {
 		defer func() { _ = s.runtime.Close(context.WithoutCancel(ctx)) }()
 	}
-	var all []Finding
+	var all []diagnosis.Finding
 	for _, ch := range checks {
 		looking, cancel := context.WithTimeout(ctx, patience)
 		for _, f := range ch.look(looking, s) {
@@ -145,9 +125,9 @@ func (c Case) open(ctx context.Context) *sight {
 }
 
 // saw is the answer of a check that found nothing.
-func saw(what string) []Finding { return []Finding{{Severity: OK, What: what}} }
+func saw(what string) []diagnosis.Finding { return []diagnosis.Finding{{Severity: OK, What: what}} }
 
 // found is the answer of a check that found one thing.
-func found(severity Severity, what, why string, fix ...string) []Finding {
-	return []Finding{{Severity: severity, What: what, Why: why, Fix: fix}}
+func found(severity diagnosis.Severity, what, why string, fix ...string) []diagnosis.Finding {
+	return []diagnosis.Finding{{Severity: severity, What: what, Why: why, Fix: fix}}
 }

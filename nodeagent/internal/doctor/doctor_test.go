@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 	clocktesting "k8s.io/utils/clock/testing"
 
+	"github.com/ainode/ainode/api/diagnosis"
 	"github.com/ainode/ainode/api/handover"
 	"github.com/ainode/ainode/nodeagent/internal/binding"
 	"github.com/ainode/ainode/nodeagent/internal/config"
@@ -84,9 +85,9 @@ func (b *bench) bind(t *testing.T) {
 }
 
 // see is what one check says; it must say one thing.
-func (b *bench) see(t *testing.T, id string) Finding {
+func (b *bench) see(t *testing.T, id string) diagnosis.Finding {
 	t.Helper()
-	var all []Finding
+	var all []diagnosis.Finding
 	for _, f := range b.Examine(context.Background()) {
 		if f.ID == id {
 			all = append(all, f)
@@ -244,7 +245,7 @@ func TestWriteTellsNoSecret(t *testing.T) {
 			}
 		}
 	}
-	text, bad := Sum(findings)
+	text, bad := diagnosis.Sum(findings)
 	require.True(t, bad)
 	require.Regexp(t, `^\d+ findings: `, text)
 }

@@ -14,12 +14,13 @@ import (
 	"tags.cncf.io/container-device-interface/pkg/cdi"
 
 	"github.com/ainode/ainode/api/contract"
+	"github.com/ainode/ainode/api/diagnosis"
 	"github.com/ainode/ainode/nodeagent/internal/gpu"
 	"github.com/ainode/ainode/nodeagent/internal/gpuhealth"
 )
 
 // driver reads the cards as the agent does when it starts.
-func driver(_ context.Context, s *sight) []Finding {
+func driver(_ context.Context, s *sight) []diagnosis.Finding {
 	if machine := s.Config.SimulateGPUs; machine != "" {
 		if layout := s.Config.SimulateMIG; layout != "" {
 			machine += " cut into MIG slices (" + layout + ")"
@@ -34,7 +35,7 @@ func driver(_ context.Context, s *sight) []Finding {
 	if err != nil {
 		return found(Error, err.Error(), "the node has no card to give while the driver is like that", "See what the driver says:  nvidia-smi; dmesg | grep -i nvrm")
 	}
-	var all []Finding
+	var all []diagnosis.Finding
 	for _, b := range cards.Broken {
 		all = append(all, found(Error, fmt.Sprintf("card %d can't be used: %s", b.Index, b.Cause), "no pod gets this card", "See what the driver says:  nvidia-smi; dmesg | grep -i nvrm")...)
 	}
@@ -46,8 +47,8 @@ func driver(_ context.Context, s *sight) []Finding {
 }
 
 // exclusive tells of cards that serve one process at a time.
-func exclusive(cards gpu.Found) []Finding {
-	var all []Finding
+func exclusive(cards gpu.Found) []diagnosis.Finding {
+	var all []diagnosis.Finding
 	for _, c := range cards.Cards {
 		if c.Exclusive {
 			all = append(all, found(Warning, fmt.Sprintf("card %d: its compute mode lets one process at a time use it", c.Index),
@@ -58,8 +59,8 @@ func exclusive(cards gpu.Found) []Finding {
 }
 
 // slicing tells how cards are cut, and of those that wait for somebody.
-func slicing(cards gpu.Found) []Finding {
-	var all []Finding
+func slicing(cards gpu.Found) []diagnosis.Finding {
+	var all []diagnosis.Finding
 	kinds, whole := map[string]int{}, 0
 	for _, c := range cards.Cards {
 		for _, s := range c.Slices {
@@ -93,7 +94,7 @@ func slicing(cards gpu.Found) []Finding {
 }
 
 // injection tells how cards get into containers, or that they don't.
-func injection(_ context.Context, s *sight) []Finding {
+func injection(_ context.Context, s *sight) []diagnosis.Finding {
 	simulated := s.Config.SimulateGPUs != ""
 	if s.runtimeErr != nil || !simulated && s.devices == 0 {
 		return nil // told already, or there are no cards to give
@@ -118,8 +119,8 @@ func injection(_ context.Context, s *sight) []Finding {
 
 // specs looks at the CDI spec: one that the agent writes when it starts, a folder that
 // the runtime reads, and the hook that the spec calls.
-func specs(_ context.Context, s *sight) []Finding {
-	var all []Finding
+func specs(_ context.Context, s *sight) []diagnosis.Finding {
+	var all []diagnosis.Finding
 	dir, config := s.Config.CDIDir, s.status.Containerd
 	if s.runtimeErr == nil && !s.status.Injection().CDI {
 		return nil // nobody reads it
@@ -156,13 +157,13 @@ func specs(_ context.Context, s *sight) []Finding {
 }
 
 // outcasts tells which cards the agent keeps from pods for what befell them.
-func outcasts(_ context.Context, s *sight) []Finding {
+func outcasts(_ context.Context, s *sight) []diagnosis.Finding {
 	out, err := gpuhealth.Outcasts(s.Config.StateDir.GPUs())
 	if err != nil {
 		return found(Warning, err.Error(), "an agent that starts with it gives no card to pods until somebody vouches for it: which were to be replaced is not known",
 			"If all of them are well, and no agent runs, remove it:  rm "+s.Config.StateDir.GPUs())
 	}
-	var all []Finding
+	var all []diagnosis.Finding
 	for _, o := range out {
 		if o.Gone {
 			continue

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ainode/ainode/api/diagnosis"
 	"github.com/ainode/ainode/nodeagent/internal/cri"
 	"github.com/ainode/ainode/nodeagent/internal/gpu"
 )
@@ -22,7 +23,7 @@ func TestCardsThatAreOut(t *testing.T) {
 	}
 	out["GPU-well"] = map[string]any{"out": false, "class": "Reset"}
 	b.write(t, b.Config.StateDir.GPUs(), map[string]any{"boot": "b1", "known": map[string]int{"GPU-a": 0, "GPU-b": 1, "GPU-well": 2}, "cards": out})
-	var seen []Finding
+	var seen []diagnosis.Finding
 	for _, f := range b.Examine(context.Background()) {
 		if f.ID == "gpus-out" {
 			seen = append(seen, f)
@@ -44,7 +45,7 @@ func TestHowCardsGetIn(t *testing.T) {
 	t.Parallel()
 	s := &sight{devices: 8}
 	s.status.Name, s.status.Version = "containerd", "1.6.20"
-	see := func() Finding {
+	see := func() diagnosis.Finding {
 		t.Helper()
 		seen := injection(t.Context(), s)
 		require.Len(t, seen, 1)
@@ -96,6 +97,6 @@ func TestHowCardsAreCut(t *testing.T) {
 		"card 4: MIG mode is to be turned off, and is not yet",
 		"3 in MIG mode, which pods ask for as 2 × nvidia.com/mig-1g.10gb, 1 × nvidia.com/mig-1g.10gb.me, 1 × nvidia.com/mig-7g.80gb; 2 whole, as nvidia.com/gpu",
 	}, said)
-	require.Equal(t, []Severity{Warning, Warning, Warning, OK}, []Severity{seen[0].Severity, seen[1].Severity, seen[2].Severity, seen[3].Severity})
+	require.Equal(t, []diagnosis.Severity{Warning, Warning, Warning, OK}, []diagnosis.Severity{seen[0].Severity, seen[1].Severity, seen[2].Severity, seen[3].Severity})
 	require.Contains(t, seen[0].Fix[2], "nvidia-smi -i 2 -mig 0")
 }

@@ -12,11 +12,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ainode/ainode/api/diagnosis"
 	"github.com/ainode/ainode/nodeagent/internal/eviction"
 	"github.com/ainode/ainode/nodeagent/internal/machine"
 )
 
-func root(context.Context, *sight) []Finding {
+func root(context.Context, *sight) []diagnosis.Finding {
 	if os.Geteuid() != 0 {
 		return found(Error, "you are not root", "the agent's state, the runtime and the cards can't all be looked at", "Type it again:  sudo ainode-agent doctor")
 	}
@@ -27,7 +28,7 @@ func root(context.Context, *sight) []Finding {
 var needed = []string{"cpu", "memory", "pids"}
 
 // cgroups are of version 2 where the file cgroup.controllers is at the mount.
-func cgroups(_ context.Context, s *sight) []Finding {
+func cgroups(_ context.Context, s *sight) []diagnosis.Finding {
 	mount := filepath.Join(s.Root, "sys/fs/cgroup")
 	missing := func(has func(string) bool) string {
 		return strings.Join(slices.DeleteFunc(slices.Clone(needed), has), ", ")
@@ -50,7 +51,7 @@ func cgroups(_ context.Context, s *sight) []Finding {
 }
 
 // synchronised asks the kernel whether somebody keeps its clock (adjtimex(2)).
-func synchronised(context.Context, *sight) []Finding {
+func synchronised(context.Context, *sight) []diagnosis.Finding {
 	var t unix.Timex
 	state, err := unix.Adjtimex(&t)
 	if err != nil {
@@ -64,13 +65,13 @@ func synchronised(context.Context, *sight) []Finding {
 
 // pressure reads memory, disks and process ids as the agent does, and judges them by
 // the thresholds that it is given.
-func pressure(ctx context.Context, s *sight) []Finding {
+func pressure(ctx context.Context, s *sight) []diagnosis.Finding {
 	thresholds, err := eviction.Parse(s.Config.EvictionHard)
 	if err != nil {
 		return found(Error, err.Error(), "the agent does not start")
 	}
 	readings := s.machine().Read(ctx)
-	var all []Finding
+	var all []diagnosis.Finding
 	for _, signal := range thresholds.Met(readings) {
 		r := readings[signal]
 		all = append(all, found(Error, fmt.Sprintf("%s is %d of %d: %s", signal, r.Available, r.Capacity, statement(s.Config.EvictionHard, signal)),

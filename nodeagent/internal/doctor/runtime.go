@@ -9,6 +9,7 @@ import (
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/ainode/ainode/api/diagnosis"
 	"github.com/ainode/ainode/nodeagent/internal/cri"
 	"github.com/ainode/ainode/nodeagent/internal/network"
 )
@@ -38,7 +39,7 @@ func readStatus(ctx context.Context, runtime *cri.Runtime) (runtimeStatus, error
 	return s, nil
 }
 
-func runtimeAnswers(_ context.Context, s *sight) []Finding {
+func runtimeAnswers(_ context.Context, s *sight) []diagnosis.Finding {
 	endpoint := s.Config.ContainerRuntimeEndpoint
 	if s.runtimeErr != nil {
 		return found(Error, s.runtimeErr.Error(), "no pod can run", "See why:  systemctl status containerd",
@@ -57,7 +58,7 @@ func runtimeAnswers(_ context.Context, s *sight) []Finding {
 }
 
 // runc finds the program that containerd starts containers with.
-func runc(ctx context.Context, s *sight) []Finding {
+func runc(ctx context.Context, s *sight) []diagnosis.Finding {
 	if s.status.Name != "containerd" {
 		return nil
 	}
@@ -80,7 +81,7 @@ func runc(ctx context.Context, s *sight) []Finding {
 
 // cgroupDriver must be cgroupfs: the pods' cgroups are named by path, below the
 // agent's cgroup parent, and systemd names slices.
-func cgroupDriver(_ context.Context, s *sight) []Finding {
+func cgroupDriver(_ context.Context, s *sight) []diagnosis.Finding {
 	switch s.status.driver {
 	case "":
 		return nil // told by no containerd before 2.0
@@ -93,7 +94,7 @@ func cgroupDriver(_ context.Context, s *sight) []Finding {
 
 // cni tells whether the runtime has a network for pods; those that share the
 // machine's address need none.
-func cni(_ context.Context, s *sight) []Finding {
+func cni(_ context.Context, s *sight) []diagnosis.Finding {
 	i := slices.IndexFunc(s.status.conditions, func(c *runtimeapi.RuntimeCondition) bool { return c.Type == runtimeapi.NetworkReady })
 	if s.runtimeErr != nil || i < 0 {
 		return nil

@@ -9,18 +9,19 @@ import (
 	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 
 	"github.com/ainode/ainode/api/contract"
+	"github.com/ainode/ainode/api/diagnosis"
 	"github.com/ainode/ainode/nodeagent/internal/pluginregistration"
 )
 
 // drivers asks the CSI drivers that show themselves on this machine who they are, as
 // the agent does.
-func drivers(ctx context.Context, s *sight) []Finding {
+func drivers(ctx context.Context, s *sight) []diagnosis.Finding {
 	dir := s.Config.PluginsDir()
 	sockets, err := pluginregistration.Sockets(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return found(Warning, fmt.Sprintf("%s can't be read: %v", dir, err), "CSI drivers register there")
 	}
-	var all []Finding
+	var all []diagnosis.Finding
 	for _, socket := range sockets {
 		p, err := pluginregistration.Ask(ctx, socket)
 		switch {

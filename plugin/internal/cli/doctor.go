@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/kubectl/pkg/util/templates"
 
+	"github.com/ainode/ainode/api/diagnosis"
 	"github.com/ainode/ainode/plugin/internal/binding"
 	"github.com/ainode/ainode/plugin/internal/doctor"
 	"github.com/ainode/ainode/plugin/internal/output"
@@ -141,7 +142,7 @@ func (o *doctorOptions) run(ctx context.Context) error {
 	if err := o.print(findings); err != nil {
 		return err
 	}
-	text, bad := doctor.Sum(findings)
+	text, bad := diagnosis.Sum(findings)
 	fmt.Fprintln(o.env.ErrOut, text)
 	if bad {
 		return errFindings
@@ -194,13 +195,13 @@ func onlyConfig(ctx context.Context, walk *binding.Walk) (string, error) {
 	return names[0], nil
 }
 
-func (o *doctorOptions) print(findings []doctor.Finding) error {
+func (o *doctorOptions) print(findings []diagnosis.Finding) error {
 	switch o.format {
 	case "":
-		return doctor.Write(o.env.Out, findings, o.env.Color)
+		return diagnosis.Write(o.env.Out, findings, o.env.Color)
 	case outputShort:
 		return output.Aligned(o.env.Out, doctor.Short(findings))
 	default:
-		return output.Document(o.env.Out, o.format, doctor.NewList(findings))
+		return output.Document(o.env.Out, o.format, diagnosis.NewList(findings))
 	}
 }

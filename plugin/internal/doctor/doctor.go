@@ -13,48 +13,24 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/ainode/ainode/api/diagnosis"
 )
 
-// Severity is how grave a finding is.
-type Severity string
-
-// The severities.
+// The severities of api/diagnosis.
 const (
-	// OK is no finding: it says what was seen.
-	OK Severity = "ok"
-	// Warning: it works, and something will surprise. What can't be read is one too.
-	Warning Severity = "warning"
-	// Error: something does not work, or a binding would not.
-	Error Severity = "error"
+	OK      = diagnosis.OK
+	Warning = diagnosis.Warning
+	Error   = diagnosis.Error
 )
-
-// Area is what a check is about.
-type Area string
 
 // The areas, in the order in which they are looked at.
 const (
-	Hub     Area = "hub"
-	Target  Area = "target"
-	Webhook Area = "webhook"
-	Node    Area = "node"
+	Hub     = "hub"
+	Target  = "target"
+	Webhook = "webhook"
+	Node    = "node"
 )
-
-// Finding is what one check has to say, of one node where the area is Node.
-type Finding struct {
-	ID       string   `json:"id"`
-	Area     Area     `json:"area"`
-	Node     string   `json:"node,omitempty"`
-	Severity Severity `json:"severity"`
-	// What is seen, and Why it matters.
-	What string `json:"what"`
-	Why  string `json:"why,omitempty"`
-	// Fix is what to do, one way a line, mostly "words:  command to type next".
-	Fix []string `json:"fix,omitempty"`
-	// Unread is true where the check could not look.
-	Unread bool `json:"unread,omitempty"`
-	// Told is true of what speaks against nothing, and bind tells all the same.
-	Told bool `json:"-"`
-}
 
 // moment says which examinations a check belongs to.
 type moment int
@@ -69,7 +45,7 @@ const (
 // check is one thing that is looked at. Ids are API: people write them in scripts.
 type check struct {
 	id   string
-	area Area
+	area string
 	when moment
 	// look returns what it saw where it found nothing; empty says that there was
 	// nothing to be looked at.
@@ -79,7 +55,7 @@ type check struct {
 // flaw is a finding of a check that need not say which it is. One that is OK speaks
 // against nothing: bind tells it.
 type flaw struct {
-	severity  Severity
+	severity  diagnosis.Severity
 	what, why string
 	fix       []string
 }
@@ -90,7 +66,7 @@ func fix(say, format string, args ...any) string {
 }
 
 // one is the answer of a check that found one thing.
-func one(severity Severity, what, why string, fix ...string) (string, []flaw, error) {
+func one(severity diagnosis.Severity, what, why string, fix ...string) (string, []flaw, error) {
 	return "", []flaw{{severity, what, why, fix}}, nil
 }
 
@@ -112,7 +88,7 @@ func IDs() []string {
 
 // Examine looks at everything that the case asks for. It returns what was seen, good
 // and bad; an error only for a node that is not there, or ctx's end.
-func (c *Case) Examine(ctx context.Context) ([]Finding, error) {
+func (c *Case) Examine(ctx context.Context) ([]diagnosis.Finding, error) {
 	s, err := c.open(ctx)
 	if err != nil {
 		return nil, err
@@ -121,7 +97,7 @@ func (c *Case) Examine(ctx context.Context) ([]Finding, error) {
 	if c.Before {
 		now = before
 	}
-	shut := map[Area]bool{}
+	shut := map[string]bool{}
 	var asked []question
 	for _, ch := range checks {
 		if ch.when&now == 0 || ch.area == Node || shut[ch.area] || slices.Contains(c.Ignore, ch.id) {
@@ -130,7 +106,7 @@ func (c *Case) Examine(ctx context.Context) ([]Finding, error) {
 		q := question{s, ch, nil}
 		if ch.id == gates[ch.area] {
 			q.answer = s.ask(ctx, ch)
-			shut[ch.area] = slices.ContainsFunc(q.answer, func(f Finding) bool { return f.Severity == Error })
+			shut[ch.area] = slices.ContainsFunc(q.answer, func(f diagnosis.Finding) bool { return f.Severity == Error })
 			shut[Webhook] = shut[Target]
 		}
 		asked = append(asked, q)
@@ -143,7 +119,7 @@ func (c *Case) Examine(ctx context.Context) ([]Finding, error) {
 			}
 		}
 	}
-	var all []Finding
+	var all []diagnosis.Finding
 	for _, q := range answered(ctx, asked) {
 		all = append(all, q.answer...)
 	}
@@ -154,7 +130,7 @@ func (c *Case) Examine(ctx context.Context) ([]Finding, error) {
 type question struct {
 	*sight
 	check  check
-	answer []Finding
+	answer []diagnosis.Finding
 }
 
 // answered asks what has no answer yet, a few at a time.
@@ -176,33 +152,30 @@ func answered(ctx context.Context, asked []question) []question {
 }
 
 // gates are the checks without which an area can't be looked at.
-var gates = map[Area]string{Hub: "hub", Target: "target"}
-
-// Bad reports whether f is more than a sight.
-func (f Finding) Bad() bool { return f.Severity != OK }
+var gates = map[string]string{Hub: "hub", Target: "target"}
 
 // ask asks one check.
-func (s *sight) ask(ctx context.Context, ch check) []Finding {
+func (s *sight) ask(ctx context.Context, ch check) []diagnosis.Finding {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	saw, flaws, err := ch.look(ctx, s)
-	finding := Finding{ID: ch.id, Area: ch.area, Node: s.name()}
+	finding := diagnosis.Finding{ID: ch.id, Area: ch.area, Node: s.name()}
 	if err != nil {
 		finding.Severity, finding.Unread = Warning, true
 		finding.What, finding.Why = "can't be looked at: "+err.Error(), "what can't be read can't be called well"
 		if apierrors.IsForbidden(err) {
 			finding.Fix = []string{fmt.Sprintf("ClusterRole and Role %q of the chart grant what looking takes, save for creating the trial's pod in namespace default", ReaderRole)}
 		}
-		return []Finding{finding}
+		return []diagnosis.Finding{finding}
 	}
 	if len(flaws) == 0 && saw == "" {
 		return nil
 	}
 	if len(flaws) == 0 {
 		finding.Severity, finding.What = OK, saw
-		return []Finding{finding}
+		return []diagnosis.Finding{finding}
 	}
-	var all []Finding
+	var all []diagnosis.Finding
 	for _, f := range flaws {
 		finding.Severity, finding.What, finding.Why, finding.Fix = f.severity, f.what, f.why, f.fix
 		finding.Told = f.severity == OK
@@ -222,12 +195,4 @@ func some(names []string) string {
 		return strings.Join(names[:most], ", ") + fmt.Sprintf(" and %d more", more)
 	}
 	return strings.Join(names, ", ")
-}
-
-// many counts: "1 node", "2 nodes".
-func many(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
 }

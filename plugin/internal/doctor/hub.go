@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ainode/ainode/api/diagnosis"
 	"github.com/ainode/ainode/api/v1alpha1"
 	"github.com/ainode/ainode/plugin/internal/kube"
 	"github.com/ainode/ainode/plugin/internal/remedy"
@@ -37,7 +38,7 @@ var hubChecks = []check{
 func (s *sight) sameCluster() bool { return s.Hub.Config == s.Target.Config }
 
 // flawOf makes what an error says a finding's; its way out becomes the fix.
-func flawOf(severity Severity, err error, why string) flaw {
+func flawOf(severity diagnosis.Severity, err error, why string) flaw {
 	return flaw{severity, err.Error(), why, remedy.Lines(err)}
 }
 
@@ -55,7 +56,7 @@ func hubAnswers(_ context.Context, s *sight) (string, []flaw, error) {
 	if err != nil {
 		return "", nil, err
 	}
-	return fmt.Sprintf("%s, %s", many(len(records), "AI node"), many(len(configs), "config")), nil, nil
+	return fmt.Sprintf("%s, %s", diagnosis.Count(len(records), "AI node"), diagnosis.Count(len(configs), "config")), nil, nil
 }
 
 func version(c *kube.Cluster) (string, []flaw, error) {
@@ -140,7 +141,7 @@ func boundNodes(_ context.Context, s *sight) (string, []flaw, error) {
 				[]string{fix("Import the cluster again under that name", "kubectl ainode import %s", to)}})
 		}
 	}
-	return many(listed, "node") + " bound, each with its record", flaws, nil
+	return diagnosis.Count(listed, "node") + " bound, each with its record", flaws, nil
 }
 
 func quoted(names []string) string {

@@ -12,6 +12,7 @@ import (
 	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
 
 	"github.com/ainode/ainode/api/contract"
+	"github.com/ainode/ainode/api/diagnosis"
 )
 
 // What comes onto AI nodes, or speaks of what is there.
@@ -66,7 +67,7 @@ func daemonSets(_ context.Context, s *sight) (string, []flaw, error) {
 	if len(brings) > 0 {
 		why += "; and the machine may read what they mention: " + brings.String()
 	}
-	return one(Warning, fmt.Sprintf("%d of %s would have pods on AI nodes: %s", len(names), many(len(all), "DaemonSet"), some(names)), why,
+	return one(Warning, fmt.Sprintf("%d of %s would have pods on AI nodes: %s", len(names), diagnosis.Count(len(all), "DaemonSet"), some(names)), why,
 		fix(fmt.Sprintf("Keep each off by a required node affinity, %s DoesNotExist", contract.NodeLabel), "kubectl -n %s edit daemonset %s", first.Namespace, first.Name))
 }
 
@@ -161,6 +162,6 @@ func networkPolicies(ctx context.Context, s *sight) (string, []flaw, error) {
 	if len(names) == 0 {
 		return fmt.Sprintf("none of %d selects a pod of AI nodes", len(policies.Items)), nil, nil
 	}
-	return one(Warning, fmt.Sprintf("%s of AI nodes selected by a NetworkPolicy: %s", many(len(selected), "pod"), some(names)),
+	return one(Warning, fmt.Sprintf("%s of AI nodes selected by a NetworkPolicy: %s", diagnosis.Count(len(selected), "pod"), some(names)),
 		"nothing enforces it there: whoever reaches the machine reaches the pod", fix("Guard them by the network that the AI nodes are in", "kubectl ainode explain network-policy"))
 }

@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/ainode/ainode/api/contract"
+	"github.com/ainode/ainode/api/diagnosis"
 	"github.com/ainode/ainode/api/identity"
 	"github.com/ainode/ainode/api/v1alpha1"
 	"github.com/ainode/ainode/plugin/internal/nodes"
@@ -158,7 +159,7 @@ func balancers(_ context.Context, s *sight) (string, []flaw, error) {
 	if err != nil || len(choking) == 0 {
 		return "no load balancer sends to its node ports", nil, err
 	}
-	return one(Warning, fmt.Sprintf("the controller of %s of type LoadBalancer may take it for a backend: %s", many(len(choking), "Service"), some(choking)),
+	return one(Warning, fmt.Sprintf("the controller of %s of type LoadBalancer may take it for a backend: %s", diagnosis.Count(len(choking), "Service"), some(choking)),
 		"AI nodes forward no node ports; what is sent there is lost", fix("Have it keep off", "kubectl label node %s %s=true", node.Name, corev1.LabelNodeExcludeBalancers))
 }
 
@@ -246,8 +247,8 @@ func stuckPods(_ context.Context, s *sight) (string, []flaw, error) {
 	}
 	if len(stuck) > 0 {
 		namespace, name, _ := strings.Cut(stuck[0], "/")
-		return one(Warning, many(len(stuck), "pod")+" should have ended by now: "+some(stuck), "their cards are not free, and unbind waits for them; a finalizer or a process that can't be killed holds them",
+		return one(Warning, diagnosis.Count(len(stuck), "pod")+" should have ended by now: "+some(stuck), "their cards are not free, and unbind waits for them; a finalizer or a process that can't be killed holds them",
 			fix("See what holds it", "kubectl -n %s describe pod %s", namespace, name))
 	}
-	return many(count, "pod"), nil, nil
+	return diagnosis.Count(count, "pod"), nil, nil
 }

@@ -5,9 +5,8 @@ import (
 	"errors"
 	"slices"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
+	"github.com/ainode/ainode/api/diagnosis"
 	"github.com/ainode/ainode/plugin/internal/remedy"
 )
 
@@ -66,15 +65,7 @@ func sentences(what, why string, fix []string) string {
 		what += ": " + why
 	}
 	for _, way := range fix {
-		what += ". " + upper(way)
+		what += ". " + diagnosis.Upper(way)
 	}
 	return what
-}
-
-func upper(text string) string {
-	first, size := utf8.DecodeRuneInString(text)
-	if size == 0 {
-		return ""
-	}
-	return string(unicode.ToUpper(first)) + text[size:]
 }

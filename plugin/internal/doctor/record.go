@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	utilversion "k8s.io/apimachinery/pkg/util/version"
 
+	"github.com/ainode/ainode/api/diagnosis"
 	"github.com/ainode/ainode/api/v1alpha1"
 	"github.com/ainode/ainode/plugin/internal/nodes"
 )
@@ -252,7 +253,7 @@ func gpus(_ context.Context, s *sight) (string, []flaw, error) {
 	onMachine := fix("On the machine", "nvidia-smi; ainode-agent doctor")
 	switch n := len(s.node.Status.GPUs); {
 	case s.ExpectGPUs > 0 && n != s.ExpectGPUs:
-		return one(Error, fmt.Sprintf("it has %s, %d expected", many(n, "GPU"), s.ExpectGPUs), "a card that fell off its bus is not seen by the driver", onMachine)
+		return one(Error, fmt.Sprintf("it has %s, %d expected", diagnosis.Count(n, "GPU"), s.ExpectGPUs), "a card that fell off its bus is not seen by the driver", onMachine)
 	case n == 0:
 		return one(Warning, "it has no GPU", "pods that ask for one never run there", onMachine)
 	}

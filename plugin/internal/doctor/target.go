@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/ainode/ainode/api/contract"
+	"github.com/ainode/ainode/api/diagnosis"
 	"github.com/ainode/ainode/api/identity"
 	"github.com/ainode/ainode/api/v1alpha1"
 	"github.com/ainode/ainode/plugin/internal/nodes"
@@ -161,7 +162,7 @@ func balancersBefore(_ context.Context, s *sight) (string, []flaw, error) {
 	if err != nil || len(choking) == 0 {
 		return "none that would send traffic to node ports of AI nodes", nil, err
 	}
-	return one(Warning, fmt.Sprintf("the controller of %s of type LoadBalancer may take an AI node for a backend: %s", many(len(choking), "Service"), some(choking)),
+	return one(Warning, fmt.Sprintf("the controller of %s of type LoadBalancer may take an AI node for a backend: %s", diagnosis.Count(len(choking), "Service"), some(choking)),
 		"AI nodes forward no node ports; what is sent there is lost", fix("Have it keep off", "kubectl ainode bind NODE --to CONFIG --lb-mode exclude"))
 }
 

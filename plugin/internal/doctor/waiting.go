@@ -16,6 +16,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/ainode/ainode/api/contract"
+	"github.com/ainode/ainode/api/diagnosis"
 	"github.com/ainode/ainode/api/v1alpha1"
 	"github.com/ainode/ainode/plugin/internal/kube"
 )
@@ -85,11 +86,11 @@ func pendingPods(_ context.Context, s *sight) (string, []flaw, error) {
 	}
 	var flaws []flaw
 	if n := len(meant.names); n > 0 {
-		flaws = append(flaws, flaw{OK, fmt.Sprintf("%s%s may come at once: %s", many(n, "waiting pod"), of, meant), "", nil})
+		flaws = append(flaws, flaw{OK, fmt.Sprintf("%s%s may come at once: %s", diagnosis.Count(n, "waiting pod"), of, meant), "", nil})
 	}
 	if n := len(strays.names); n > 0 {
 		namespace, name, _ := strings.Cut(strays.names[0], "/")
-		flaws = append(flaws, flaw{Warning, fmt.Sprintf("%s%s may come at once without having asked for an AI node: %s", many(n, "waiting pod"), of, strays),
+		flaws = append(flaws, flaw{Warning, fmt.Sprintf("%s%s may come at once without having asked for an AI node: %s", diagnosis.Count(n, "waiting pod"), of, strays),
 			"who tolerates the taint may be sent there, takes the place of pods that need the cards, and lets the machine read what it brings", []string{
 				fix(fmt.Sprintf("See whose it is, and keep it off by a required node affinity, %s DoesNotExist", contract.NodeLabel), "kubectl -n %s describe pod %s", namespace, name),
 			}})
