@@ -53,6 +53,7 @@ func TestAdmission(t *testing.T) {
 	t.Run("metrics and audit", c.testMetrics)
 	t.Run("guards of the records", c.testRecords)
 	t.Run("guards of the target", c.testIdentity)
+	t.Run("guards of the accounts", c.testTokens)
 	t.Run("housekeeper", c.testHousekeeper)
 	t.Run("rotation", c.testRotation)
 	t.Run("no webhook runs", c.testOutage)

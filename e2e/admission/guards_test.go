@@ -8,6 +8,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -22,6 +23,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/ainode/ainode/api/contract"
+	"github.com/ainode/ainode/api/identity"
 )
 
 const config = `{apiVersion: ainode.dev/v1alpha1, kind: ClusterConfig, metadata: {name: %s}, spec: {server: "https://10.0.0.1", certificateAuthorityData: eA==, clusterUID: u}}`
@@ -207,6 +209,118 @@ func (c *cluster) testIdentity(t *testing.T) {
 	refused(t, lives(system, 86401), "ValidatingAdmissionPolicy 'ainode-token-life'", "24 hours at most")
 	require.NoError(t, lives(system, 86400))
 	require.NoError(t, lives("life", 86401))
+}
+
+// testTokens: who may bind one node gets the tokens that binding it takes, and none by
+// which they would be another node or the webhook.
+func (c *cluster) testTokens(t *testing.T) {
+	const policy = "ValidatingAdmissionPolicy 'ainode-token-owner'"
+	const mine, others = "ai-mine", "ai-mine-2"
+	accounts := []string{
+		identity.Target(mine, 3), identity.Target(others, 1), mine, others, identity.Joiner(mine), identity.Joiner(others), "ainode-odd-1", "ainode-ai-odd-x",
+	}
+	for _, name := range accounts {
+		c.must(t, "-n", system, "create", "serviceaccount", name)
+		c.must(t, "-n", system, "create", "rolebinding", "asks-"+name, "--role=ainode-binder", "--serviceaccount="+system+":"+name)
+	}
+	defer func() {
+		for _, name := range accounts {
+			c.must(t, "-n", system, "delete", "serviceaccount/"+name, "rolebinding/asks-"+name)
+		}
+	}()
+	// ClusterRole ainode-binder of the chart value roles.binderNodes={ai-mine}.
+	c.must(t, "create", "clusterrole", "be-mine", "--verb=impersonate", "--resource=users", "--resource-name="+identity.NodeUser(mine))
+	c.must(t, "create", "clusterrolebinding", "be-mine", "--clusterrole=be-mine", "--user=mona", "--serviceaccount="+system+":"+identity.Target(mine, 3))
+	c.must(t, "-n", system, "create", "rolebinding", "mona", "--role=ainode-binder", "--user=mona")
+	defer func() {
+		c.must(t, "delete", "clusterrole/be-mine", "clusterrolebinding/be-mine")
+		c.must(t, "-n", system, "delete", "rolebinding/mona")
+	}()
+
+	token := func(who *cluster, account string, bound ...*authenticationv1.BoundObjectReference) error {
+		request := &authenticationv1.TokenRequest{}
+		for _, ref := range bound {
+			request.Spec.BoundObjectRef = ref
+		}
+		_, err := who.kube.CoreV1().ServiceAccounts(system).CreateToken(t.Context(), account, request, metav1.CreateOptions{})
+		return err
+	}
+	account := func(name string) *cluster {
+		return c.as(t, "system:serviceaccount:"+system+":"+name, "system:serviceaccounts", "system:serviceaccounts:"+system)
+	}
+	mona, bob := c.as(t, "mona"), c.as(t, "bob", "binders")
+	c.must(t, "-n", system, "create", "rolebinding", "bob", "--role=ainode-binder", "--group=binders")
+	c.must(t, "-n", system, "create", "rolebinding", "component", "--role=ainode-binder", "--serviceaccount=kube-system:component")
+	defer func() { c.must(t, "-n", system, "delete", "rolebinding/bob", "rolebinding/component") }()
+	component := c.as(t, "system:serviceaccount:kube-system:component", "system:serviceaccounts")
+	eventually(t, "the rights", func() error {
+		return errors.Join(token(mona, identity.Target(mine, 3)), token(bob, identity.Target(others, 1)), token(component, "default"))
+	})
+
+	for _, name := range []string{identity.Target(mine, 3), mine, identity.Joiner(mine)} {
+		require.NoError(t, token(mona, name))
+	}
+	for _, name := range []string{identity.Target(others, 1), others, identity.Joiner(others)} {
+		refused(t, token(mona, name), policy, "a token of account "+name+" is for who may act as AI node "+others, "roles.binderNodes")
+		require.NoError(t, token(bob, name), "who may bind all nodes")
+	}
+	for _, name := range []string{"ainode-webhook", "default", "ainode-odd-1", "ainode-ai-odd-x"} {
+		refused(t, token(mona, name), policy)
+		require.NoError(t, token(c, name))
+	}
+	for _, who := range []*cluster{mona, bob} {
+		refused(t, token(who, "ainode-webhook"), policy, "impersonate serviceaccounts "+system+"/ainode-webhook")
+	}
+
+	// The accounts themselves: each renews its own, an invitation becomes its node's agent.
+	for _, name := range accounts {
+		require.NoError(t, token(account(name), name), "its own")
+		if name != identity.Joiner(others) && name != others {
+			refused(t, token(account(name), others), policy)
+		}
+	}
+	require.NoError(t, token(account(identity.Joiner(others)), others))
+	refused(t, token(account(identity.Joiner(others)), identity.Target(others, 1)), policy)
+	refused(t, token(account(others), identity.Target(others, 1)), policy)
+
+	// A node gets its pods' tokens, as that of the webhook does: it runs.
+	found, err := c.kube.CoreV1().Pods(system).List(t.Context(), metav1.ListOptions{LabelSelector: webhookPods})
+	require.NoError(t, err)
+	require.NotEmpty(t, found.Items)
+	pod := found.Items[0]
+	ref := &authenticationv1.BoundObjectReference{Kind: "Pod", APIVersion: "v1", Name: pod.Name, UID: pod.UID}
+	require.NoError(t, token(c.asNode(t, pod.Spec.NodeName), pod.Spec.ServiceAccountName, ref))
+	require.NoError(t, token(component, "default"), "one of the cluster's own")
+	refused(t, token(component, identity.Target(others, 1)), policy)
+
+	// Nor by a Secret that Kubernetes fills in, made so or changed.
+	secret := func(who *cluster, name, account string) error {
+		return who.try(t.Context(), corev1.SchemeGroupVersion.WithResource("secrets"), system, object(t,
+			`{apiVersion: v1, kind: Secret, metadata: {name: %s, annotations: {kubernetes.io/service-account.name: %q}}, type: kubernetes.io/service-account-token}`, name, account)).err
+	}
+	for _, name := range []string{"ainode-webhook", "default"} {
+		refused(t, secret(mona, "mint", name), policy, "the right to impersonate serviceaccounts")
+		require.NoError(t, secret(c, "mint", name))
+	}
+	for _, who := range []*cluster{c, mona} {
+		refused(t, secret(who, "mint", identity.Target(mine, 3)), policy, "has no token that never ends")
+	}
+	secrets := corev1.SchemeGroupVersion.WithResource("secrets")
+	c.create(t, secrets, system, `{apiVersion: v1, kind: Secret, metadata: {name: mint, annotations: {kubernetes.io/service-account.name: ainode-odd-1}}, type: kubernetes.io/service-account-token}`)
+	defer func() { require.NoError(t, c.delete(t, secrets, system, "mint")) }()
+	change := func(key, value string) error {
+		return mona.patch(t, secrets, system, "mint", fmt.Sprintf(`{"metadata":{"annotations":{%q:%q}}}`, key, value))
+	}
+	refused(t, change("kubernetes.io/service-account.name", "ainode-webhook"), policy)
+	require.NoError(t, change("example.com/note", "x"), "whose token it is stays")
+	eventually(t, "Kubernetes fills in a Secret that may be", func() error {
+		s, err := c.kube.CoreV1().Secrets(system).Get(t.Context(), "mint", metav1.GetOptions{})
+		if err == nil && len(s.Data["token"]) == 0 {
+			err = errors.New("no token yet")
+		}
+		return err
+	})
+	require.NoError(t, mona.try(t.Context(), secrets, system, object(t, `{apiVersion: v1, kind: Secret, metadata: {name: ordinary}}`)).err)
 }
 
 func csr(t *testing.T, node string) []byte {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -230,49 +229,4 @@ func (w *Walk) makeIdentity(ctx context.Context, t targetIdentity) error {
 		}
 	}
 	return nil
-}
-
-// takeBack undoes a binding that the machine has got nothing of. An interruption
-// undoes nothing: the same command goes on.
-func (w *Walk) takeBack(ctx context.Context, p *Plan, epoch int64, because error) error {
-	if ctx.Err() != nil || w.DryRun {
-		return because
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)
-	defer cancel()
-	err := w.undo(ctx, p, epoch)
-	if err != nil {
-		return remedy.New("Take back the rest", "kubectl ainode unbind "+p.Node, "%w\n(and not all could be taken back: %w)", because, err)
-	}
-	return because
-}
-
-func (w *Walk) undo(ctx context.Context, p *Plan, epoch int64) error {
-	if epoch > 0 {
-		mine := false
-		if _, err := w.edit(ctx, p.Node, func(r *v1alpha1.AINode) (bool, error) {
-			// Another bind of the same epoch may have got through meanwhile: a machine
-			// that has its credential keeps it.
-			mine = r.Spec.ClusterConfigName == p.Config && r.Spec.BindEpoch == epoch && !holds(r)
-			if mine {
-				release(&r.Spec)
-			}
-			return mine, nil
-		}); err != nil || !mine {
-			return err
-		}
-		if err := w.removeIdentities(ctx, p.Node, epoch); err != nil {
-			return err
-		}
-	} else {
-		record, err := w.Hub.AINode(ctx, p.Node)
-		if err != nil && !apierrors.IsNotFound(err) {
-			return err
-		}
-		if err == nil && record.Spec.ClusterConfigName == p.Config {
-			return nil // another bind got there: its listing is not ours to remove
-		}
-	}
-	_, err := w.list(ctx, p.Config, p.Node, false)
-	return err
 }

@@ -227,6 +227,10 @@ func (w *Walk) checkNode(ctx context.Context, p *Plan, record *v1alpha1.AINode) 
 	case !ours || epoch > record.Spec.BindEpoch:
 		return remedy.New("See what it is", "kubectl describe node "+p.Node,
 			"cluster %q has a node %q already that is not this AI node: names that begin with %s are theirs", p.Config, p.Node, contract.NodeNamePrefix)
+	case record.Spec.ClusterConfigName == "" && record.Released() && !slices.Contains(p.config.Status.BoundNodes, p.Node):
+		// Unbind goes by the list, and finds nothing to do.
+		return remedy.New("Remove it", "kubectl delete node "+p.Node,
+			"cluster %q still has the node %q of an earlier binding (epoch %d), which is over and which nothing lists any more", p.Config, p.Node, epoch)
 	case record.Spec.ClusterConfigName == "" || epoch < record.Spec.FirstEpoch():
 		return remedy.New("Take it away", "kubectl ainode unbind "+p.Node,
 			"cluster %q still has the node %q of an earlier binding (epoch %d)", p.Config, p.Node, epoch)

@@ -69,7 +69,7 @@ func (w *Walk) force(ctx context.Context, l *Leaving, reached func(string)) erro
 	w.Progress.Warn(l.Node, "forced: if the machine is not gone but only cut off, its pods run on until it reads the hub again, "+
 		"while others are started in their place: make sure that it is off, above all for StatefulSets and shared storage")
 	// The record first: it is what the machine obeys, should it be there after all.
-	if err := w.letGo(ctx, l.Node); err != nil {
+	if err := w.letGo(ctx, l, false); err != nil {
 		return err
 	}
 	reached("the hub has released it; what stands for it on the target is not all removed")
@@ -109,6 +109,9 @@ func (w *Walk) reportReleased(ctx context.Context, l *Leaving) error {
 	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
 		record, err := w.Hub.AINode(ctx, l.Node)
 		if err != nil || record.Released() {
+			return err
+		}
+		if err := l.same(record); err != nil {
 			return err
 		}
 		record.Status.BindStatus, record.Status.ObservedEpoch = v1alpha1.Unbound, l.epoch

@@ -11,8 +11,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	cmdutil "k8s.io/kubectl/pkg/cmd/util"
 	"k8s.io/kubectl/pkg/drain"
-
-	"github.com/ainode/ainode/api/v1alpha1"
 )
 
 // Foresee says which pods would go with a node, and changes nothing. With DryRun the
@@ -23,11 +21,9 @@ func (w *Walk) Foresee(ctx context.Context, l *Leaving) error {
 		return nil // no pod is asked for any more
 	}
 	if w.DryRun {
-		if _, err := w.edit(ctx, l.Node, func(r *v1alpha1.AINode) (bool, error) {
-			change := !r.Spec.Draining
-			r.Spec.Draining = true
-			return change, nil
-		}); err != nil {
+		if err := w.wantDrained(ctx, l); errors.Is(err, errReleased) {
+			return nil
+		} else if err != nil {
 			return err
 		}
 		if err := w.cordon(ctx, l.Node, true); err != nil {
@@ -53,7 +49,7 @@ func (w *Walk) Foresee(ctx context.Context, l *Leaving) error {
 		}
 	}
 	if w.DryRun {
-		return w.letGo(ctx, l.Node)
+		return w.letGo(ctx, l, false)
 	}
 	return nil
 }

@@ -31,7 +31,7 @@ func (w *Walk) abandon(ctx context.Context, l *Leaving, reached func(string)) er
 		"kubectl delete clusterrole %s; kubectl delete node %s", identity, l.Node)
 	waiting, cancel := w.patience(ctx)
 	defer cancel()
-	if err := w.letGo(ctx, l.Node); err != nil {
+	if err := w.letGo(ctx, l, false); err != nil {
 		return err
 	}
 	reached("the hub has released it; its machine stops everything by itself")

@@ -25,34 +25,20 @@ func (w *Walk) unbind(ctx context.Context, l *Leaving, reached func(string)) err
 	waiting, cancel := w.patience(ctx)
 	defer cancel()
 	if l.record.Spec.ClusterConfigName != "" {
-		if _, err := w.edit(ctx, l.Node, func(r *v1alpha1.AINode) (bool, error) {
-			change := r.Spec.ClusterConfigName != "" && !r.Spec.Draining
-			r.Spec.Draining = r.Spec.ClusterConfigName != ""
-			return change, nil
-		}); err != nil {
-			return err
+		err := w.empty(ctx, waiting, l, reached)
+		if errors.Is(err, errReleased) {
+			w.Progress.Line(l.Node, "its binding was ended meanwhile, by another unbind or because its end has come")
+			err = nil
 		}
-		reached(fmt.Sprintf("in phase [1/4]; it is still bound to %q, and perhaps cordoned", l.Config))
-		if err := w.cordon(ctx, l.Node, true); err != nil {
+		if err != nil {
 			return err
-		}
-		w.Progress.Line(l.Node, "[1/4] cordoned")
-		reached(fmt.Sprintf("in phase [2/4]; it is still bound to %q, cordoned, and some of its pods may be evicted", l.Config))
-		if serves(l.record) {
-			if err := w.drain(waiting, l); err != nil {
-				return err
-			}
-			w.Progress.Line(l.Node, "[2/4] drained")
-		} else {
-			// Nobody there would notice an eviction: the release ends the pods, in their grace.
-			w.Progress.Warn(l.Node, "its agent does not serve this binding; its pods are not evicted, they end with the release")
 		}
 	} else if nodes.Outdated(l.record) && l.config == nil {
 		w.Progress.Warn(l.Node, "its record does not know which cluster it serves, and what stands for it there stays. "+
 			"To have it removed too, stop this and let the record learn it:  kubectl ainode bind %s --to CONFIG", l.Node)
 	}
 	if l.record.Spec.ClusterConfigName != "" || nodes.Outdated(l.record) {
-		if err := w.letGo(ctx, l.Node); err != nil {
+		if err := w.letGo(ctx, l, true); err != nil {
 			return err
 		}
 	}
@@ -72,21 +58,92 @@ func (w *Walk) unbind(ctx context.Context, l *Leaving, reached func(string)) err
 	return nil
 }
 
+// empty keeps new pods off a bound node, and sends those there away.
+func (w *Walk) empty(ctx, waiting context.Context, l *Leaving, reached func(string)) error {
+	if err := w.wantDrained(ctx, l); err != nil {
+		return err
+	}
+	reached(fmt.Sprintf("in phase [1/4]; it is still bound to %q, and perhaps cordoned", l.Config))
+	if err := w.cordon(ctx, l.Node, true); err != nil {
+		return err
+	}
+	// Who calls it off takes the cordon away: where that came first, it is done once more.
+	if err := w.look(ctx, l); errors.Is(err, errCalledOff) {
+		return errors.Join(err, w.cordon(ctx, l.Node, false))
+	} else if err != nil {
+		return err
+	}
+	w.Progress.Line(l.Node, "[1/4] cordoned")
+	reached(fmt.Sprintf("in phase [2/4]; it is still bound to %q, cordoned, and some of its pods may be evicted", l.Config))
+	if !serves(l.record) {
+		// Nobody there would notice an eviction: the release ends the pods, in their grace.
+		w.Progress.Warn(l.Node, "its agent does not serve this binding; its pods are not evicted, they end with the release")
+		return nil
+	}
+	if err := w.drain(waiting, l); err != nil {
+		return err
+	}
+	w.Progress.Line(l.Node, "[2/4] drained")
+	return nil
+}
+
+// wantDrained writes into the record that its node is to be drained. Where somebody else
+// has let go of it already, it says so and writes nothing.
+func (w *Walk) wantDrained(ctx context.Context, l *Leaving) error {
+	var over error
+	record, err := w.edit(ctx, l.Node, func(r *v1alpha1.AINode) (bool, error) {
+		if over = l.same(r); over == nil && r.Spec.ClusterConfigName == "" {
+			over = errReleased
+		}
+		if over != nil {
+			return false, nil
+		}
+		change := !r.Spec.Draining
+		r.Spec.Draining = true
+		return change, nil
+	})
+	if err == nil {
+		err = over
+	}
+	if err != nil {
+		return err
+	}
+	l.epoch = max(l.epoch, record.Spec.BindEpoch) // renewed since it was looked at
+	return nil
+}
+
 // serves reports whether the agent looks after the pods of this binding.
 func serves(record *v1alpha1.AINode) bool {
 	return holds(record) && record.Status.BindStatus != v1alpha1.Binding && !refused(record)
 }
 
 // letGo is the release: with it the agent stops every pod and wipes the credential. It
-// is of the epoch that the machine serves, also where a restored hub has lost it.
-func (w *Walk) letGo(ctx context.Context, node string) error {
-	_, err := w.edit(ctx, node, func(r *v1alpha1.AINode) (bool, error) {
+// is of the epoch that the machine serves, also where a restored hub has lost it. It is
+// refused where another binding stands in the record by now and, if drained says that the
+// pods had to go first, where somebody has called that off.
+func (w *Walk) letGo(ctx context.Context, l *Leaving, drained bool) error {
+	var over error
+	record, err := w.edit(ctx, l.Node, func(r *v1alpha1.AINode) (bool, error) {
+		over = l.same(r)
+		if drained && over == nil && r.Spec.ClusterConfigName != "" {
+			over = l.drains(r)
+		}
+		if over != nil {
+			return false, nil
+		}
 		change := r.Spec.ClusterConfigName != "" || r.Spec.Draining || nodes.Outdated(r)
 		r.Spec.BindEpoch = max(r.Spec.BindEpoch, r.Status.ObservedEpoch)
 		release(&r.Spec)
 		return change, nil
 	})
-	return err
+	if err == nil {
+		err = over
+	}
+	if err != nil {
+		return err
+	}
+	l.epoch = max(l.epoch, record.Spec.BindEpoch)
+	return nil
 }
 
 // release takes out of a record all that was wanted of a binding. The epoch stays: no
@@ -141,6 +198,17 @@ func (w *Walk) cordon(ctx context.Context, name string, on bool) error {
 // the machine goes with the binding in any case, and a pod that nobody manages is
 // not made again: both are told, and stop nothing.
 func (w *Walk) drain(ctx context.Context, l *Leaving) error {
+	attended, look, stop := w.attend(ctx, l)
+	defer stop()
+	err := w.sendAway(attended, l, look)
+	if over := context.Cause(attended); err != nil && over != nil && ctx.Err() == nil {
+		return over
+	}
+	return err
+}
+
+// sendAway does it; look is called before each eviction.
+func (w *Walk) sendAway(ctx context.Context, l *Leaving, look func()) error {
 	node := l.Node
 	timeout := time.Duration(0)
 	if deadline, ok := ctx.Deadline(); ok {
@@ -151,6 +219,7 @@ func (w *Walk) drain(ctx context.Context, l *Leaving) error {
 		GracePeriodSeconds: l.options.GracePeriodSeconds, DisableEviction: l.options.DisableEviction,
 		Timeout: timeout, EvictErrorRetryDelay: 2 * time.Second,
 		Out: io.Discard, ErrOut: w.Progress.Lines(node),
+		OnPodDeletionOrEvictionStarted: func(*corev1.Pod, bool) { look() },
 		OnPodDeletionOrEvictionFinished: func(pod *corev1.Pod, evicted bool, err error) {
 			if err != nil {
 				return
