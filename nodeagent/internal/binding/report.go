@@ -2,16 +2,13 @@ package binding
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/klog/v2"
 
 	"github.com/ainode/ainode/api/v1alpha1"
-	"github.com/ainode/ainode/nodeagent/internal/term"
 )
 
 // report writes the status if it is due, and returns after how long the next write
@@ -67,15 +64,7 @@ func (b *Binder) wanted(step Step, s Situation, have v1alpha1.AINodeStatus, now 
 	defer b.mu.Unlock()
 	want := *have.DeepCopy()
 	if step == Yield || s.Claim == Elsewhere {
-		old := meta.FindStatusCondition(want.Conditions, v1alpha1.ConditionConflict)
-		if old != nil && now.Sub(old.LastTransitionTime.Time) > conflictLife/2 {
-			meta.RemoveStatusCondition(&want.Conditions, v1alpha1.ConditionConflict)
-		}
-		text := fmt.Sprintf("%s while %s holds it; it starts nothing", complaint(b.o.Holder), b.other)
-		if b.owner != "" {
-			text += fmt.Sprintf(" (if that one is gone for good: kubectl ainode unbind %s --force)", b.o.Joined.Node)
-		}
-		condition(&want.Conditions, now, v1alpha1.ConditionConflict, true, reasonConflict, text)
+		b.complain(&want.Conditions, now)
 		return want
 	}
 	f := b.o.Facts()
@@ -90,58 +79,10 @@ func (b *Binder) wanted(step Step, s Situation, have v1alpha1.AINodeStatus, now 
 	want.Binding = served(b.credential, b.kept.End)
 	want.Conditions = settled(want.Conditions, now, b.o.Holder)
 	forced(&want.Conditions, now, step, s, have)
-	switch {
-	case s.outdated():
-		condition(&want.Conditions, now, v1alpha1.ConditionReady, false, v1alpha1.ReasonRecordOutdated, fmt.Sprintf(
-			"this machine serves epoch %d and keeps its pods; the record is of epoch %d, as of a hub that was restored from a backup "+
-				"(have it learn what is served with: kubectl ainode bind %s --to CONFIG; or end that with: kubectl ainode unbind %s)",
-			s.Credential, s.Record.Epoch, b.o.Joined.Node, b.o.Joined.Node))
-	case b.kept.Restored != nil:
-		condition(&want.Conditions, now, v1alpha1.ConditionReady, false, v1alpha1.ReasonRecordOutdated, fmt.Sprintf(
-			"this machine's binding ends %s and not %s, as the record has it again: the hub was restored from a backup "+
-				"(have it learn that, or the node is not given back by itself: kubectl ainode bind %s --to %s; or set an end with --until)",
-			when(b.kept.End), when(*b.kept.Restored), b.o.Joined.Node, s.Record.ClusterConfigName))
-	case b.problem != "" && step != Obtain || b.problem != "" && b.problem != errNotThere.Error():
-		condition(&want.Conditions, now, v1alpha1.ConditionReady, false, reasonProblem, b.problem)
-	case b.trouble != "":
-		condition(&want.Conditions, now, v1alpha1.ConditionReady, false, reasonProblem, b.trouble)
-	default:
-		condition(&want.Conditions, now, v1alpha1.ConditionReady, true, reasonRunning, "")
-	}
-	switch answer := b.o.Tenant.PodsAnswered(); {
-	case answer == nil || !s.Serving:
-		meta.RemoveStatusCondition(&want.Conditions, v1alpha1.ConditionPodsAnswered)
-	case answer.Trouble != "":
-		condition(&want.Conditions, now, v1alpha1.ConditionPodsAnswered, false, reasonSilent, answer.Trouble)
-	default:
-		condition(&want.Conditions, now, v1alpha1.ConditionPodsAnswered, true, reasonAnswered, "")
-	}
-	hub, heard := b.hubClock.now()
-	switch end, _ := b.end.Get(); {
-	case end.IsZero():
-		meta.RemoveStatusCondition(&want.Conditions, v1alpha1.ConditionClockAgrees)
-	case heard && !term.Agree(now, hub):
-		condition(&want.Conditions, now, v1alpha1.ConditionClockAgrees, false, reasonClockOff, term.Disagree(now, hub))
-	case heard:
-		condition(&want.Conditions, now, v1alpha1.ConditionClockAgrees, true, reasonClockRight, "")
-	}
-	switch certificate := b.o.Tenant.ServingCertificate(); {
-	case s.Credential == 0:
-		meta.RemoveStatusCondition(&want.Conditions, v1alpha1.ConditionServingCertificate)
-	case certificate == SelfSigned:
-		condition(&want.Conditions, now, v1alpha1.ConditionServingCertificate, false, reasonSelfSigned,
-			"nobody signed one for this node: its API serves with one of its own (see: kubectl ainode doctor "+b.o.Joined.Node+")")
-	case certificate == Signed:
-		condition(&want.Conditions, now, v1alpha1.ConditionServingCertificate, true, reasonSigned, "")
-	}
-	switch {
-	case s.Refused:
-		condition(&want.Conditions, now, v1alpha1.ConditionCredentialValid, false, reasonRefused,
-			"the target answers 401; pods are kept (have a new one made: kubectl ainode renew "+b.o.Joined.Node+")")
-	case s.Serving && s.Credential != 0:
-		condition(&want.Conditions, now, v1alpha1.ConditionCredentialValid, true, reasonAccepted, "")
-	case s.Credential == 0:
-		meta.RemoveStatusCondition(&want.Conditions, v1alpha1.ConditionCredentialValid)
-	}
+	b.tellReady(&want.Conditions, now, step, s)
+	b.tellPodsAnswered(&want.Conditions, now, s)
+	b.tellClockAgrees(&want.Conditions, now)
+	b.tellServingCertificate(&want.Conditions, now, s)
+	b.tellCredentialValid(&want.Conditions, now, s)
 	return want
 }
