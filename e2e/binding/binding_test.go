@@ -51,7 +51,7 @@ func TestBinding(t *testing.T) {
 	must("an end that draws near is moved", s.testExtended)
 	// Most of the time of the second is waiting for what runs out.
 	must("at once", func(t *testing.T) {
-		t.Run("killed with each write", func(t *testing.T) { t.Parallel(); s.testInterruptions(t) })
+		t.Run("killed with each write", func(t *testing.T) { t.Parallel(); s.testInterruptions(t); s.testKilledAgent(t) })
 		t.Run("a machine is cut off", func(t *testing.T) { t.Parallel(); s.testCutOff(t); s.testForced(t) })
 	})
 	must("the Node is deleted", s.testDeletedNode)

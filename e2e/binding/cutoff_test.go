@@ -7,11 +7,15 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/ainode/ainode/api/contract"
+	"github.com/ainode/ainode/api/identity"
 	"github.com/ainode/ainode/api/v1alpha1"
 )
 
@@ -72,8 +76,9 @@ func (s *stage) testCutOff(t *testing.T) {
 	require.Equal(t, released, s.released(t, m), "nothing was given back")
 }
 
-// testForced ends the binding of a machine that is cut off. It keeps its pods until it
-// reads the hub again; then it stops them and says why.
+// testForced ends the binding of a machine that is cut off, and is killed with each write
+// of that. The machine keeps its pods until it reads the hub again; then it stops them and
+// says why.
 func (s *stage) testForced(t *testing.T) {
 	m, at := s.two, s.b
 	running := s.running(t, m)
@@ -81,9 +86,13 @@ func (s *stage) testForced(t *testing.T) {
 	released := s.released(t, m)
 	require.Contains(t, s.refused(t, at, "unbind", m.node, "--force"), "is alive: --force is for machines that are gone")
 	s.cut(t, m, s.a, s.b)
+	s.shortenLease(t, m)
 	s.awaitListed(t, m, "Lost")
 	require.Contains(t, s.refused(t, at, "unbind", m.node), "is lost")
-	require.Contains(t, s.ainode(t, at, "unbind", m.node, "--force"), "unbound")
+	outOfService := false
+	s.killEach(t, at, func() { outOfService = s.outOfService(t, m, at) || outOfService }, "unbind", m.node, "--force")
+	require.True(t, outOfService, "its Node was never seen as out of service")
+	require.Contains(t, s.ainode(t, at, "unbind", m.node, "--force"), "unchanged")
 	require.True(t, apierrors.IsNotFound(at.Get(t.Context(), client.ObjectKey{Name: m.node}, &corev1.Node{})))
 	require.Empty(t, at.podsOf(t, m.node))
 	require.Equal(t, running, s.running(t, m), "nobody has told the machine")
@@ -111,4 +120,39 @@ func (s *stage) testForced(t *testing.T) {
 	s.requireBound(t, m, at, 2)
 	require.NotContains(t, s.ainode(t, at, "describe", m.node), v1alpha1.ConditionForced)
 	at.run(t, "stays", m)
+}
+
+// shortenLease lets a silent machine be lost at once, and each command that forces it
+// watch it for a second: neither is what is proved here. Its agent puts that right as soon
+// as it renews the Lease.
+func (s *stage) shortenLease(t *testing.T, m machine) {
+	t.Helper()
+	lease := coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: identity.HubLease(m.node), Namespace: contract.SystemNamespace}}
+	require.NoError(t, s.a.Patch(t.Context(), &lease, client.RawPatch(types.MergePatchType, []byte(`{"spec":{"leaseDurationSeconds":2}}`))))
+}
+
+// outOfService reports whether a Node stands that Kubernetes knows to be out of service.
+// Before it says so nobody may act for the node any more, and while pods are on it no
+// others come.
+func (s *stage) outOfService(t *testing.T, m machine, at *plane) bool {
+	t.Helper()
+	var node corev1.Node
+	err := at.Get(t.Context(), client.ObjectKey{Name: m.node}, &node)
+	if apierrors.IsNotFound(err) {
+		require.Empty(t, at.podsOf(t, m.node), "a pod outlived its Node")
+		return false
+	}
+	require.NoError(t, err)
+	taint := corev1.Taint{Key: corev1.TaintNodeOutOfService, Value: "nodeshutdown", Effect: corev1.TaintEffectNoExecute}
+	is := slices.ContainsFunc(node.Spec.Taints, func(is corev1.Taint) bool { return is.MatchTaint(&taint) && is.Value == taint.Value })
+	if !is {
+		require.NotEmpty(t, at.podsOf(t, m.node), "a pod is released and its Node not known to be out of service")
+		return false
+	}
+	require.True(t, node.Spec.Unschedulable)
+	require.Contains(t, node.Spec.Taints, contract.Taint())
+	for name, kinds := range at.identities(t, m.node) {
+		require.NotContains(t, kinds, "ClusterRole", "%s may still act", name)
+	}
+	return true
 }

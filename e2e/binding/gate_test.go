@@ -40,9 +40,9 @@ func writing(r *http.Request) bool {
 
 var errKilled = errors.New("who asked has been killed")
 
-// answered counts a write that the server has done.
+// answered counts a write that the server has done; one that it refuses changes nothing.
 func (g *gate) answered(r *http.Response) error {
-	if !writing(r.Request) {
+	if !writing(r.Request) || r.StatusCode >= http.StatusMultipleChoices {
 		return nil
 	}
 	g.mu.Lock()

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -84,9 +85,9 @@ func (p *plane) rotate() error {
 	return nil
 }
 
-// testRestored rotates the target's keys, restores the target and then the hub from
-// backups: a 401 stops nothing, what the target shows is the truth, and what a hub
-// shows of an earlier epoch is proof of nothing.
+// testRestored rotates the hub's keys and the target's, restores the target and then the
+// hub from backups: a 401 stops nothing, what the target shows is the truth, and what a
+// hub shows of an earlier epoch is proof of nothing.
 func (s *stage) testRestored(t *testing.T) {
 	ctx, m, at := t.Context(), s.two, s.b
 	epoch := s.record(t, m).Spec.BindEpoch
@@ -94,7 +95,13 @@ func (s *stage) testRestored(t *testing.T) {
 	hub, target := backup{s.a, filepath.Join(t.TempDir(), "hub")}, backup{s.b, filepath.Join(t.TempDir(), "target")}
 	running := s.running(t, m)
 
-	s.a.stopped(t, hub.take)
+	s.a.stopped(t, func() error { return errors.Join(hub.take(), s.a.rotate()) })
+	s.joinAnew(t)
+	s.requireBound(t, m, at, epoch)
+	at.requireSame(t, stays)
+	at.requireSame(t, ended)
+	require.Equal(t, running, s.running(t, m), "a hub that trusts no machine any more stops nothing, nor does joining anew")
+
 	s.b.stopped(t, s.b.rotate)
 	message := s.awaitCondition(t, m, v1alpha1.ConditionCredentialValid, metav1.ConditionFalse, "Unauthorized")
 	require.Contains(t, message, "pods are kept")
@@ -190,6 +197,29 @@ func (p *plane) tells(t *testing.T, name string, m machine, first string) func(s
 	}
 	tell("")
 	return tell
+}
+
+// joinAnew has the machines join again whose hub does not take their tokens any more, as
+// their agents say. Meanwhile they serve their cluster.
+func (s *stage) joinAnew(t *testing.T) {
+	t.Helper()
+	for _, m := range []machine{s.one, s.two} {
+		eventually(t, m.node+" is told what to do", func() error {
+			log := s.log(t, m)
+			if !strings.Contains(log, "The hub does not accept this machine's token any more") || !strings.Contains(log, "join again: kubectl ainode add "+m.node) {
+				return errors.New(log[max(0, len(log)-2000):])
+			}
+			return nil
+		})
+	}
+	late := s.b.run(t, "late", s.two)
+	require.NoError(t, s.b.Delete(t.Context(), &late))
+	s.b.awaitGone(t, "late")
+	for _, m := range []machine{s.one, s.two} {
+		s.killAgent(t, m)
+		s.join(t, m)
+	}
+	s.a.renewWebhook(t)
 }
 
 // renewWebhook has the webhook's pods made anew: they have tokens of the old key. (A

@@ -10,10 +10,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
-	policyv1 "k8s.io/api/policy/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/intstr"
-	"k8s.io/utils/ptr"
 
 	"github.com/ainode/ainode/api/v1alpha1"
 	"github.com/ainode/ainode/e2e/story"
@@ -54,15 +50,7 @@ func (p *plane) types(t *testing.T, command string) {
 func (s *stage) testExtended(t *testing.T) {
 	m, at := s.one, s.b
 	s.bind(t, m, at)
-	kept := pod("kept", m)
-	kept.Labels = map[string]string{"app": "kept"}
-	require.NoError(t, at.Create(t.Context(), kept))
-	stays := at.awaitRunning(t, "kept")
-	budget := &policyv1.PodDisruptionBudget{
-		ObjectMeta: metav1.ObjectMeta{Name: "kept", Namespace: metav1.NamespaceDefault},
-		Spec:       policyv1.PodDisruptionBudgetSpec{MinAvailable: ptr.To(intstr.FromInt32(1)), Selector: &metav1.LabelSelector{MatchLabels: kept.Labels}},
-	}
-	require.NoError(t, at.Create(t.Context(), budget))
+	stays, budget := at.keep(t, m)
 
 	s.bind(t, m, at, "--until", "20m", "--drain-grace", "19m55s")
 	s.awaitListed(t, m, string(v1alpha1.Draining))
@@ -79,9 +67,7 @@ func (s *stage) testExtended(t *testing.T) {
 	s.ainode(t, at, "bind", m.node, "--to", at.name, "--until", "none")
 	s.requireLooks(t, at)
 	at.requireSame(t, stays)
-	require.NoError(t, at.Delete(t.Context(), budget))
-	s.unbind(t, m, at)
-	s.requireNothing(t, m, at)
+	s.testHeldUp(t, stays, budget)
 }
 
 // requireLooks demands that doctor sees all there is, but for the trial's pod in

@@ -1,10 +1,12 @@
 package kube
 
 import (
+	"fmt"
 	"io"
 	"os"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/spf13/pflag"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
@@ -104,6 +106,11 @@ func (f *Flags) connect(name string, flags *genericclioptions.ConfigFlags) (*Clu
 	}
 	if err := named(flags, cfg); err != nil {
 		return nil, err
+	}
+	if end := ended(cfg, time.Now()); !end.IsZero() {
+		// No error: which clock is right is the API server's to say.
+		fmt.Fprintf(f.Warnings, "Warning: your kubeconfig has a client certificate for the %s cluster that ended %s: get a new one from where you have the kubeconfig\n",
+			name, end.UTC().Format(time.RFC3339))
 	}
 	cluster, err := Connect(name, f.own(cfg))
 	if err != nil {
