@@ -30,7 +30,7 @@ type podRooms struct {
 }
 
 // newPods makes the manager of this machine's pods for one binding.
-func (t *tenant) newPods(client kubernetes.Interface, node func() *corev1.Node, epoch int64, mode crispec.NetworkMode, address string, recorder record.EventRecorder, admit func(*corev1.Pod) (reason, message string)) (*podRooms, error) {
+func (t *tenant) newPods(client kubernetes.Interface, node func() *corev1.Node, epoch int64, mode crispec.NetworkMode, address string, recorder record.EventRecorder, admit func(*corev1.Pod) (reason, message string), serves func() bool) (*podRooms, error) {
 	state := string(t.cfg.StateDir)
 	reader := objects.Reader{Client: client}
 	v, err := volumes.New(volumes.Options{
@@ -55,7 +55,7 @@ func (t *tenant) newPods(client kubernetes.Interface, node func() *corev1.Node, 
 		Client: client, NodeName: t.node, Node: node, HostIPs: func() []string { return []string{address} }, Epoch: epoch, Network: mode,
 		Runtime: t.runtime.RuntimeService, Images: puller, Volumes: v, Objects: reader, Services: services, Cards: t.tracker, Injection: t.injects, Recorder: recorder, Clock: t.clock,
 		StateDir: t.cfg.StateDir.Pods(), PodDir: filepath.Join(state, "containers"), LogDir: t.cfg.LogDir,
-		Admit: admit, CgroupParent: t.cfg.CgroupParent, DNS: machineDNS(mode), ClusterDomain: t.cfg.ClusterDomain, ReservedPorts: []int32{int32(t.cfg.Port)},
+		Admit: admit, Serves: serves, CgroupParent: t.cfg.CgroupParent, DNS: machineDNS(mode), ClusterDomain: t.cfg.ClusterDomain, ReservedPorts: []int32{int32(t.cfg.Port)},
 	})
 	if err != nil {
 		return nil, err

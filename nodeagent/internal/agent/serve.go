@@ -39,7 +39,8 @@ func (t *tenant) Serve(ctx context.Context, target binding.Target, registered fu
 	if err := t.cache.Open(ctx); err != nil {
 		klog.FromContext(ctx).Error(err, "What pods read from buckets is not cached")
 	}
-	rooms, err := t.newPods(clients.pods, node.Node, target.Since, network.mode(), t.at(target.Address), recorder, pressure.admit)
+	rooms, err := t.newPods(clients.pods, node.Node, target.Since, network.mode(), t.at(target.Address), recorder, pressure.admit,
+		func() bool { return node.Ours() && !target.Refused() })
 	if err != nil {
 		return err
 	}

@@ -74,7 +74,7 @@ func (t *tenant) StopAll(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("make a client: %w", err)
 		}
-		rooms, err := t.newPods(nowhere, func() *corev1.Node { return &corev1.Node{} }, 0, crispec.Host, t.address, &record.FakeRecorder{}, nil)
+		rooms, err := t.newPods(nowhere, func() *corev1.Node { return &corev1.Node{} }, 0, crispec.Host, t.address, &record.FakeRecorder{}, nil, nil)
 		if err != nil {
 			return err
 		}

@@ -9,6 +9,9 @@ import (
 	"github.com/ainode/ainode/nodeagent/internal/machine"
 )
 
+// ErrOtherMachine says that a disk is of another machine.
+var ErrOtherMachine = errors.New("this disk is of another machine")
+
 // SameMachine fails on a machine that has this state from the disk of another one. The
 // Lease tells two of them apart only while both run: once the other one's agent was
 // silent for a while, a copy would start pods whose containers still live there.
@@ -20,9 +23,9 @@ func (s Store) SameMachine(node string, now machine.Hardware) error {
 		return fmt.Errorf("read which machine this is (if it is AI node %q: rm %s): %w", node, path, err)
 	}
 	if was.Other(now) {
-		return fmt.Errorf("this disk is of another machine: AI node %q is machine %s, this one is %s. On a copy, start over: "+
+		return fmt.Errorf("%w: AI node %q is machine %s, this one is %s. On a copy, start over: "+
 			"rm -r %s, and join under a name of its own (kubectl ainode add NAME). If this is %q with other hardware: rm %s",
-			node, was, now, string(s.State), node, path)
+			ErrOtherMachine, node, was, now, string(s.State), node, path)
 	}
 	if known := was.With(now); !reflect.DeepEqual(known, was) {
 		return writeJSON(path, known)

@@ -60,6 +60,9 @@ func Join(ctx context.Context, o JoinOptions) (Joined, handover.PublicKey, error
 	if again {
 		copied = o.Store.SameMachine(joined.Node, o.Hardware)
 	}
+	if copied != nil && !errors.Is(copied, ErrOtherMachine) {
+		return joined, key, copied
+	}
 	if copied != nil {
 		// A join file in hand says which machine this is, but not that the one whose disk
 		// this was has stopped its pods.

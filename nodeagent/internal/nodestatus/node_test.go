@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"os"
+	"strconv"
 	"testing"
 	"time"
 
@@ -170,6 +171,32 @@ func TestAForeignNodeIsNotTouched(t *testing.T) {
 	for _, a := range client.Actions() {
 		require.Equal(t, "get", a.GetVerb())
 	}
+}
+
+// The binding was ended by force, and another machine has the name: what an open watch
+// shows of its Node is believed, with a credential that is dead too.
+func TestANodeOfALaterBindingIsAnothers(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	client := fake.NewClientset()
+	r := registrar(client)
+	require.NoError(t, r.Register(ctx))
+	require.True(t, r.Ours())
+	mine := r.Node()
+	theirs := mine.DeepCopy()
+	theirs.Annotations[contract.BindEpochAnnotation] = strconv.FormatInt(r.Facts.Epoch+1, 10)
+	_, err := client.CoreV1().Nodes().Update(ctx, theirs, metav1.UpdateOptions{})
+	require.NoError(t, err)
+	r.saw(theirs)
+	require.False(t, r.Ours())
+	require.Same(t, mine, r.Node())
+	require.ErrorContains(t, r.Register(ctx), "it is of a later binding")
+	require.False(t, r.Ours())
+	have, err := client.CoreV1().Nodes().Get(ctx, mine.Name, metav1.GetOptions{})
+	require.NoError(t, err)
+	require.Equal(t, theirs.Annotations, have.Annotations)
+	r.saw(mine)
+	require.True(t, r.Ours())
 }
 
 func TestAnAdoptedNodeIsBroughtUpToDate(t *testing.T) {

@@ -22,6 +22,7 @@ import (
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
+	"github.com/ainode/ainode/api/identity"
 	"github.com/ainode/ainode/nodeagent/internal/listwatch"
 )
 
@@ -66,6 +67,7 @@ type Registrar struct {
 	Clock    clock.Clock
 
 	current atomic.Pointer[corev1.Node]
+	lost    atomic.Bool // see Ours
 	wrote   time.Time
 	// gone is since when the machine lacks a kind of slices that stands on the Node.
 	gone map[corev1.ResourceName]time.Time
@@ -80,6 +82,12 @@ func (r *Registrar) Node() *corev1.Node {
 	return node(r.Facts, status(r.Facts, Health{}, corev1.NodeStatus{}, r.Clock.Now()))
 }
 
+// Ours reports whether the Node is, as far as is known, this machine's: not once it was
+// deleted, or is of a later binding, until it is registered anew. Watches that were open go
+// on for a while with a credential that is dead, and then show another machine's Node and
+// pods.
+func (r *Registrar) Ours() bool { return !r.lost.Load() }
+
 // Register creates the Node, or adopts one of an earlier life of this AI node.
 func (r *Registrar) Register(ctx context.Context) error {
 	nodes := r.Client.CoreV1().Nodes()
@@ -91,7 +99,7 @@ func (r *Registrar) Register(ctx context.Context) error {
 			return fmt.Errorf("register node %q: %w", r.Facts.Name, err)
 		}
 		r.wrote = now
-		r.current.Store(have)
+		r.keep(have)
 		return nil
 	}
 	if err != nil {
@@ -100,11 +108,20 @@ func (r *Registrar) Register(ctx context.Context) error {
 	if foreign(have) {
 		return fmt.Errorf("register node %q: %w (delete it or choose another name)", r.Facts.Name, ErrForeign)
 	}
+	if epoch, _ := identity.Epoch(have); epoch > r.Facts.Epoch {
+		r.lost.Store(true)
+		return fmt.Errorf("register node %q: it is of a later binding (epoch %d, this machine's is %d)", r.Facts.Name, epoch, r.Facts.Epoch)
+	}
 	if have, err = r.adopt(ctx, have); err != nil {
 		return err
 	}
-	r.current.Store(have)
+	r.keep(have)
 	return r.sync(ctx)
+}
+
+func (r *Registrar) keep(node *corev1.Node) {
+	r.current.Store(node)
+	r.lost.Store(false)
 }
 
 // adopt brings labels and annotations up to date; taints stay as they are, a node
@@ -168,6 +185,7 @@ func (r *Registrar) Run(ctx context.Context) error {
 			AddFunc:    func(o any) { r.saw(o) },
 			UpdateFunc: func(_, o any) { r.saw(o) },
 			DeleteFunc: func(any) {
+				r.lost.Store(true)
 				select {
 				case gone <- struct{}{}:
 				default:
@@ -226,10 +244,16 @@ func (r *Registrar) leases() lease.Controller {
 }
 
 func (r *Registrar) saw(object any) {
-	// Somebody else's Node of our name is none that we look after.
-	if n, ok := object.(*corev1.Node); ok && !foreign(n) {
-		r.current.Store(n)
+	n, ok := object.(*corev1.Node)
+	if !ok {
+		return
 	}
+	// Somebody else's Node of our name is none that we look after.
+	if epoch, ours := identity.Epoch(n); !ours || epoch > r.Facts.Epoch {
+		r.lost.Store(true)
+		return
+	}
+	r.keep(n)
 }
 
 // status makes the wanted status of what was found on the machine.

@@ -66,6 +66,7 @@ type machine struct {
 	cgroup  string // of all its pods
 	epoch   int64
 	boots   int
+	another atomic.Bool // another machine has its name
 	cards   fakeCards
 	failed  sync.Map // message by UUID
 	gone    sync.Map
@@ -383,7 +384,7 @@ func (m *machine) newManager(client kubernetes.Interface, services Services) *Ma
 		Runtime: m.c.Runtime, Images: m.newImages(client), Volumes: m.newVolumes(client), Objects: objects.Reader{Client: client}, Services: services,
 		Cards: m.given(), Injection: m.injection, Recorder: m.events,
 		StateDir: filepath.Join(m.root, "state"), LogDir: filepath.Join(m.root, "logs"), CgroupParent: m.cgroup,
-		ReservedPorts: []int32{10250}, Admit: m.admit,
+		ReservedPorts: []int32{10250}, Admit: m.admit, Serves: func() bool { return !m.another.Load() },
 	})
 	require.NoError(m.t, err)
 	return manager

@@ -143,6 +143,10 @@ type Options struct {
 	// Admit is asked of each new pod before all else; a reason refuses it. It must not
 	// block. Default: it refuses none.
 	Admit func(*corev1.Pod) (reason, message string)
+	// Serves reports whether this machine is, as far as is known, the one that the API's
+	// pods are for: while it is not, none begins that has not run here. Asked again every
+	// few seconds then; it must not block. Default: it is.
+	Serves func() bool
 	// ReservedPorts of the machine that no pod may have, for example 10250.
 	ReservedPorts []int32
 }
@@ -189,6 +193,9 @@ func (o *Options) complete() error {
 	}
 	if o.Admit == nil {
 		o.Admit = func(*corev1.Pod) (string, string) { return "", "" }
+	}
+	if o.Serves == nil {
+		o.Serves = func() bool { return true }
 	}
 	if o.Injection == nil {
 		o.Injection = func() cri.Injection { return cri.Injection{CDI: true} }

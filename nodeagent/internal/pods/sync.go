@@ -31,11 +31,18 @@ type task struct {
 // deleting reports whether the pod is to be taken away.
 func (t *task) deleting() bool { return t.absent || t.pod.DeletionTimestamp != nil }
 
-// shown reports whether the API has shown the pod since the agent began. One that is only
-// remembered is looked after while its sandbox stands, and gets no new one: while the
-// machine was off its binding may have been ended by force and its pod be another's. Nor
-// does a kubelet begin anything before it has heard the API.
-func (t *task) shown() bool { return t.pod.ResourceVersion != "" }
+// beginAgain is after how long it is asked again whether a pod may begin.
+const beginAgain = 2 * time.Second
+
+// mayBegin reports whether the pod may have a new sandbox. One that is only remembered is
+// looked after while its sandbox stands, and gets no new one before the API has shown it:
+// while the machine was off its binding may have been ended by force and its pod be
+// another's. Nor does a kubelet begin anything before it has heard the API. One that has
+// not run here may be another machine's, which has the name by now.
+func (w *worker) mayBegin(t *task) bool {
+	shown := t.pod.ResourceVersion != ""
+	return shown && (len(t.actual.Sandboxes) > 0 || w.m.o.Serves())
+}
 
 // sync compares what is wanted with what is there and takes the next step.
 func (w *worker) sync(ctx context.Context) (result, error) {
@@ -115,8 +122,8 @@ func (w *worker) sync(ctx context.Context) (result, error) {
 	if len(t.actual.Containers) > 0 { // else start does, when it has made the volumes
 		w.lookAfter(ctx, t)
 	}
-	if t.plan.sandbox && !t.shown() {
-		return result{again: deadline}, nil
+	if t.plan.sandbox && !w.mayBegin(t) {
+		return result{again: earliest(deadline, w.m.o.Clock.Now().Add(beginAgain))}, nil
 	}
 	if len(t.plan.start) > 0 {
 		r := w.start(ctx, t)

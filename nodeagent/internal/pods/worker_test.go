@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	clienttesting "k8s.io/client-go/testing"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/utils/ptr"
@@ -503,4 +504,26 @@ func TestDebugContainers(t *testing.T) {
 	m.create(shell("next", obedient))
 	m.awaitPhase("next", corev1.PodRunning)
 	require.Equal(t, corev1.PodPending, m.get("web").Status.Phase)
+}
+
+// Of a machine whose name is another's by now the API shows that one's pods, for as long as
+// a watch stays open: none of them begins here, and what runs, runs on.
+func TestAnothersPodsDoNotBegin(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.start()
+	m.create(shell("mine", "while [ ! -e /tmp/end ]; do sleep 0.05; done; exit 3"))
+	mine := m.awaitPhase("mine", corev1.PodRunning)
+	m.another.Store(true)
+	m.create(shell("theirs", obedient))
+	id := strings.TrimPrefix(mine.Status.ContainerStatuses[0].ContainerID, "containerd://")
+	_, _, _ = m.c.Runtime.ExecSync(t.Context(), id, []string{"touch", "/tmp/end"}, patience) // which may be killed with what it ends
+	m.await("mine", "restarted", restarted(1))
+	there, err := m.manager.lister.Pods(t.Context())
+	require.NoError(t, err)
+	require.NotContains(t, there, types.UID("uid-theirs"))
+	require.Contains(t, there, mine.UID)
+	require.NotNil(t, m.worker("theirs"))
+	m.another.Store(false)
+	m.awaitPhase("theirs", corev1.PodRunning)
 }

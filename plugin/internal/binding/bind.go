@@ -134,6 +134,10 @@ func (w *Walk) want(ctx context.Context, p *Plan) (record *v1alpha1.AINode, clai
 			end.put(&r.Spec)
 			return change, nil
 		case "":
+			if r.Status.PublicKey != p.Key.String() {
+				return false, remedy.New("Look at it, and bind it then", "kubectl ainode describe "+p.Node,
+					"another machine has joined as AI node %q meanwhile: its key is not %s any more", p.Node, p.Key.Fingerprint())
+			}
 			r.Spec.ClusterConfigName, r.Spec.Draining = p.Config, false
 			r.Spec.BindEpoch++
 			r.Spec.SinceEpoch = r.Spec.BindEpoch

@@ -27,6 +27,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/ainode/ainode/api/contract"
+	"github.com/ainode/ainode/api/handover"
 	"github.com/ainode/ainode/api/v1alpha1"
 	"github.com/ainode/ainode/plugin/internal/kube"
 	"github.com/ainode/ainode/plugin/internal/output"
@@ -46,7 +47,7 @@ func newTwo(t *testing.T, funcs interceptor.Funcs) *two {
 	t.Helper()
 	record := &v1alpha1.AINode{
 		ObjectMeta: metav1.ObjectMeta{Name: "ai-1", UID: "r"}, Spec: v1alpha1.AINodeSpec{ClusterConfigName: "prod", BindEpoch: 4},
-		Status: v1alpha1.AINodeStatus{BindStatus: v1alpha1.Bound, ObservedEpoch: 4},
+		Status: v1alpha1.AINodeStatus{BindStatus: v1alpha1.Bound, ObservedEpoch: 4, PublicKey: handover.PublicKey{}.String()},
 	}
 	config := func(name string, bound ...string) *v1alpha1.ClusterConfig {
 		return &v1alpha1.ClusterConfig{ObjectMeta: metav1.ObjectMeta{Name: name}, Status: v1alpha1.ClusterConfigStatus{BoundNodes: bound}}
@@ -308,6 +309,21 @@ func (x *two) binding(t *testing.T) (*Plan, error) {
 	p := &Plan{Request: Request{Node: "ai-1", Config: "prod"}, config: &v1alpha1.ClusterConfig{}}
 	_, err := x.Bind(t.Context(), p)
 	return p, err
+}
+
+// Between the look and the claim another machine has been given the name.
+func TestABindingIsOfTheMachineThatWasLookedAt(t *testing.T) {
+	t.Parallel()
+	x := newTwo(t, interceptor.Funcs{})
+	x.other(t, func(r *v1alpha1.AINode) {
+		released(r)
+		r.Status.PublicKey = handover.PublicKey{1}.String()
+	})
+	_, err := x.binding(t)
+	require.ErrorContains(t, err, "another machine has joined")
+	record, err := x.Hub.AINode(t.Context(), "ai-1")
+	require.NoError(t, err)
+	require.Empty(t, record.Spec.ClusterConfigName)
 }
 
 // A bind that comes while the node is being unbound, having seen it bound, leaves the list
