@@ -95,6 +95,7 @@ func (s *Story) testLeastPrivilege(t *testing.T) {
 		})
 	}
 	s.testRefusedForGood(t, a)
+	t.Run("certificates that it must not get", func(t *testing.T) { s.testCertificates(t, a) })
 }
 
 var namespaces = []string{"default", "kube-system", "kube-node-lease", contract.SystemNamespace}

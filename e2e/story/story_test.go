@@ -95,6 +95,7 @@ func TestStory(t *testing.T) {
 	part("a disk of a CSI driver", func(t *testing.T) { s.testDisk(t) })
 	part("the plugin's bad input", func(t *testing.T) { s.testBadInput(t) })
 	part("kubeconfigs as people have them", func(t *testing.T) { s.testKubeconfigs(t) })
+	part("imports by every way", func(t *testing.T) { s.testImports(t) })
 	part("unbind", func(t *testing.T) { s.testUnbind(t) })
 	part("nothing of the bucket stays on the machine", func(t *testing.T) { s.testBucketGone(t) })
 	part("pods with addresses of their own", func(t *testing.T) { s.testPodAddresses(t) })
