@@ -9,7 +9,7 @@ func Short(findings []diagnosis.Finding) [][]string {
 		if !f.Bad() {
 			continue
 		}
-		subject := string(f.Area)
+		subject := f.Area
 		if f.Node != "" {
 			subject = f.Node
 		}
