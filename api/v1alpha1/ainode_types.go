@@ -62,6 +62,10 @@ const (
 // restored from a backup: status.binding, which the machine goes by, is newer.
 const ReasonRecordOutdated = "RecordOutdated"
 
+// ReasonAddressMissing is that of a Ready condition which is false because the machine
+// lacks the address that the target reaches it at. Its pods are looked after.
+const ReasonAddressMissing = "AddressMissing"
+
 // AINode is one GPU machine of the pool. Its spec is what people want (written by
 // kubectl ainode), its status is what the machine's agent says (written by it
 // alone, save for a forced unbind of a machine that is gone).

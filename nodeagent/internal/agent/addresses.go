@@ -21,7 +21,7 @@ import (
 // mostAddresses is how many addresses of a machine are told.
 const mostAddresses = 64
 
-// Their like changes seldom, and is not told more often than this.
+// How often a machine's addresses are looked up: no oftener than they are told.
 const (
 	lookPeriod = 10 * time.Second
 	lookTries  = 5

@@ -44,7 +44,7 @@ func (b *Binder) tellReady(conditions *[]metav1.Condition, now time.Time, step S
 	case b.trouble != "":
 		condition(conditions, now, v1alpha1.ConditionReady, false, reasonProblem, b.trouble)
 	case missing != "":
-		condition(conditions, now, v1alpha1.ConditionReady, false, reasonNoAddress, missing)
+		condition(conditions, now, v1alpha1.ConditionReady, false, v1alpha1.ReasonAddressMissing, missing)
 	default:
 		condition(conditions, now, v1alpha1.ConditionReady, true, reasonRunning, "")
 	}

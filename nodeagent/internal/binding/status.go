@@ -43,7 +43,6 @@ const (
 	reasonClockRight = "ClockRight"
 	reasonSigned     = "Signed"
 	reasonSelfSigned = "SelfSigned"
-	reasonNoAddress  = "AddressMissing"
 )
 
 // Facts are what the agent reports of its machine.
