@@ -62,6 +62,10 @@ const (
 // restored from a backup: status.binding, which the machine goes by, is newer.
 const ReasonRecordOutdated = "RecordOutdated"
 
+// ReasonAddressMissing is that of a Ready condition which is false because the machine
+// lacks the address that the target reaches it at. Its pods are looked after.
+const ReasonAddressMissing = "AddressMissing"
+
 // AINode is one GPU machine of the pool. Its spec is what people want (written by
 // kubectl ainode), its status is what the machine's agent says (written by it
 // alone, save for a forced unbind of a machine that is gone).
@@ -77,6 +81,8 @@ const ReasonRecordOutdated = "RecordOutdated"
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.startsWith('ai-')",message="an AI node's name begins with ai-"
 // +kubebuilder:validation:XValidation:rule="(has(oldSelf.spec) && has(oldSelf.spec.clusterConfigName) && oldSelf.spec.clusterConfigName.size() > 0) || !has(self.spec) || !has(self.spec.clusterConfigName) || self.spec.clusterConfigName.size() == 0 || !has(oldSelf.status) || !has(oldSelf.status.bindStatus) || oldSelf.status.bindStatus.size() == 0 || oldSelf.status.bindStatus == 'Unbound' || (has(oldSelf.spec) && has(oldSelf.status.observedEpoch) && oldSelf.spec.bindEpoch < oldSelf.status.observedEpoch && self.spec.bindEpoch == oldSelf.status.observedEpoch)",message="the AI node is still letting go of its last binding: finish that with kubectl ainode unbind"
 // +kubebuilder:validation:XValidation:rule="!has(self.spec) || !has(oldSelf.spec) || self.spec.bindEpoch == oldSelf.spec.bindEpoch || (has(self.spec.clusterConfigName) && self.spec.clusterConfigName.size() > 0) || (has(oldSelf.status) && has(oldSelf.status.observedEpoch) && self.spec.bindEpoch == oldSelf.status.observedEpoch)",message="bindEpoch grows with a binding or its renewal alone, or to the epoch that the machine serves: kubectl ainode bind, kubectl ainode renew"
+// +kubebuilder:validation:XValidation:rule="!has(self.spec) || !has(oldSelf.spec) || !has(self.spec.clusterConfigName) || self.spec.clusterConfigName.size() == 0 || !has(oldSelf.spec.clusterConfigName) || oldSelf.spec.clusterConfigName.size() == 0 || (has(self.spec.podCIDR) == has(oldSelf.spec.podCIDR) && (!has(self.spec.podCIDR) || self.spec.podCIDR == oldSelf.spec.podCIDR)) || (has(oldSelf.status) && has(oldSelf.status.observedEpoch) && oldSelf.spec.bindEpoch < oldSelf.status.observedEpoch && self.spec.bindEpoch == oldSelf.status.observedEpoch)",message="a bound AI node keeps its pods' range: unbind it to change it"
+// +kubebuilder:validation:XValidation:rule="!has(self.spec) || !has(oldSelf.spec) || !has(self.spec.clusterConfigName) || self.spec.clusterConfigName.size() == 0 || !has(oldSelf.spec.clusterConfigName) || oldSelf.spec.clusterConfigName.size() == 0 || (has(self.spec.address) == has(oldSelf.spec.address) && (!has(self.spec.address) || self.spec.address == oldSelf.spec.address)) || (has(oldSelf.status) && has(oldSelf.status.observedEpoch) && oldSelf.spec.bindEpoch < oldSelf.status.observedEpoch && self.spec.bindEpoch == oldSelf.status.observedEpoch)",message="a bound AI node keeps its address: unbind it to change it"
 type AINode struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -89,8 +95,6 @@ type AINode struct {
 //
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.clusterConfigName) || oldSelf.clusterConfigName.size() == 0 || !has(self.clusterConfigName) || self.clusterConfigName.size() == 0 || self.clusterConfigName == oldSelf.clusterConfigName",message="a bound AI node is bound elsewhere only after unbinding: kubectl ainode unbind"
 // +kubebuilder:validation:XValidation:rule="self.bindEpoch >= oldSelf.bindEpoch",message="bindEpoch only grows"
-// +kubebuilder:validation:XValidation:rule="(has(self.podCIDR) == has(oldSelf.podCIDR) && (!has(self.podCIDR) || self.podCIDR == oldSelf.podCIDR)) || !has(self.clusterConfigName) || self.clusterConfigName.size() == 0 || !has(oldSelf.clusterConfigName) || oldSelf.clusterConfigName.size() == 0",message="a bound AI node keeps its pods' range: unbind it to change it"
-// +kubebuilder:validation:XValidation:rule="(has(self.address) == has(oldSelf.address) && (!has(self.address) || self.address == oldSelf.address)) || !has(self.clusterConfigName) || self.clusterConfigName.size() == 0 || !has(oldSelf.clusterConfigName) || oldSelf.clusterConfigName.size() == 0",message="a bound AI node keeps its address: unbind it to change it"
 // +kubebuilder:validation:XValidation:rule="!has(self.clusterConfigName) || self.clusterConfigName.size() == 0 || (has(self.sinceEpoch) ? self.sinceEpoch : self.bindEpoch) == ((!has(oldSelf.clusterConfigName) || oldSelf.clusterConfigName.size() == 0) ? self.bindEpoch : (has(oldSelf.sinceEpoch) ? oldSelf.sinceEpoch : oldSelf.bindEpoch))",message="a binding keeps the epoch that it began in (sinceEpoch): kubectl ainode renew leaves it"
 type AINodeSpec struct {
 	// ClusterConfigName names the ClusterConfig the node is to be bound under;

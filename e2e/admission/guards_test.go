@@ -118,7 +118,9 @@ func (c *cluster) testAINode(t *testing.T) {
 	}
 	serves("Bound", 6)
 	refused(t, spec("other", 6), keeps)
-	require.NoError(t, renewal(6, 4))
+	refused(t, c.patch(t, ainodes, "", "ai-a", `{"spec":{"bindEpoch":5,"sinceEpoch":4,"address":"10.9.0.7"}}`), "keeps its address")
+	require.NoError(t, c.patch(t, ainodes, "", "ai-a", `{"spec":{"bindEpoch":6,"sinceEpoch":4,"address":"10.9.0.7","podCIDR":"10.64.3.0/24"}}`))
+	refused(t, c.patch(t, ainodes, "", "ai-a", `{"spec":{"address":null}}`), "keeps its address")
 	refused(t, spec("", 7), "bindEpoch grows with a binding or its renewal alone")
 	require.NoError(t, c.patch(t, ainodes, "", "ai-a", `{"spec":{"clusterConfigName":"","sinceEpoch":null}}`))
 	refused(t, spec("other", 7), "still letting go")

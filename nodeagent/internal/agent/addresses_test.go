@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"github.com/vishvananda/netlink"
 	"k8s.io/utils/clock"
 
 	"github.com/ainode/ainode/nodeagent/internal/binding"
@@ -29,12 +30,46 @@ func TestAddressesOfAMachine(t *testing.T) {
 	}
 	require.Len(t, reachable("10.0.0.7", found), mostAddresses, "a status must not grow without bounds")
 
-	has := addresses("192.0.2.1")
-	require.Equal(t, "192.0.2.1", has[0])
-	for _, text := range has {
+	has := &addresses{own: "192.0.2.1", look: look}
+	has.refresh(t.Context())
+	require.Equal(t, "192.0.2.1", has.reachable()[0])
+	require.True(t, has.lacks("192.0.2.1"))
+	for _, text := range has.reachable()[1:] {
 		require.True(t, netip.MustParseAddr(text).IsGlobalUnicast(), text)
+		require.False(t, has.lacks(text), text)
 	}
-	require.Equal(t, has, addresses("192.0.2.1"), "the same again while the machine is")
+	again := has.reachable()
+	has.refresh(t.Context())
+	require.Equal(t, again, has.reachable(), "the same again while the machine is")
+}
+
+// A pod's link that comes while the kernel lists its links cuts the list short.
+func TestAddressesWhilePodsComeAndGo(t *testing.T) {
+	t.Parallel()
+	own, other := netip.MustParseAddr("10.0.0.7"), netip.MustParseAddr("10.9.0.7")
+	interrupted, asked := 2, 0
+	has := &addresses{own: own.String(), look: func() (found, error) {
+		if asked++; asked <= interrupted {
+			return found{all: []netip.Addr{own}, lasting: []netip.Addr{own}}, fmt.Errorf("list links: %w", netlink.ErrDumpInterrupted)
+		}
+		return found{all: []netip.Addr{own, other}, lasting: []netip.Addr{own, other}}, nil
+	}}
+	require.Equal(t, []string{"10.0.0.7"}, has.reachable())
+	require.False(t, has.lacks("10.9.0.7"), "nothing is known yet")
+	has.refresh(t.Context())
+	require.Equal(t, []string{"10.0.0.7", "10.9.0.7"}, has.reachable(), "it was tried again")
+	interrupted, asked = 1000, 0
+	has.refresh(t.Context())
+	require.Less(t, asked, 10, "not for ever")
+	require.Equal(t, []string{"10.0.0.7", "10.9.0.7"}, has.reachable(), "the last answer stands")
+	require.False(t, has.lacks("10.9.0.7"))
+	require.True(t, has.lacks("10.9.0.8"))
+	asked = -1
+	for range 3 {
+		has.reachable()
+		has.lacks("10.9.0.7")
+	}
+	require.Equal(t, -1, asked, "whoever tells of them asks no kernel")
 }
 
 // The Node, and with it whoever asks for the node, has the address that was chosen.

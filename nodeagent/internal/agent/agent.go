@@ -74,9 +74,11 @@ func Run(ctx context.Context, cfg config.Run) error {
 	if tenant.cache, err = tenant.newCache(); err != nil {
 		return err
 	}
+	has := &addresses{own: address, look: look}
+	has.refresh(ctx)
 	binder, err := binding.New(binding.Options{
 		Store: store, Joined: joined, Key: key, Holder: holder,
-		Facts:  func() binding.Facts { return facts(identity, address, size, cards, tenant.tracker.Summary().Total) },
+		Facts:  func() binding.Facts { return facts(identity, has, size, cards, tenant.tracker.Summary().Total) },
 		Tenant: tenant, Clock: clock.RealClock{}, FenceAfter: cfg.FenceAfter.Duration,
 	})
 	if err != nil {
@@ -85,5 +87,5 @@ func Run(ctx context.Context, cfg config.Run) error {
 	klog.FromContext(ctx).Info("Agent runs", "node", joined.Node, "hub", joined.Server, "address", address,
 		"gpus", len(cards.Found().Cards), "simulated", cards.Simulated(), "version", Version())
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)
-	return together(ctx, binder.Run, drivers.volumes.Run, drivers.watcher.Run, func(ctx context.Context) error { tenant.tracker.Run(ctx); return nil })
+	return together(ctx, binder.Run, has.run, drivers.volumes.Run, drivers.watcher.Run, func(ctx context.Context) error { tenant.tracker.Run(ctx); return nil })
 }

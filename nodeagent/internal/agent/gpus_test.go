@@ -72,7 +72,7 @@ func TestAFaultIsToldEverywhere(t *testing.T) {
 	}
 	require.Regexp(t, `(?m)^ainode_gpu_usable\{.*Hostname="ai-1",.*UUID="`+ill+`",.*SIMULATED.*\} 0$`, text.String())
 	require.Regexp(t, `(?m)^DCGM_FI_DEV_XID_ERRORS\{.*Hostname="ai-1",.*UUID="`+ill+`",.*\} 79$`, text.String())
-	require.Len(t, facts(tn.machine, "10.0.0.7", measured{}, cards, after.Total).GPUs, 8)
+	require.Len(t, facts(tn.machine, &addresses{own: "10.0.0.7"}, measured{}, cards, after.Total).GPUs, 8)
 }
 
 // Where the runtime gives cards to no container, the Node has none to give, and says what
@@ -133,7 +133,7 @@ func TestSlicesAreToldEverywhere(t *testing.T) {
 	before := tn.cardHealth()
 	require.Equal(t, map[corev1.ResourceName]int{contract.GPUResource: 6, one: 7, three: 2}, before.Usable)
 	require.Equal(t, "6 simulated GPUs and 9 MIG slices can be used", before.Message)
-	told := facts(tn.machine, "10.0.0.7", measured{}, cards, before.Total)
+	told := facts(tn.machine, &addresses{own: "10.0.0.7"}, measured{}, cards, before.Total)
 	require.Len(t, told.GPUs, 8)
 	require.True(t, told.GPUs[1].MIG)
 	require.Equal(t, cards.Found().Cards[1].Slices[6].UUID, told.GPUs[1].Slices[6].UUID)

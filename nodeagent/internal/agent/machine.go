@@ -133,9 +133,9 @@ func with(list corev1.ResourceList, devices map[corev1.ResourceName]int) corev1.
 }
 
 // facts are what the hub is told of this machine.
-func facts(id machine.Identity, address string, size measured, cards *gpu.Machine, total map[corev1.ResourceName]int) binding.Facts {
+func facts(id machine.Identity, at *addresses, size measured, cards *gpu.Machine, total map[corev1.ResourceName]int) binding.Facts {
 	f := binding.Facts{
-		Address: address, Addresses: addresses(address), Simulated: cards.Simulated(), AgentVersion: Version(),
+		Address: at.own, Addresses: at.reachable(), Lacks: at.lacks, Simulated: cards.Simulated(), AgentVersion: Version(),
 		Machine:  v1alpha1.Machine{ID: id.ID, ProductUUID: id.ProductUUID, BootID: id.BootID},
 		Capacity: map[string]resource.Quantity{},
 	}

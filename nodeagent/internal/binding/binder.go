@@ -84,6 +84,9 @@ type Binder struct {
 	serving    *serving
 	fenced     bool
 	wrote      time.Time
+	// said is the patch of the status that was written last, saidTo the version that the
+	// record had after it.
+	said, saidTo string
 }
 
 // serving is a tenancy in progress.

@@ -27,8 +27,8 @@ func (b *Binder) complain(conditions *[]metav1.Condition, now time.Time) {
 	condition(conditions, now, v1alpha1.ConditionConflict, true, reasonConflict, text)
 }
 
-func (b *Binder) tellReady(conditions *[]metav1.Condition, now time.Time, step Step, s Situation) {
-	switch {
+func (b *Binder) tellReady(conditions *[]metav1.Condition, now time.Time, step Step, s Situation, f Facts) {
+	switch missing := b.missing(f); {
 	case s.outdated():
 		condition(conditions, now, v1alpha1.ConditionReady, false, v1alpha1.ReasonRecordOutdated, fmt.Sprintf(
 			"this machine serves epoch %d and keeps its pods; the record is of epoch %d, as of a hub that was restored from a backup "+
@@ -43,9 +43,26 @@ func (b *Binder) tellReady(conditions *[]metav1.Condition, now time.Time, step S
 		condition(conditions, now, v1alpha1.ConditionReady, false, reasonProblem, b.problem)
 	case b.trouble != "":
 		condition(conditions, now, v1alpha1.ConditionReady, false, reasonProblem, b.trouble)
+	case missing != "":
+		condition(conditions, now, v1alpha1.ConditionReady, false, v1alpha1.ReasonAddressMissing, missing)
 	default:
 		condition(conditions, now, v1alpha1.ConditionReady, true, reasonRunning, "")
 	}
+}
+
+// missing says that the machine lacks the address that the binding is served at: its pods
+// run, and nobody reaches them or their logs. Empty if it has it.
+func (b *Binder) missing(f Facts) string {
+	switch {
+	case b.credential == nil || f.Lacks == nil:
+	case b.credential.Address != "" && f.Lacks(b.credential.Address):
+		return fmt.Sprintf("address %s, chosen at bind, is no longer this machine's: give it back to the machine, or unbind: kubectl ainode unbind %s",
+			b.credential.Address, b.o.Joined.Node)
+	case b.credential.Address == "" && f.Lacks(f.Address):
+		return fmt.Sprintf("address %s, which the agent began with, is not this machine's: give it back to the machine, "+
+			"or restart the agent (--node-ip, if that is set, is to be one that the machine has)", f.Address)
+	}
+	return ""
 }
 
 func (b *Binder) tellPodsAnswered(conditions *[]metav1.Condition, now time.Time, s Situation) {

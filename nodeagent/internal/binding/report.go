@@ -26,11 +26,14 @@ func (b *Binder) report(ctx context.Context, step Step, s Situation) time.Durati
 		return statusPeriod - since
 	}
 	patch, err := statusPatch(record.Status, want)
+	if patch != nil && string(patch) == b.said && record.ResourceVersion == b.saidTo && now.Sub(b.wrote) < dropped {
+		return statusPeriod
+	}
 	if err == nil && patch != nil {
 		var answer *v1alpha1.AINode
 		switch answer, err = b.patchStatus(ctx, record.ResourceVersion, patch); {
 		case err == nil:
-			b.wrote = now
+			b.wrote, b.said, b.saidTo = now, string(patch), answer.ResourceVersion
 			// The watch will say the same later; until then this is what stands there.
 			b.replace(record, answer)
 		case apierrors.IsConflict(err):
@@ -79,7 +82,7 @@ func (b *Binder) wanted(step Step, s Situation, have v1alpha1.AINodeStatus, now 
 	want.Binding = served(b.credential, b.kept.End)
 	want.Conditions = settled(want.Conditions, now, b.o.Holder)
 	forced(&want.Conditions, now, step, s, have)
-	b.tellReady(&want.Conditions, now, step, s)
+	b.tellReady(&want.Conditions, now, step, s, f)
 	b.tellPodsAnswered(&want.Conditions, now, s)
 	b.tellClockAgrees(&want.Conditions, now)
 	b.tellServingCertificate(&want.Conditions, now, s)

@@ -20,6 +20,10 @@ import (
 // new about the binding.
 const statusPeriod = 10 * time.Second
 
+// dropped is after how long the hub is told once more what it did not keep when it was told:
+// fields that its CRD, which is older than this agent, does not have yet.
+const dropped = 10 * time.Minute
+
 // conflictLife is how long the holder leaves another machine's complaint standing
 // before it takes it for settled; the other repeats it more often than that.
 const conflictLife = 2 * time.Minute
@@ -44,8 +48,11 @@ const (
 // Facts are what the agent reports of its machine.
 type Facts struct {
 	// Address is the one that the agent chooses, Addresses are all.
-	Address      string
-	Addresses    []string
+	Address   string
+	Addresses []string
+	// Lacks reports whether the machine is known not to have an address at the moment; nil
+	// where nothing is known.
+	Lacks        func(address string) bool
 	GPUs         []v1alpha1.GPU
 	Simulated    string
 	Capacity     map[string]resource.Quantity

@@ -21,6 +21,7 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -54,6 +55,9 @@ type miniHub struct {
 	asked    atomic.Int32 // for its version
 	// meanwhile is what somebody does in the moment before the next status arrives.
 	meanwhile func()
+	// prunes takes from a record what the CRD does not have.
+	prunes  func(*v1alpha1.AINode)
+	patches int // of the status
 }
 
 func newMiniHub(t *testing.T) (*miniHub, *httptest.Server) {
@@ -175,12 +179,19 @@ func (h *miniHub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(http.StatusBadRequest)
 			return
 		}
+		h.patches++
+		was := h.record
 		h.record = v1alpha1.AINode{}
 		_ = json.Unmarshal(after, &h.record)
+		if h.prunes != nil {
+			h.prunes(&h.record)
+		}
 		if s := h.record.Status.BindStatus; len(h.statuses) == 0 || h.statuses[len(h.statuses)-1] != s {
 			h.statuses = append(h.statuses, s)
 		}
-		h.bump()
+		if !apiequality.Semantic.DeepEqual(was, h.record) {
+			h.bump()
+		}
 		answer = h.record
 	case strings.HasSuffix(r.URL.Path, "/ainodes/ai-1"):
 		if r.Method == http.MethodPatch {
@@ -331,6 +342,8 @@ type box struct {
 	holder string
 	// fenceAfter is the agent's option.
 	fenceAfter time.Duration
+	// lacks is what the machine has lost.
+	lacks atomic.Pointer[string]
 }
 
 func newBox(t *testing.T) *box {
@@ -356,7 +369,7 @@ func (m *box) begin() (*recorder, func()) {
 	tenant := &recorder{}
 	b, err := New(Options{
 		Store: m.store, Joined: Joined{Node: "ai-1", Server: m.server.URL, CertificateAuthorityData: m.ca}, Key: m.key, Holder: m.holder,
-		Tenant: tenant, Clock: clock.RealClock{}, Facts: func() Facts { return Facts{Address: "10.0.0.7", Addresses: []string{"10.0.0.7", "10.9.0.7"}} },
+		Tenant: tenant, Clock: clock.RealClock{}, Facts: m.facts,
 		FenceAfter: m.fenceAfter,
 	})
 	require.NoError(m, err)
@@ -364,6 +377,13 @@ func (m *box) begin() (*recorder, func()) {
 	done := make(chan error, 1)
 	go func() { done <- b.Run(ctx) }()
 	return tenant, func() { cancel(); require.NoError(m, <-done) }
+}
+
+func (m *box) facts() Facts {
+	return Facts{
+		Address: "10.0.0.7", Addresses: []string{"10.0.0.7", "10.9.0.7"},
+		Lacks: func(address string) bool { return address == ptr.Deref(m.lacks.Load(), "") },
+	}
 }
 
 func (m *box) reports(status v1alpha1.BindStatus, epoch int64) {

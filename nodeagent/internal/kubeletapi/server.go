@@ -72,15 +72,6 @@ func New(o Options) (*Server, error) {
 	return &Server{o: o, auth: auth, may: newAuthorizer(o.Node, o.Client)}, nil
 }
 
-// Listen opens the port.
-func (s *Server) Listen(ctx context.Context) (net.Listener, error) {
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.o.Address)
-	if err != nil {
-		return nil, fmt.Errorf("open the kubelet API: %w (is a kubelet or another agent running on this machine?)", err)
-	}
-	return l, nil
-}
-
 // Serve answers on l until ctx ends, then cuts what is still open.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	server := s.server(ctx)

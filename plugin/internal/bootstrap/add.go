@@ -35,10 +35,14 @@ func ValidateName(name string) error {
 	return nil
 }
 
-// AddRights are what Add needs on the hub.
-func AddRights(node string) []preflight.Right {
+// tokenOwner is the policy of a target by which only who may act as a node gets tokens of
+// its accounts, an invitation among them.
+const tokenOwner = "ainode-token-owner"
+
+// AddRights are what Add needs on hub, which may be a target too.
+func AddRights(ctx context.Context, hub *kube.Cluster, node string) []preflight.Right {
 	ns, rbac := contract.SystemNamespace, rbacv1.GroupName
-	return []preflight.Right{
+	rights := []preflight.Right{
 		{Verb: "create", Group: contract.Group, Resource: "ainodes"},
 		{Verb: "get", Group: contract.Group, Resource: "ainodes", Name: node},
 		{Verb: "create", Resource: "secrets", Namespace: ns},
@@ -51,6 +55,11 @@ func AddRights(node string) []preflight.Right {
 		{Verb: "create", Group: rbac, Resource: "clusterroles"},
 		{Verb: "create", Group: rbac, Resource: "clusterrolebindings"},
 	}
+	// Who may not look is not held up: the policy itself says what is missing.
+	if _, err := hub.Core.AdmissionregistrationV1().ValidatingAdmissionPolicies().Get(ctx, tokenOwner, metav1.GetOptions{}); err == nil {
+		rights = append(rights, preflight.Right{Verb: "impersonate", Resource: "users", Name: identity.NodeUser(node)})
+	}
+	return rights
 }
 
 // Added is what Add has made.

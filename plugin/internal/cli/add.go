@@ -89,7 +89,7 @@ func (o *addOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := preflight.Binder.Check(ctx, "add AI nodes", preflight.Needs{Cluster: hub, Rights: bootstrap.AddRights(o.node)}); err != nil {
+	if err := preflight.Binder.Check(ctx, "add AI nodes", preflight.Needs{Cluster: hub, Rights: bootstrap.AddRights(ctx, hub, o.node)}); err != nil {
 		return err
 	}
 	unreached, err := hub.Greeted(ctx, at, "--hub-server")

@@ -135,6 +135,9 @@ func agentReady(_ context.Context, s *sight) (string, []flaw, error) {
 		return one(Warning, "its record has lost when its binding ends: "+text, "the machine goes by what it knows; the record tells people otherwise",
 			fix("Have the hub learn it", "kubectl ainode bind %s --to %s", s.node.Name, s.node.Spec.ClusterConfigName))
 	}
+	if bad && meta.FindStatusCondition(s.node.Status.Conditions, v1alpha1.ConditionReady).Reason == v1alpha1.ReasonAddressMissing {
+		return one(Error, text, "its pods run on, but the cluster reaches neither them nor their logs", fix("On the machine", "ip address"))
+	}
 	if bad {
 		return one(Error, "its agent is not ready: "+text, "no pod starts there", fix("On the machine", "ainode-agent doctor; journalctl -u ainode-agent -n 50"))
 	}
