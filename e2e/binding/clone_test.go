@@ -76,6 +76,7 @@ func (s *stage) testSuccessor(t *testing.T) {
 	epoch := s.record(t, first).Spec.BindEpoch
 	key, running := s.record(t, first).Status.PublicKey, s.running(t, first)
 	s.cut(t, first, s.a)
+	s.shortenLease(t, first)
 	s.awaitListed(t, first, "Lost")
 
 	s.on(t, second, "rm", "-r", stateDir)
