@@ -35,7 +35,8 @@ type waitingPods struct {
 func readWaiting(ctx context.Context, target *kube.Cluster) (waitingPods, error) {
 	list, err := target.Core.CoreV1().Pods(metav1.NamespaceAll).List(ctx, metav1.ListOptions{
 		Limit:         mostWaiting,
-		FieldSelector: fields.SelectorFromSet(fields.Set{"spec.nodeName": "", "status.phase": string(corev1.PodPending)}).String(),
+		FieldSelector: fields.AndSelectors(fields.OneTermEqualSelector("spec.nodeName", ""),
+			fields.OneTermEqualSelector("status.phase", string(corev1.PodPending))).String(),
 	})
 	if err != nil {
 		return waitingPods{}, err
