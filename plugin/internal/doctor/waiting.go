@@ -34,7 +34,7 @@ type waitingPods struct {
 // readWaiting reads them in one request.
 func readWaiting(ctx context.Context, target *kube.Cluster) (waitingPods, error) {
 	list, err := target.Core.CoreV1().Pods(metav1.NamespaceAll).List(ctx, metav1.ListOptions{
-		Limit:         mostWaiting,
+		Limit: mostWaiting,
 		FieldSelector: fields.AndSelectors(fields.OneTermEqualSelector("spec.nodeName", ""),
 			fields.OneTermEqualSelector("status.phase", string(corev1.PodPending))).String(),
 	})
