@@ -27,9 +27,16 @@ const (
 	lookTries  = 5
 )
 
-// passing are the marks of addresses that do not last: those of IPv6's privacy extensions,
-// and such as are not the machine's yet or any more.
-const passing = unix.IFA_F_TEMPORARY | unix.IFA_F_DEPRECATED | unix.IFA_F_TENTATIVE | unix.IFA_F_DADFAILED
+// passes reports whether an address does not last: it is one of IPv6's privacy extensions,
+// or not the machine's yet or any more. (Of IPv4 the first mark says that an address is not
+// the first of its subnet, IFA_F_SECONDARY.)
+func passes(ip netip.Addr, flags int) bool {
+	marks := unix.IFA_F_DEPRECATED | unix.IFA_F_TENTATIVE | unix.IFA_F_DADFAILED
+	if ip.Is6() {
+		marks |= unix.IFA_F_TEMPORARY
+	}
+	return flags&marks != 0
+}
 
 // addresses are the machine's, as they were found last. Whoever tells of them must not have
 // to wait for the kernel, which has many to list where there are many pods.
@@ -108,9 +115,10 @@ func look() (found, error) {
 		if !ok {
 			continue
 		}
-		now.all = append(now.all, ip.Unmap())
-		if up[a.LinkIndex] && a.Flags&passing == 0 {
-			now.lasting = append(now.lasting, ip.Unmap())
+		ip = ip.Unmap()
+		now.all = append(now.all, ip)
+		if up[a.LinkIndex] && !passes(ip, a.Flags) {
+			now.lasting = append(now.lasting, ip)
 		}
 	}
 	return now, nil

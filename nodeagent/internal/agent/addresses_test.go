@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 	"k8s.io/utils/clock"
 
 	"github.com/ainode/ainode/nodeagent/internal/binding"
@@ -44,6 +45,18 @@ func TestAddressesOfAMachine(t *testing.T) {
 }
 
 // A pod's link that comes while the kernel lists its links cuts the list short.
+// What IPv6 marks as temporary is of IPv4 the second address of a subnet, which lasts.
+func TestAddressesThatPass(t *testing.T) {
+	t.Parallel()
+	four, six := netip.MustParseAddr("10.0.0.8"), netip.MustParseAddr("fd00::8")
+	require.Equal(t, unix.IFA_F_SECONDARY, unix.IFA_F_TEMPORARY)
+	require.False(t, passes(four, unix.IFA_F_SECONDARY|unix.IFA_F_PERMANENT))
+	require.False(t, passes(six, unix.IFA_F_PERMANENT))
+	require.True(t, passes(six, unix.IFA_F_TEMPORARY))
+	require.True(t, passes(six, unix.IFA_F_TENTATIVE))
+	require.True(t, passes(four, unix.IFA_F_DEPRECATED))
+}
+
 func TestAddressesWhilePodsComeAndGo(t *testing.T) {
 	t.Parallel()
 	own, other := netip.MustParseAddr("10.0.0.7"), netip.MustParseAddr("10.9.0.7")

@@ -242,7 +242,11 @@ func (b *Binder) do(ctx context.Context, step Step, s Situation, record *v1alpha
 		if still, err := b.confirmed(ctx, record); err != nil || !still {
 			return err
 		}
-		klog.FromContext(ctx).Info("Releasing: every pod is stopped and the credential wiped", "node", b.o.Joined.Node,
+		text := "Releasing: every pod is stopped and the credential wiped"
+		if b.credential == nil {
+			text = "Nothing is bound here: what an earlier binding may have left is looked for, and ended"
+		}
+		klog.FromContext(ctx).Info(text, "node", b.o.Joined.Node,
 			"recordEpoch", record.Spec.BindEpoch, "recordConfig", record.Spec.ClusterConfigName, "servedEpoch", b.servedEpoch())
 		b.stopServing()
 		if err := b.o.Tenant.StopAll(ctx); err != nil {

@@ -22,7 +22,7 @@ func (b *Binder) complain(conditions *[]metav1.Condition, now time.Time) {
 	}
 	text := fmt.Sprintf("%s while %s holds it; it starts nothing", complaint(b.o.Holder), b.other)
 	if b.owner != "" {
-		text += fmt.Sprintf(" (if that one is gone for good: kubectl ainode unbind %s --force)", b.o.Joined.Node)
+		text += fmt.Sprintf(" (if that one is gone for good: kubectl ainode unbind %s --force; else unbind it, and stop its agent)", b.o.Joined.Node)
 	}
 	condition(conditions, now, v1alpha1.ConditionConflict, true, reasonConflict, text)
 }

@@ -91,7 +91,7 @@ func givenToAnother(t *testing.T, bound bool) {
 	}
 	require.Eventually(t, func() bool { return complains() != "" }, time.Minute, 5*time.Millisecond)
 	require.Equal(t, "machine other claims this name while the machine with key "+first.key.Public.Fingerprint()+
-		" holds it; it starts nothing (if that one is gone for good: kubectl ainode unbind ai-1 --force)", complains())
+		" holds it; it starts nothing (if that one is gone for good: kubectl ainode unbind ai-1 --force; else unbind it, and stop its agent)", complains())
 	first.handOver(1) // as a bind that goes on would
 	require.Eventually(t, func() bool { _, stopped := tenant.now(); return stopped == 1 }, time.Minute, 5*time.Millisecond, "it has looked once for pods of its own")
 	time.Sleep(100 * time.Millisecond)

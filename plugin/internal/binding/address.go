@@ -14,6 +14,9 @@ import (
 // binding that is gone on with keeps its own: the serving certificate and the pods have it.
 func (p *Plan) chooseAddress(record *v1alpha1.AINode) error {
 	asked := p.Address
+	if err := p.checkAddress(record); err != nil {
+		return err
+	}
 	if record.Spec.ClusterConfigName == p.Config || nodes.Outdated(record) {
 		p.Address = addressOf(record)
 		p.address = cmp.Or(p.Address, record.Status.Address)
@@ -29,11 +32,18 @@ func (p *Plan) chooseAddress(record *v1alpha1.AINode) error {
 		p.Address = "" // an older agent serves at no other, and does not know the field
 		return nil
 	}
-	if known := cmp.Or(strings.Join(record.Status.Addresses, ", "), record.Status.Address); !slices.Contains(record.Status.Addresses, asked) {
-		return remedy.New("Choose one of those, or let its agent choose", "kubectl ainode bind "+p.Node+" --to "+p.Config+" --address ADDRESS",
-			"the machine of AI node %q does not say that it has the address %s; it has %s", p.Node, asked, cmp.Or(known, "told none yet"))
-	}
 	return nil
+}
+
+// checkAddress fails if the machine does not say that it has the address that is asked for.
+func (p *Plan) checkAddress(record *v1alpha1.AINode) error {
+	s := record.Status
+	if p.Address == "" || p.Address == s.Address || slices.Contains(s.Addresses, p.Address) {
+		return nil
+	}
+	return remedy.New("Choose one of those, for example", "kubectl ainode bind "+p.Node+" --to "+p.Config+" --address "+cmp.Or(s.Address, "ADDRESS"),
+		"the machine of AI node %q does not say that it has the address %s; it has %s", p.Node, p.Address,
+		cmp.Or(strings.Join(s.Addresses, ", "), s.Address, "told none yet"))
 }
 
 // addressOf is the address that was chosen for a binding; empty if its agent chooses.

@@ -40,7 +40,7 @@ func (l *Leaving) same(r *v1alpha1.AINode) error {
 		what = fmt.Sprintf("was bound again and released meanwhile, up to epoch %d", is.BindEpoch)
 	}
 	return remedy.New("See what has become of it", "kubectl ainode describe "+l.Node,
-		"AI node %q %s%s: what this command was to end is over, and nothing more is done", l.Node, what, written(r))
+		"AI node %q %s: what this command was to end is over, and nothing more is done", l.Node, what)
 }
 
 // drains fails unless a record still asks for what l does.
@@ -52,23 +52,10 @@ func (l *Leaving) drains(r *v1alpha1.AINode) error {
 	case r.Spec.ClusterConfigName == "":
 		return errReleased
 	case !r.Spec.Draining:
-		return remedy.New("Unbind it all the same", l.again(), "the unbinding of AI node %q was %w meanwhile%s: it stays bound to %q, without the pods that have gone already",
-			l.Node, errCalledOff, written(r), r.Spec.ClusterConfigName)
+		return remedy.New("Unbind it all the same", l.again(), "the unbinding of AI node %q was %w meanwhile: it stays bound to %q, without the pods that have gone already",
+			l.Node, errCalledOff, r.Spec.ClusterConfigName)
 	}
 	return nil
-}
-
-// written tells what wrote a record's spec last, and when. The API server notes the
-// program and not the person: that is in its audit log.
-func written(r *v1alpha1.AINode) string {
-	text, last := "", time.Time{}
-	for _, entry := range r.ManagedFields {
-		if entry.Subresource == "" && entry.Time != nil && entry.Time.After(last) {
-			last = entry.Time.Time
-			text = fmt.Sprintf(" (its record was written by %q at %s)", entry.Manager, last.UTC().Format(time.RFC3339))
-		}
-	}
-	return text
 }
 
 // look reads whether the record still asks for the drain. One that can't be read does not

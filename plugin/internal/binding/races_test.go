@@ -258,20 +258,6 @@ func TestAnUnbindLeavesLaterBindingsAlone(t *testing.T) {
 	}
 }
 
-// What writes a record is told as the API server notes it.
-func TestWritten(t *testing.T) {
-	t.Parallel()
-	at := func(hour int) *metav1.Time {
-		v := metav1.NewTime(time.Date(2026, 11, 27, hour, 0, 0, 0, time.UTC))
-		return &v
-	}
-	r := &v1alpha1.AINode{ObjectMeta: metav1.ObjectMeta{ManagedFields: []metav1.ManagedFieldsEntry{
-		{Manager: "kubectl-edit", Time: at(4)}, {Manager: "kubectl-ainode", Time: at(5)}, {Manager: "ainode-agent", Time: at(6), Subresource: "status"},
-	}}}
-	require.Equal(t, ` (its record was written by "kubectl-ainode" at 2026-11-27T05:00:00Z)`, written(r))
-	require.Empty(t, written(&v1alpha1.AINode{}))
-}
-
 // A record that was removed and added again has epochs of its own, which may be the same.
 func TestARecordOfTheSameNameIsAnother(t *testing.T) {
 	t.Parallel()

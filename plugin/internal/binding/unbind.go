@@ -246,10 +246,11 @@ func (w *Walk) sendAway(ctx context.Context, l *Leaving, look func()) error {
 		}
 		firm := l.options
 		firm.DisableEviction = true
-		return &remedy.Error{
+		err = &remedy.Error{
 			Err: remedy.New("Go on", l.again(), "drain node %q: %w", node, err),
 			Say: "Go on without asking disruption budgets", Command: l.command(firm),
 		}
+		return &remedy.Error{Err: err, Say: "Or call it off", Command: "kubectl ainode bind " + node + " --to " + l.Config}
 	}
 	return nil
 }

@@ -124,9 +124,9 @@ func (o *addOptions) run(ctx context.Context) error {
 		progress.Line(o.node, "was added before; earlier join texts are void")
 	}
 	if added.Record.Status.PublicKey != "" {
-		until := "while it is alive"
+		until := "while its agent runs"
 		if !added.Record.Released() {
-			until = "until its binding was ended (kubectl ainode unbind " + o.node + "; with --force if the machine is gone)"
+			until = "until its binding has been ended (kubectl ainode unbind " + o.node + "; with --force if the machine is gone) and its agent is stopped"
 		}
 		progress.Warn(o.node, "machine %s has joined under this name already; another one that joins does nothing %s", added.Record.Status.Machine.ID, until)
 	}

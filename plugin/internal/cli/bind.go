@@ -92,6 +92,9 @@ func newBind(env *Env) *cobra.Command {
 			if err := o.completeTerm(cmd.Flags().Changed("until"), cmd.Flags().Changed("drain-grace")); err != nil {
 				return err
 			}
+			if cmd.Flags().Changed("address") && o.address == "" {
+				return usageError("bind", "--address is empty: leave it out, and its agent chooses")
+			}
 			if err := o.complete(args); err != nil {
 				return err
 			}

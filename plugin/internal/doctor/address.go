@@ -54,6 +54,7 @@ func address(ctx context.Context, s *sight) (string, []flaw, error) {
 	text += ", which nobody else of the cluster has"
 	if s.Before && len(neighbours) > 0 && !near(addr, neighbours) {
 		text += fmt.Sprintf("; far from its nodes' (such as %s): see that the cluster's network is routed to it", neighbours[0])
+		return "", []flaw{{OK, text, "", nil}}, nil
 	}
 	return text, nil, nil
 }
