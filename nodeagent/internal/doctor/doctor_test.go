@@ -43,13 +43,10 @@ func newBench(t *testing.T) *bench {
 		w.WriteHeader(http.StatusForbidden) // nobody is logged in, and need not be
 	}))
 	t.Cleanup(b.hub.Close)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	require.NoError(t, l.Close())
 	cfg := config.Default()
 	cfg.StateDir = config.State(filepath.Join(t.TempDir(), "state"))
 	cfg.ContainerRuntimeEndpoint = "unix://" + filepath.Join(t.TempDir(), "none.sock")
-	cfg.NodeIP, cfg.Port = "127.0.0.1", l.Addr().(*net.TCPAddr).Port
+	cfg.NodeIP, cfg.Port = "127.0.0.1", 0 // which the kernel makes a free one, whatever others listen on meanwhile
 	b.Case = Case{Config: cfg, Root: "/", Clock: clocktesting.NewFakePassiveClock(now)}
 	return b
 }
