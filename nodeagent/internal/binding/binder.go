@@ -65,8 +65,8 @@ type Binder struct {
 	mu         sync.Mutex
 	record     *v1alpha1.AINode
 	claim      Claim
-	other      string // the machine whose the name is if it is not this one's
-	owner      string // the same, if the binding is another's, heard of or not
+	other      string // the machine that holds the Lease if it is not this one
+	owner      string // the machine whose the binding is if it is not this one's, heard of or not
 	registered bool
 	problem    string // of the last step, for people
 	trouble    string // of serving, for people
@@ -445,7 +445,7 @@ func (b *Binder) situation() (Situation, *v1alpha1.AINode) {
 		s.Credential, s.Since = b.credential.Epoch, b.credential.since()
 	}
 	if b.owner = owner(b.record, b.o.Key.Public, s.Credential); b.owner != "" {
-		s.Claim, b.other = Elsewhere, b.owner
+		s.Claim = Elsewhere
 	}
 	if b.record != nil {
 		b.shownOnce.Do(func() { close(b.shown) })

@@ -1,6 +1,7 @@
 package binding
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -20,7 +21,7 @@ func (b *Binder) complain(conditions *[]metav1.Condition, now time.Time) {
 	if old != nil && now.Sub(old.LastTransitionTime.Time) > conflictLife/2 {
 		meta.RemoveStatusCondition(conditions, v1alpha1.ConditionConflict)
 	}
-	text := fmt.Sprintf("%s while %s holds it; it starts nothing", complaint(b.o.Holder), b.other)
+	text := fmt.Sprintf("%s while %s holds it; it starts nothing", complaint(b.o.Holder), cmp.Or(b.owner, b.other))
 	if b.owner != "" {
 		text += fmt.Sprintf(" (if that one is gone for good: kubectl ainode unbind %s --force; else unbind it, and stop its agent)", b.o.Joined.Node)
 	}
