@@ -21,6 +21,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 	"k8s.io/mount-utils"
 	"k8s.io/utils/ptr"
 
@@ -454,19 +455,27 @@ func TestAttachedVolumes(t *testing.T) {
 	require.Eventually(t, func() bool { return len(r.Node().Status.VolumesInUse) == 0 }, patience, wink)
 }
 
+// told is what the driver is told first of its registration. That comes after
+// the driver is known: whoever sees it known has to wait for it still.
+func told(t *testing.T, d *csitest.Driver) *registration.RegistrationStatus {
+	t.Helper()
+	require.Eventually(t, func() bool { return len(d.Told()) > 0 }, patience, wink)
+	return d.Told()[0]
+}
+
 func TestRegistration(t *testing.T) {
 	t.Parallel()
 	f, d := newDriver(t)
-	require.True(t, d.Told()[0].PluginRegistered)
+	require.True(t, told(t, d).PluginRegistered)
 	for other, why := range map[string]string{
 		"reserved.example.com": "the agent mounts the volumes of this driver itself",
 		"a_b":                  "its name is none",
 	} {
 		refused := csitest.New(t, f.dir, other)
 		refused.Serve(t)
-		require.Eventually(t, func() bool { return len(refused.Told()) > 0 }, patience, wink)
-		require.False(t, refused.Told()[0].PluginRegistered)
-		require.Contains(t, refused.Told()[0].Error, why)
+		answer := told(t, refused)
+		require.False(t, answer.PluginRegistered)
+		require.Contains(t, answer.Error, why)
 		refused.Stop()
 	}
 	err := f.Drivers().Register(t.Context(), pluginregistration.Plugin{Name: "new.example.com", Versions: []string{"2.0.0"}})
