@@ -66,11 +66,9 @@ func address(ctx context.Context, s *sight) (string, []flaw, error) {
 
 // missing is what is found where the machine says that it lacks the address it is served at.
 func (s *sight) missing(text string) (string, []flaw, error) {
-	name, spec := s.node.Name, s.node.Spec
 	whose, another := "which its agent began with", fix("Or have the agent take another (one that --node-ip names must be the machine's)", "systemctl restart ainode-agent")
-	if spec.Address != "" {
-		whose = "chosen at bind"
-		another = fix("Or bind it at another address", "kubectl ainode unbind %s && kubectl ainode bind %s --to %s --address ADDRESS", name, name, spec.ClusterConfigName)
+	if s.node.Spec.Address != "" {
+		whose, another = "chosen at bind", s.boundAnew("Or bind it at another address")
 	}
 	return one(Error, fmt.Sprintf("%s, %s, is not the machine's any more", text, whose), "its pods run on, but the cluster reaches neither them nor their logs",
 		fix("On the machine, see what it has, and give it back", "ip address"), another)
@@ -82,7 +80,15 @@ func (s *sight) otherAddress(text string) string {
 	if s.Before && len(others) > 0 {
 		return fix("Choose another of the machine's addresses, which has "+some(others), "kubectl ainode bind %s --to CONFIG --address ADDRESS", s.node.Name)
 	}
+	if s.node.Spec.Address != "" {
+		return s.boundAnew("Bind it at another address")
+	}
 	return fix("Give the agent the right one", "ainode-agent run --node-ip ADDRESS")
+}
+
+// boundAnew is how another address is chosen for a node that is bound.
+func (s *sight) boundAnew(say string) string {
+	return fix(say, "kubectl ainode unbind %s && kubectl ainode bind %s --to %s --address ADDRESS", s.node.Name, s.node.Name, s.node.Spec.ClusterConfigName)
 }
 
 // neighbours are the addresses of the target's other nodes.

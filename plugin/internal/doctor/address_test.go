@@ -81,3 +81,24 @@ func TestAComplaintSaysWhenItIsOver(t *testing.T) {
 		require.Contains(t, flaws[0].fix, c.fix)
 	}
 }
+
+// What was chosen at bind its agent can't change: it is bound anew for that.
+func TestAnAddressThatWasChosenIsChangedByBinding(t *testing.T) {
+	t.Parallel()
+	of := func(name string) v1alpha1.AINode {
+		return v1alpha1.AINode{
+			ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v1alpha1.AINodeSpec{ClusterConfigName: "prod", Address: "10.9.0.7"},
+			Status: v1alpha1.AINodeStatus{PublicKey: "k", Address: "10.9.0.7", Addresses: []string{"10.0.0.5", "10.9.0.7"}},
+		}
+	}
+	one, two := of("ai-1"), of("ai-2")
+	s := &sight{
+		Case: &Case{}, node: &one, records: func() ([]v1alpha1.AINode, error) { return []v1alpha1.AINode{one, two}, nil },
+		configs: func() ([]v1alpha1.ClusterConfig, error) { return nil, nil }, uid: func() (string, error) { return "u", nil },
+	}
+	_, flaws, err := address(t.Context(), s)
+	require.NoError(t, err)
+	require.Len(t, flaws, 1)
+	require.Equal(t, "10.9.0.7 is AI node ai-2's address too", flaws[0].what)
+	require.Equal(t, []string{"Bind it at another address:  kubectl ainode unbind ai-1 && kubectl ainode bind ai-1 --to prod --address ADDRESS"}, flaws[0].fix)
+}
