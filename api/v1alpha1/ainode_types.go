@@ -1,6 +1,8 @@
 package v1alpha1
 
 import (
+	"time"
+
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -57,6 +59,10 @@ const (
 	// ReasonStopped: it has stopped all of it.
 	ReasonStopped = "MachineStopped"
 )
+
+// ConflictLife is how long the holder of a name leaves another machine's complaint standing
+// (ConditionConflict) before it takes it for settled; the other repeats it more often.
+const ConflictLife = 2 * time.Minute
 
 // ReasonRecordOutdated is that of a Ready condition which is false because the record was
 // restored from a backup: status.binding, which the machine goes by, is newer.

@@ -36,7 +36,8 @@ func (s *stage) testHeldUp(t *testing.T, kept corev1.Pod, budget *policyv1.PodDi
 	m, at := s.one, s.b
 	told := s.refused(t, at, "unbind", m.node, "--timeout", "5s")
 	for _, says := range []string{
-		`pods/"kept"`, "Cannot evict pod as it would violate the pod's disruption budget.", "not gone yet: pod default/kept\n",
+		`pods/"kept"`, "Cannot evict pod as it would violate the pod's disruption budget.",
+		"not gone yet: pod default/kept (The disruption budget kept ",
 		"kubectl ainode unbind " + m.node + "\n", "kubectl ainode unbind " + m.node + " --disable-eviction\n",
 	} {
 		require.Contains(t, told, says)

@@ -18,7 +18,7 @@ import (
 // for settled.
 func (b *Binder) complain(conditions *[]metav1.Condition, now time.Time) {
 	old := meta.FindStatusCondition(*conditions, v1alpha1.ConditionConflict)
-	if old != nil && now.Sub(old.LastTransitionTime.Time) > conflictLife/2 {
+	if old != nil && now.Sub(old.LastTransitionTime.Time) > v1alpha1.ConflictLife/2 {
 		meta.RemoveStatusCondition(conditions, v1alpha1.ConditionConflict)
 	}
 	text := fmt.Sprintf("%s while %s holds it; it starts nothing", complaint(b.o.Holder), cmp.Or(b.owner, b.other))

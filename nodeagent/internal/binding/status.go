@@ -24,10 +24,6 @@ const statusPeriod = 10 * time.Second
 // fields that its CRD, which is older than this agent, does not have yet.
 const dropped = 10 * time.Minute
 
-// conflictLife is how long the holder leaves another machine's complaint standing
-// before it takes it for settled; the other repeats it more often than that.
-const conflictLife = 2 * time.Minute
-
 // Condition reasons of an AINode.
 const (
 	reasonRunning  = "AgentRunning"
@@ -80,7 +76,7 @@ func complaint(machine string) string { return "machine " + machine + " claims t
 func settled(conditions []metav1.Condition, now time.Time, holder string) []metav1.Condition {
 	conditions = slices.Clone(conditions)
 	c := meta.FindStatusCondition(conditions, v1alpha1.ConditionConflict)
-	if c == nil || c.Status == metav1.ConditionTrue && now.Sub(c.LastTransitionTime.Time) < conflictLife &&
+	if c == nil || c.Status == metav1.ConditionTrue && now.Sub(c.LastTransitionTime.Time) < v1alpha1.ConflictLife &&
 		!strings.HasPrefix(c.Message, complaint(holder)) {
 		return conditions
 	}

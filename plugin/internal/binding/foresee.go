@@ -31,7 +31,7 @@ func (w *Walk) Foresee(ctx context.Context, l *Leaving) error {
 		}
 	}
 	helper := &drain.Helper{
-		Ctx: ctx, Client: w.Target.Core, Force: true, IgnoreAllDaemonSets: true, DeleteEmptyDirData: true,
+		Ctx: ctx, Client: (&budgets{}).asked(w.Target.Core), Force: true, IgnoreAllDaemonSets: true, DeleteEmptyDirData: true,
 		GracePeriodSeconds: l.options.GracePeriodSeconds, DryRunStrategy: cmdutil.DryRunServer,
 		Out: io.Discard, ErrOut: w.Progress.Lines(l.Node),
 	}

@@ -29,8 +29,16 @@ type phase struct {
 	// done is what is told when it has come to pass, waiting what was not seen.
 	done, waiting string
 	wait          func(context.Context) error
-	// hint is what to look at if it does not come to pass.
-	hint func(node string) (say, command string)
+	// hint is what is made of the answer that was seen last, if any, and what to look at.
+	hint func(ctx context.Context, record *v1alpha1.AINode, last error) (why string, next []step)
+}
+
+// step is what to do next, and the command for it.
+type step struct{ say, command string }
+
+// lookAt is a hint that does not depend on what was seen.
+func lookAt(say, command string) func(context.Context, *v1alpha1.AINode, error) (string, []step) {
+	return func(context.Context, *v1alpha1.AINode, error) (string, []step) { return "", []step{{say, command}} }
 }
 
 // Wait waits until the node serves: its machine has the credential, the Node
@@ -38,7 +46,7 @@ type phase struct {
 func (w *Walk) Wait(ctx context.Context, p *Plan, epoch int64) error {
 	ctx, cancel := w.patience(ctx)
 	defer cancel()
-	onMachine := func(string) (string, string) { return "Look at it on the machine", "journalctl -u ainode-agent -n 50" }
+	onMachine := lookAt("Look at it on the machine", "journalctl -u ainode-agent -n 50")
 	phases := []phase{
 		{"credential taken over", "its agent has not taken over the credential", func(ctx context.Context) error { return w.waitTaken(ctx, p, epoch) }, onMachine},
 	}
@@ -54,10 +62,12 @@ func (w *Walk) Wait(ctx context.Context, p *Plan, epoch int64) error {
 			}, func() error { return w.restore(ctx, p.Node) })
 		}, onMachine},
 		{"node Ready", "the node is not Ready", func(ctx context.Context) error { return w.waitNode(ctx, p.Node, ready, nil) },
-			func(node string) (string, string) { return "See why", "kubectl describe node " + node }},
-		{"logs and exec answer through the API server", "the node does not answer the API server on port 10250 (is its serving certificate approved, can the API server reach its address?)",
+			lookAt("See why", "kubectl describe node "+p.Node)},
+		{"logs and exec answer through the API server", "the node does not answer the API server on port 10250",
 			func(ctx context.Context) error { return w.waitHealthz(ctx, p.Node) },
-			func(string) (string, string) { return "See its certificate requests", "kubectl get csr" }},
+			func(ctx context.Context, record *v1alpha1.AINode, last error) (string, []step) {
+				return w.unanswered(ctx, p, record, last)
+			}},
 	}...)
 	if !p.Pods.IsZero() {
 		phases = append(phases, phase{"an address of its pods is answered by the API server", "the machine has not tried its pods' network",
@@ -87,18 +97,32 @@ func (w *Walk) late(p *Plan, ph phase, at string, err error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	text := fmt.Sprintf("timed out after %s in phase %s: %s", w.Timeout, at, ph.waiting)
-	if late := (&notYet{}); errors.As(err, &late) && !errors.Is(late.last, context.DeadlineExceeded) {
-		text += ": " + late.last.Error()
+	var last error
+	if late := (&notYet{}); errors.As(err, &late) {
+		last = late.last
 	}
-	if record, err := w.Hub.AINode(ctx, p.Node); err == nil {
+	record, err := w.Hub.AINode(ctx, p.Node)
+	if err != nil {
+		record = nil
+	}
+	if last != nil && !errors.Is(last, context.DeadlineExceeded) {
+		text += ": " + last.Error()
+	}
+	var next []step
+	if ph.hint != nil {
+		var why string
+		if why, next = ph.hint(ctx, record, last); why != "" {
+			text += "\n  " + why
+		}
+	}
+	if record != nil {
 		text += w.says(ctx, record)
 	}
-	again := &remedy.Error{Err: errors.New(text), Say: p.onward(), Command: p.command()}
-	if ph.hint != nil {
-		say, command := ph.hint(p.Node)
-		again.Err = &remedy.Error{Err: again.Err, Say: say, Command: command}
+	told := errors.New(text)
+	for _, n := range append(next, step{p.onward(), p.command()}) {
+		told = &remedy.Error{Err: told, Say: n.say, Command: n.command}
 	}
-	return again
+	return told
 }
 
 // onward says what becomes of a binding that nobody waits for.
@@ -187,16 +211,20 @@ func (w *Walk) restore(ctx context.Context, name string) error {
 // nothing to watch: the certificate comes, and then the door opens.
 func (w *Walk) waitHealthz(ctx context.Context, node string) error {
 	pause := 100 * time.Millisecond
+	last := context.DeadlineExceeded // of what nothing was heard
 	for {
 		err := w.Target.Healthz(ctx, node)
 		if err == nil {
 			return nil
 		}
+		if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled) {
+			last = err // the time is up mostly in the middle of asking, which says nothing
+		}
 		timer := w.Clock.NewTimer(pause)
 		select {
 		case <-ctx.Done():
 			timer.Stop()
-			return &notYet{ended: ctx.Err(), last: err}
+			return &notYet{ended: ctx.Err(), last: last}
 		case <-timer.C():
 		}
 		pause = min(2*pause, 2*time.Second)

@@ -214,8 +214,15 @@ func (w *Walk) sendAway(ctx context.Context, l *Leaving, look func()) error {
 	if deadline, ok := ctx.Deadline(); ok {
 		timeout = max(time.Until(deadline), time.Second)
 	}
+	firm := l.options
+	firm.DisableEviction = true
+	off := "kubectl ainode bind " + node + " --to " + l.Config
+	held := &budgets{first: func() {
+		w.Progress.Line(node, "disruption budgets hold pods up. To ask them no more, interrupt this and type:  %s", l.command(firm))
+		w.Progress.Line(node, "Or call it off:  %s", off)
+	}}
 	helper := &drain.Helper{
-		Ctx: ctx, Client: w.Target.Core, Force: true, IgnoreAllDaemonSets: true, DeleteEmptyDirData: true,
+		Ctx: ctx, Client: held.asked(w.Target.Core), Force: true, IgnoreAllDaemonSets: true, DeleteEmptyDirData: true,
 		GracePeriodSeconds: l.options.GracePeriodSeconds, DisableEviction: l.options.DisableEviction,
 		Timeout: timeout, EvictErrorRetryDelay: 2 * time.Second,
 		Out: io.Discard, ErrOut: w.Progress.Lines(node),
@@ -242,21 +249,19 @@ func (w *Walk) sendAway(ctx context.Context, l *Leaving, look func()) error {
 	w.Progress.Line(node, "%d %s to go%s", len(pods), plural(len(pods), "pod"), unmanaged(pods))
 	if err := helper.DeleteOrEvictPods(pods); err != nil {
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			err = fmt.Errorf("timed out after %s; not gone yet: %s", w.Timeout, remaining(helper, node))
+			err = fmt.Errorf("timed out after %s; not gone yet: %s", w.Timeout, remaining(helper, held, node))
 		}
-		firm := l.options
-		firm.DisableEviction = true
 		err = &remedy.Error{
 			Err: remedy.New("Go on", l.again(), "drain node %q: %w", node, err),
 			Say: "Go on without asking disruption budgets", Command: l.command(firm),
 		}
-		return &remedy.Error{Err: err, Say: "Or call it off", Command: "kubectl ainode bind " + node + " --to " + l.Config}
+		return &remedy.Error{Err: err, Say: "Or call it off", Command: off}
 	}
 	return nil
 }
 
-// remaining names the pods that are still there, some of them.
-func remaining(helper *drain.Helper, node string) string {
+// remaining names the pods that are still there, some of them, and what holds them.
+func remaining(helper *drain.Helper, held *budgets, node string) string {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	helper.Ctx = ctx
@@ -266,7 +271,12 @@ func remaining(helper *drain.Helper, node string) string {
 	}
 	var names []string
 	for _, pod := range list.Pods() {
-		names = append(names, "pod "+pod.Namespace+"/"+pod.Name)
+		name := pod.Namespace + "/" + pod.Name
+		text := "pod " + name
+		if by := held.holding(name); by != "" {
+			text += " (" + by + ")"
+		}
+		names = append(names, text)
 	}
 	if more := len(names) - 5; more > 0 {
 		names = append(names[:5], fmt.Sprintf("%d more", more))

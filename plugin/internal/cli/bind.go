@@ -46,6 +46,8 @@ type bindOptions struct {
 	wait       bool
 	timeout    time.Duration
 	dryRun     dryRun
+	// again is the command that leaves these checks out too.
+	again func(checks []string) string
 }
 
 func newBind(env *Env) *cobra.Command {
@@ -92,12 +94,13 @@ func newBind(env *Env) *cobra.Command {
 			if err := o.completeTerm(cmd.Flags().Changed("until"), cmd.Flags().Changed("drain-grace")); err != nil {
 				return err
 			}
-			if cmd.Flags().Changed("address") && o.address == "" {
-				return usageError("bind", "--address is empty: leave it out, and its agent chooses")
+			if err := readAddress(cmd, &o.address); err != nil {
+				return err
 			}
 			if err := o.complete(args); err != nil {
 				return err
 			}
+			o.again = func(checks []string) string { return retyped(cmd, o.nodes, "ignore-preflight", checks) }
 			if err := o.validate(); err != nil {
 				return err
 			}
@@ -161,14 +164,23 @@ func (o *bindOptions) validate() error {
 			return usageError("bind", "--pod-cidr: %v", err)
 		}
 	}
-	if o.address != "" {
-		addr, err := netip.ParseAddr(o.address)
-		if err != nil || addr.Zone() != "" {
-			return usageError("bind", "--address: %q is no IP address", o.address)
-		}
-		o.address = addr.Unmap().String() // as the machine writes it
-	}
 	return knownChecks("bind", "--ignore-preflight", o.ignore, doctor.PreflightIDs())
+}
+
+// readAddress reads --address, and has it as the machine writes it.
+func readAddress(cmd *cobra.Command, address *string) error {
+	if !cmd.Flags().Changed("address") {
+		return nil
+	}
+	if *address == "" {
+		return usageError(cmd.Name(), "--address is empty: leave it out, and its agent chooses")
+	}
+	addr, err := netip.ParseAddr(*address)
+	if err != nil || addr.Zone() != "" {
+		return usageError(cmd.Name(), "--address: %q is no IP address", *address)
+	}
+	*address = addr.Unmap().String()
+	return nil
 }
 
 func (o *bindOptions) labels() map[string]string {
@@ -220,7 +232,7 @@ func (o *bindOptions) preflight(ctx context.Context, walk *binding.Walk, plans [
 	}
 	return doctor.Case{
 		Hub: walk.Hub, Target: walk.Target, Clock: o.env.Clock, Version: o.env.Version,
-		Names: open, Address: o.address, ExpectGPUs: o.expectGPUs, Excluded: o.lbMode == lbExclude, Ignore: o.ignore,
+		Names: open, Address: o.address, ExpectGPUs: o.expectGPUs, Excluded: o.lbMode == lbExclude, Ignore: o.ignore, Again: o.again,
 	}.Preflight(ctx, func(node, text string) { walk.Progress.Warn(node, "%s", text) }, func(node, text string) { walk.Progress.Line(node, "%s", text) })
 }
 

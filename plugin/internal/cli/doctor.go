@@ -24,6 +24,7 @@ type doctorOptions struct {
 	nodes      []string
 	pre        bool
 	to         string
+	address    string
 	ignore     []string
 	expectGPUs int
 	format     string
@@ -32,7 +33,7 @@ type doctorOptions struct {
 func newDoctor(env *Env) *cobra.Command {
 	o := &doctorOptions{env: env}
 	cmd := &cobra.Command{
-		Use:   "doctor [NODE…] [--pre [--to CONFIG]]",
+		Use:   "doctor [NODE…] [--pre [--to CONFIG] [--address ADDRESS]]",
 		Short: "See what is wrong with clusters and nodes, and how to mend it",
 		Long: templates.LongDesc(`
 			See what is wrong with hub, target, webhook and nodes, and how to mend it.
@@ -55,10 +56,16 @@ func newDoctor(env *Env) *cobra.Command {
 			# See what speaks against a binding
 			kubectl ainode doctor --pre ai-h200-01 --to prod
 
+			# The same, of another address of the machine
+			kubectl ainode doctor --pre ai-h200-01 --to prod --address 10.9.0.7
+
 			# One line a finding
 			kubectl ainode doctor -o short`),
 		ValidArgsFunction: completeNodes(env),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := readAddress(cmd, &o.address); err != nil {
+				return err
+			}
 			if err := o.complete(args); err != nil {
 				return err
 			}
@@ -71,10 +78,12 @@ func newDoctor(env *Env) *cobra.Command {
 	flags := cmd.Flags()
 	flags.BoolVar(&o.pre, "pre", o.pre, "Ask what speaks against a binding of the nodes; without names, of all that are not bound.")
 	flags.StringVar(&o.to, "to", o.to, "With --pre, the config to bind to; needed unless one config alone is of the target.")
+	flags.StringVar(&o.address, "address", o.address, "With --pre, which of the machine's addresses is to be chosen, as with bind.")
 	flags.StringSliceVar(&o.ignore, "ignore", o.ignore, "Ids of checks that are left out. Can be repeated.")
 	flags.IntVar(&o.expectGPUs, "expect-gpus", o.expectGPUs, "How many GPUs each machine must have.")
 	flags.StringVarP(&o.format, "output", "o", o.format, "Output format. One of: (json, yaml, short).")
 	_ = cmd.RegisterFlagCompletionFunc("to", completeConfigs(env))
+	_ = cmd.RegisterFlagCompletionFunc("address", completeAddresses(env))
 	_ = cmd.RegisterFlagCompletionFunc("ignore", cobra.FixedCompletions(doctor.IDs(), cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(append(slices.Clone(output.Formats), outputShort), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
@@ -96,6 +105,10 @@ func (o *doctorOptions) validate() error {
 	switch {
 	case o.to != "" && !o.pre:
 		return usageError("doctor", "--to goes with --pre")
+	case o.address != "" && !o.pre:
+		return usageError("doctor", "--address goes with --pre")
+	case o.address != "" && len(o.nodes) != 1:
+		return usageError("doctor", "--address is one machine's: name one node")
 	case o.expectGPUs < 0:
 		return usageError("doctor", "--expect-gpus is not negative")
 	}
@@ -128,7 +141,7 @@ func (o *doctorOptions) run(ctx context.Context) error {
 	}
 	c := &doctor.Case{
 		Hub: walk.Hub, Target: walk.Target, Clock: o.env.Clock, Version: o.env.Version,
-		Names: o.nodes, Before: o.pre, ExpectGPUs: o.expectGPUs, Ignore: o.ignore,
+		Names: o.nodes, Before: o.pre, Address: o.address, ExpectGPUs: o.expectGPUs, Ignore: o.ignore,
 	}
 	if o.pre {
 		if err := o.before(ctx, walk, c); err != nil {
@@ -159,7 +172,7 @@ func (o *doctorOptions) before(ctx context.Context, walk *binding.Walk, c *docto
 		}
 	}
 	c.Plan = func(ctx context.Context, node string) error {
-		_, err := walk.Check(ctx, binding.Request{Node: node, Config: o.to})
+		_, err := walk.Check(ctx, binding.Request{Node: node, Config: o.to, Address: o.address})
 		return err
 	}
 	if len(o.nodes) == 0 {

@@ -305,7 +305,9 @@ func (w *fakeWorld) cluster(objects []runtime.Object) *fake.Clientset {
 		}
 		pod := a.(k8stesting.CreateAction).GetObject().(*policyv1.Eviction)
 		if strings.HasPrefix(pod.Name, "guarded") {
-			return true, nil, apierrors.NewTooManyRequests("Cannot evict pod as it would violate the pod's disruption budget.", 1)
+			refused := apierrors.NewTooManyRequests("Cannot evict pod as it would violate the pod's disruption budget.", 0)
+			refused.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: policyv1.DisruptionBudgetCause, Message: "The disruption budget guard needs 1 healthy pods and has 1 currently"}}
+			return true, nil, refused
 		}
 		if pod.DeleteOptions != nil && len(pod.DeleteOptions.DryRun) > 0 {
 			return true, nil, nil

@@ -13,6 +13,7 @@ import (
 
 	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/api/v1alpha1"
+	"github.com/ainode/ainode/plugin/internal/configs"
 	"github.com/ainode/ainode/plugin/internal/kube"
 	"github.com/ainode/ainode/plugin/internal/nodes"
 	"github.com/ainode/ainode/plugin/internal/output"
@@ -97,6 +98,11 @@ func (o *listOptions) show(ctx context.Context, hub *kube.Cluster, list *v1alpha
 	// A column more would not fit.
 	if next := nodes.NextEnd(list.Items, o.env.Clock.Now()); err == nil && next != "" && !o.print.Wide() {
 		fmt.Fprintln(o.env.ErrOut, next)
+	}
+	if all, unread := hub.ClusterConfigs(ctx); err == nil && unread == nil { // who may not read them is shown the nodes all the same
+		for _, text := range configs.Lingering(all.Items, list.Items) {
+			fmt.Fprintln(o.env.ErrOut, text)
+		}
 	}
 	return err
 }

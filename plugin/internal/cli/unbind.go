@@ -32,8 +32,9 @@ func newUnbind(env *Env) *cobra.Command {
 		Long: templates.LongDesc(`
 			Send the pods away and give machines back to the pool.
 
-			The node is cordoned and drained by eviction, which honours PodDisruptionBudgets. The machine then stops whatever is left,
-			wipes its credential and reports back; after that the node and its identity are removed from the cluster.
+			The node is cordoned and drained by eviction, which honours PodDisruptionBudgets; one that holds a pod up is named. The
+			machine then stops whatever is left, wipes its credential and reports back; after that the node and its identity are
+			removed from the cluster.
 
 			An unbinding that was interrupted or timed out is gone on with by typing the same command. As long as the node is being
 			drained it can be called off:  kubectl ainode bind NODE --to CONFIG`),

@@ -10,6 +10,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/ainode/ainode/plugin/internal/nodes"
 )
 
 // address judges the machine's address: it must be its own, and one that the
@@ -18,6 +20,9 @@ func address(ctx context.Context, s *sight) (string, []flaw, error) {
 	text := cmp.Or(s.Address, s.node.Spec.Address, s.node.Status.Address)
 	if !s.joined() || text == "" && (s.Before || s.node.Spec.ClusterConfigName == "") {
 		return "", nil, nil // it has not said yet
+	}
+	if nodes.AddressMissing(s.node) {
+		return s.missing(text)
 	}
 	other := s.otherAddress(text)
 	addr, err := netip.ParseAddr(text)
@@ -52,11 +57,21 @@ func address(ctx context.Context, s *sight) (string, []flaw, error) {
 			"the API server may have no way to it (logs, exec), and pods there none to those of other nodes", other)
 	}
 	text += ", which nobody else of the cluster has"
-	if s.Before && len(neighbours) > 0 && !near(addr, neighbours) {
+	if s.Before && nodes.Far(addr, neighbours) { // of a bound node the check "serving" has tried
 		text += fmt.Sprintf("; far from its nodes' (such as %s): see that the cluster's network is routed to it", neighbours[0])
 		return "", []flaw{{OK, text, "", nil}}, nil
 	}
 	return text, nil, nil
+}
+
+// missing is what is found where the machine says that it lacks the address it is served at.
+func (s *sight) missing(text string) (string, []flaw, error) {
+	whose, another := "which its agent began with", fix("Or have the agent take another (one that --node-ip names must be the machine's)", "systemctl restart ainode-agent")
+	if s.node.Spec.Address != "" {
+		whose, another = "chosen at bind", s.boundAnew("Or bind it at another address")
+	}
+	return one(Error, fmt.Sprintf("%s, %s, is not the machine's any more", text, whose), "its pods run on, but the cluster reaches neither them nor their logs",
+		fix("On the machine, see what it has, and give it back", "ip address"), another)
 }
 
 // otherAddress is how the machine is reached at another of its addresses.
@@ -65,25 +80,34 @@ func (s *sight) otherAddress(text string) string {
 	if s.Before && len(others) > 0 {
 		return fix("Choose another of the machine's addresses, which has "+some(others), "kubectl ainode bind %s --to CONFIG --address ADDRESS", s.node.Name)
 	}
+	if s.node.Spec.Address != "" {
+		return s.boundAnew("Bind it at another address")
+	}
 	return fix("Give the agent the right one", "ainode-agent run --node-ip ADDRESS")
 }
 
-// neighbours are the addresses of the cluster's other nodes. What is expected of a
-// machine's address is told by them: no API says which networks a cluster reaches.
+// boundAnew is how another address is chosen for a node that is bound.
+func (s *sight) boundAnew(say string) string {
+	return fix(say, "kubectl ainode unbind %s && kubectl ainode bind %s --to %s --address ADDRESS", s.node.Name, s.node.Name, s.node.Spec.ClusterConfigName)
+}
+
+// neighbours are the addresses of the target's other nodes.
 func (s *sight) neighbours() ([]netip.Addr, error) {
 	members, err := s.members()
 	if err != nil {
 		return nil, err
 	}
-	var all []netip.Addr
-	for _, n := range members {
-		for _, a := range n.Status.Addresses {
-			if addr, err := netip.ParseAddr(a.Address); err == nil && a.Type == corev1.NodeInternalIP && n.Name != s.node.Name {
-				all = append(all, addr.Unmap())
-			}
-		}
+	return nodes.Neighbours(members, s.node.Name), nil
+}
+
+// farOff says that an address is far from those of the target's nodes, where it is.
+func (s *sight) farOff(text string) string {
+	addr, err := netip.ParseAddr(text)
+	neighbours, unread := s.neighbours()
+	if err != nil || unread != nil || !nodes.Far(addr, neighbours) {
+		return ""
 	}
-	return all, nil
+	return fmt.Sprintf(" (it is far from its nodes', such as %s)", neighbours[0])
 }
 
 func family(addr netip.Addr) string {
@@ -99,19 +123,6 @@ func familyOf(all []netip.Addr) string {
 		return ""
 	}
 	return family(all[0])
-}
-
-// near reports whether an address is in the /16 (of IPv6: the /48) of another: one network
-// is seldom wider, VPCs are as a rule not. Many clusters reach machines beyond that, by
-// peering or a VPN, so that it is no finding. It is told before a binding, where nothing
-// has tried yet whether the machine can be reached; later the check "serving" has.
-func near(addr netip.Addr, others []netip.Addr) bool {
-	bits := 16
-	if addr.Is6() {
-		bits = 48
-	}
-	network, err := addr.Prefix(bits)
-	return err != nil || slices.ContainsFunc(others, network.Contains)
 }
 
 // claims says who of the target has an address besides this node; empty is nobody.

@@ -9,8 +9,6 @@ import (
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"github.com/ainode/ainode/api/v1alpha1"
 )
 
 func TestIDsAreEachOnce(t *testing.T) {
@@ -81,20 +79,4 @@ func TestNewestRequest(t *testing.T) {
 	require.Equal(t, "pending", state)
 	state, _ = newest(nil, me)
 	require.Empty(t, state)
-}
-
-// A machine that lacks its address runs its pods; one that is not ready for another reason may not.
-func TestAMachineThatLacksItsAddress(t *testing.T) {
-	t.Parallel()
-	why := map[string]string{v1alpha1.ReasonAddressMissing: "pods run on", "Problem": "no pod starts there"}
-	for reason, want := range why {
-		node := &v1alpha1.AINode{Status: v1alpha1.AINodeStatus{Conditions: []metav1.Condition{
-			{Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, Reason: reason, Message: "address 10.9.0.7 is gone"},
-		}}}
-		_, flaws, err := agentReady(t.Context(), &sight{node: node})
-		require.NoError(t, err)
-		require.Len(t, flaws, 1)
-		require.Contains(t, flaws[0].what, "address 10.9.0.7 is gone")
-		require.Contains(t, flaws[0].why, want)
-	}
 }

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	"github.com/ainode/ainode/api/diagnosis"
 	"github.com/ainode/ainode/api/identity"
 	"github.com/ainode/ainode/api/v1alpha1"
+	"github.com/ainode/ainode/plugin/internal/kube"
 	"github.com/ainode/ainode/plugin/internal/nodes"
 )
 
@@ -176,6 +178,9 @@ func serving(ctx context.Context, s *sight) (string, []flaw, error) {
 	if healthz == nil {
 		return answersWith(s)
 	}
+	if nodes.AddressMissing(s.node) {
+		return "", nil, nil // the check "address" says why
+	}
 	why := "logs, exec, cp and port-forward do not work there"
 	requests, err := s.Target.Core.CertificatesV1().CertificateSigningRequests().List(ctx, metav1.ListOptions{})
 	if err != nil {
@@ -191,6 +196,9 @@ func serving(ctx context.Context, s *sight) (string, []flaw, error) {
 			fix("See the webhook's log", "kubectl -n %s logs deployment/%s", contract.SystemNamespace, deployment), fix("Or approve it yourself", "kubectl certificate approve %s", name))
 	case "denied", "failed":
 		return one(Error, fmt.Sprintf("its serving certificate was %s: %s", state, name), why, fix("See the reason", "kubectl describe csr %s", name))
+	}
+	if text := cmp.Or(s.node.Spec.Address, s.node.Status.Address); text != "" && kube.Unreached(healthz) {
+		why += "; is " + text + " routed to the machine" + s.farOff(text) + "?"
 	}
 	return one(Error, fmt.Sprintf("it does not answer the API server on port 10250: %v", healthz), why+"; does a firewall lie between?",
 		fix("On the machine", "ainode-agent doctor"))

@@ -26,8 +26,8 @@ func PreflightIDs() []string {
 }
 
 // Preflight asks what speaks against a binding. An error is what it must not be done
-// with, each with the flag that does it all the same; warn is told what else is bad, and
-// note what is good to know.
+// with, the last of them with the one command that does it all the same; warn is told what
+// else is bad, and note what is good to know.
 func (c Case) Preflight(ctx context.Context, warn, note func(subject, text string)) error {
 	c.Before = true
 	c.Ignore = slices.Concat(c.Ignore, alone)
@@ -36,7 +36,7 @@ func (c Case) Preflight(ctx context.Context, warn, note func(subject, text strin
 		return err
 	}
 	var errs []error
-	var unread []string
+	var against, unread []string
 	for _, f := range findings {
 		switch {
 		case f.Unread:
@@ -46,7 +46,7 @@ func (c Case) Preflight(ctx context.Context, warn, note func(subject, text strin
 			if f.Node != "" {
 				text = "AI node \"" + f.Node + "\": " + text
 			}
-			errs = append(errs, remedy.New("Or bind it all the same", "kubectl ainode bind … --ignore-preflight="+f.ID, "%s", sentences(text, f.Why, f.Fix)))
+			errs, against = append(errs, errors.New(sentences(text, f.Why, f.Fix))), append(against, f.ID)
 		case f.Severity == Warning:
 			warn(f.Node, sentences(f.What, f.Why, f.Fix))
 		case f.Told:
@@ -55,6 +55,13 @@ func (c Case) Preflight(ctx context.Context, warn, note func(subject, text strin
 	}
 	if slices.Sort(unread); len(unread) > 0 {
 		warn("", "not looked at before binding: "+strings.Join(slices.Compact(unread), ", ")+". See why:  kubectl ainode doctor --pre")
+	}
+	if last := len(errs) - 1; last >= 0 {
+		them := "it"
+		if len(c.Names) > 1 {
+			them = "them"
+		}
+		errs[last] = &remedy.Error{Err: errs[last], Say: "Or bind " + them + " all the same", Command: c.Again(against)}
 	}
 	return errors.Join(errs...)
 }

@@ -9,6 +9,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/duration"
 	utilversion "k8s.io/apimachinery/pkg/util/version"
 
 	"github.com/ainode/ainode/api/diagnosis"
@@ -135,10 +136,7 @@ func agentReady(_ context.Context, s *sight) (string, []flaw, error) {
 		return one(Warning, "its record has lost when its binding ends: "+text, "the machine goes by what it knows; the record tells people otherwise",
 			fix("Have the hub learn it", "kubectl ainode bind %s --to %s", s.node.Name, s.node.Spec.ClusterConfigName))
 	}
-	if bad && meta.FindStatusCondition(s.node.Status.Conditions, v1alpha1.ConditionReady).Reason == v1alpha1.ReasonAddressMissing {
-		return one(Error, text, "its pods run on, but the cluster reaches neither them nor their logs", fix("On the machine", "ip address"))
-	}
-	if bad {
+	if bad && !nodes.AddressMissing(s.node) { // nothing else is wrong then, and the check "address" tells that
 		return one(Error, "its agent is not ready: "+text, "no pod starts there", fix("On the machine", "ainode-agent doctor; journalctl -u ainode-agent -n 50"))
 	}
 	if meta.FindStatusCondition(s.node.Status.Conditions, v1alpha1.ConditionReady) == nil {
@@ -148,11 +146,19 @@ func agentReady(_ context.Context, s *sight) (string, []flaw, error) {
 }
 
 func conflict(_ context.Context, s *sight) (string, []flaw, error) {
-	if text, bad := condition(s.node, v1alpha1.ConditionConflict, metav1.ConditionTrue); bad {
-		return one(Error, "a second machine runs under this name: "+text, "that one touches nothing; if it is a copy of the disk it must become another node",
-			fix("On the machine that is not the one", "systemctl disable --now ainode-agent"))
+	text, bad := condition(s.node, v1alpha1.ConditionConflict, metav1.ConditionTrue)
+	if !bad {
+		return "", nil, nil
 	}
-	return "", nil, nil
+	said, now := meta.FindStatusCondition(s.node.Status.Conditions, v1alpha1.ConditionConflict).LastTransitionTime.Time, s.Clock.Now()
+	over := "in a moment"
+	if left := said.Add(v1alpha1.ConflictLife).Sub(now); left > 0 {
+		over = "in " + duration.HumanDuration(left)
+	}
+	return one(Error, fmt.Sprintf("a second machine runs under this name: %s; it said so last %s ago", text, nodes.Age(said, now)),
+		"that one touches nothing; if it is a copy of the disk it must become another node",
+		fix("On the machine that is not the one", "systemctl disable --now ainode-agent"),
+		fmt.Sprintf("If that one is stopped already, this is over %s by itself: who has the name drops the complaint %s after it was made last", over, duration.HumanDuration(v1alpha1.ConflictLife)))
 }
 
 func credential(_ context.Context, s *sight) (string, []flaw, error) {

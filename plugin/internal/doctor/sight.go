@@ -36,6 +36,8 @@ type Case struct {
 	Excluded bool
 	// Ignore are the ids of checks that are left out.
 	Ignore []string
+	// Again is the command that was typed, with more checks left out; for Preflight.
+	Again func(checks []string) string
 	// Rights and Plan are what bind itself asks before it begins: whether the person
 	// may, and whether a node can be bound. Both only Before; nil asks for neither.
 	Rights func(context.Context) error

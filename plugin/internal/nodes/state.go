@@ -143,6 +143,13 @@ func EndLost(record *v1alpha1.AINode) bool {
 	return record.Status.Binding != nil && ready != nil && ready.Reason == v1alpha1.ReasonRecordOutdated
 }
 
+// AddressMissing reports whether the machine lacks the address that its binding is served
+// at, by its own word. An agent says so only where nothing else is wrong with it.
+func AddressMissing(record *v1alpha1.AINode) bool {
+	ready := meta.FindStatusCondition(record.Status.Conditions, v1alpha1.ConditionReady)
+	return ready != nil && ready.Status == metav1.ConditionFalse && ready.Reason == v1alpha1.ReasonAddressMissing
+}
+
 // Renewing reports whether the record wants a newer credential of its binding than the
 // agent acts with.
 func Renewing(record *v1alpha1.AINode) bool {
