@@ -8,7 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/duration"
 
 	"github.com/ainode/ainode/plugin/internal/binding"
-	"github.com/ainode/ainode/plugin/internal/term"
+	"github.com/ainode/ainode/plugin/internal/endtime"
 )
 
 // soon is how near it is that pods go where that is told with their number: who meant
@@ -25,25 +25,25 @@ func (o *bindOptions) completeTerm(until, grace bool) error {
 		return nil
 	}
 	o.asked = o.env.Clock.Now()
-	at, err := term.Parse(o.until, o.asked)
+	at, err := endtime.Parse(o.until, o.asked)
 	if err != nil {
 		return usageError("bind", "--until: %v", err)
 	}
 	o.term, o.keepGrace = &binding.Term{Until: at}, !grace
 	if at.IsZero() {
 		if grace {
-			return usageError("bind", "--drain-grace goes with an end, which --until %s takes away", term.None)
+			return usageError("bind", "--drain-grace goes with an end, which --until %s takes away", endtime.None)
 		}
 		return nil
 	}
-	if o.term.DrainGrace, err = term.ParseGrace(o.drainGrace); err != nil {
+	if o.term.DrainGrace, err = endtime.ParseGrace(o.drainGrace); err != nil {
 		return usageError("bind", "--drain-grace: %v", err)
 	}
 	known := o.term.DrainGrace
 	if o.keepGrace {
 		known = 0 // the record may have another: checkTerm judges it
 	}
-	if err := term.Check(at, known, o.asked); err != nil {
+	if err := endtime.Check(at, known, o.asked); err != nil {
 		return usageError("bind", "--until: %v", err)
 	}
 	return nil
@@ -62,7 +62,7 @@ func (o *bindOptions) checkTerm(p *binding.Plan) error {
 		}
 		whose = "without it the node keeps the one that it has"
 	}
-	if err := term.Check(p.Term.Until, p.Term.DrainGrace, o.asked); err != nil {
+	if err := endtime.Check(p.Term.Until, p.Term.DrainGrace, o.asked); err != nil {
 		return usageError("bind", "AI node %q: --until: %v (%s)", p.Node, err, whose)
 	}
 	return nil
@@ -75,7 +75,7 @@ func (o *bindOptions) tellTerm(ctx context.Context, walk *binding.Walk, p *bindi
 		return
 	}
 	until, grace, now := p.Term.Until, p.Term.DrainGrace, o.env.Clock.Now()
-	walk.Progress.Line(p.Node, "ends at %s (%s); %s", term.Words(until, now), term.In(until, now), term.Drains(until, grace, now))
+	walk.Progress.Line(p.Node, "ends at %s (%s); %s", endtime.Words(until, now), endtime.In(until, now), endtime.Drains(until, grace, now))
 	left := until.Add(-grace).Sub(now)
 	if left > soon {
 		return
@@ -106,7 +106,7 @@ func (o *bindOptions) retime(ctx context.Context, walk *binding.Walk, p *binding
 	o.tellTerm(ctx, walk, p)
 	ends := "without an end"
 	if !p.Term.Until.IsZero() {
-		ends = "until " + term.Words(p.Term.Until, o.env.Clock.Now())
+		ends = "until " + endtime.Words(p.Term.Until, o.env.Clock.Now())
 	}
 	if !o.dryRun.client() {
 		if err := walk.Retime(ctx, p); err != nil {

@@ -8,7 +8,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/ainode/ainode/api/v1alpha1"
-	"github.com/ainode/ainode/plugin/internal/term"
+	"github.com/ainode/ainode/plugin/internal/endtime"
 )
 
 // Ending says when a binding ends and what becomes of its pods; empty without an end.
@@ -17,7 +17,7 @@ func Ending(r *v1alpha1.AINode, now time.Time) string {
 	if at == "" {
 		return ""
 	}
-	return at + ", " + term.Drains(r.Spec.Until.Time, grace(r), now)
+	return at + ", " + endtime.Drains(r.Spec.Until.Time, grace(r), now)
 }
 
 // LeftToDrain is how long it is until the pods of a binding that ends are sent away; false

@@ -8,8 +8,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/duration"
 
 	"github.com/ainode/ainode/api/v1alpha1"
+	"github.com/ainode/ainode/plugin/internal/endtime"
 	"github.com/ainode/ainode/plugin/internal/output"
-	"github.com/ainode/ainode/plugin/internal/term"
 )
 
 // columns are those of list; README and tests show them. What stands in 80
@@ -61,7 +61,7 @@ func ends(r *v1alpha1.AINode, now time.Time) string {
 	if r.Spec.Until == nil || r.Spec.ClusterConfigName == "" {
 		return ""
 	}
-	return term.Words(r.Spec.Until.Time, now) + " (" + term.In(r.Spec.Until.Time, now) + ")"
+	return endtime.Words(r.Spec.Until.Time, now) + " (" + endtime.In(r.Spec.Until.Time, now) + ")"
 }
 
 // Age is how long ago t was, as kubectl writes it.

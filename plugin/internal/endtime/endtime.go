@@ -1,6 +1,6 @@
-// Package term reads, as people write it, when a binding ends, and words it as people
+// Package endtime reads, as people write it, when a binding ends, and words it as people
 // read it.
-package term
+package endtime
 
 import (
 	"errors"
