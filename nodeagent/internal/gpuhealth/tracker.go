@@ -185,10 +185,10 @@ func (t *Tracker) event(e gpu.Event) {
 			concerned = e.Slices
 		}
 		for _, uuid := range concerned {
-			t.mu.Lock()
-			t.lastXID[uuid] = e.XID
-			t.mu.Unlock()
 			t.fault(Fault{uuid, x.Class, fmt.Sprintf("XID%d", e.XID), fmt.Sprintf("XID %d on %s: %s", e.XID, name(uuid), x.Text)})
+			t.mu.Lock()
+			t.lastXID[uuid] = e.XID // after the fault: who sees it sees what came of it
+			t.mu.Unlock()
 		}
 		if e.UUID == "" || e.XID == recoveryChanged {
 			t.lookAgain() // which one it is, and what it needs, the cards themselves tell
