@@ -17,6 +17,7 @@ import (
 
 	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/nodeagent/internal/crispec"
+	"github.com/ainode/ainode/nodeagent/internal/gpuallocation"
 	"github.com/ainode/ainode/nodeagent/internal/podstatus"
 )
 
@@ -78,9 +79,9 @@ func refuse(reason, message string) *podstatus.Verdict {
 
 // outOfCards refuses a pod that the numbers allowed but the cards do not.
 func outOfCards(err error) *podstatus.Verdict {
-	resource, short := contract.GPUResource, (*shortage)(nil)
+	resource, short := contract.GPUResource, (*gpuallocation.Shortage)(nil)
 	if errors.As(err, &short) {
-		resource = short.resource
+		resource = short.Resource
 	}
 	return refuse("OutOf"+string(resource), fmt.Sprintf("Node didn't have enough resource: %s, %v", resource, err))
 }

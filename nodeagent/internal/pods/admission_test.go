@@ -10,6 +10,9 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/ainode/ainode/api/contract"
+	"github.com/ainode/ainode/nodeagent/internal/gpuallocation"
+	"github.com/ainode/ainode/nodeagent/internal/podtest"
+	"github.com/ainode/ainode/nodeagent/internal/topology"
 )
 
 func testNode() *corev1.Node {
@@ -181,4 +184,38 @@ func TestOfDaemonSet(t *testing.T) {
 	require.False(t, ofDaemonSet(pod))
 	pod.OwnerReferences = []metav1.OwnerReference{{Kind: "DaemonSet", Controller: ptr.To(true)}}
 	require.True(t, ofDaemonSet(pod))
+}
+
+// What is refused for its slices is told of those.
+func TestOutOfCards(t *testing.T) {
+	t.Parallel()
+	const one = corev1.ResourceName("nvidia.com/mig-1g.10gb")
+	slices := gpuallocation.New(podtest.Device)
+	slices.Claim("p", gpuallocation.Assignment{"x": {"GPU-2_mig-1g.10gb_a", "GPU-2_mig-1g.10gb_b", "GPU-2_mig-1g.10gb_c"}})
+	_, err := slices.Assign(askingFor(testPod("", "x"), "x", one, 1), podtest.Usable("GPU-2_mig-1g.10gb_a", "GPU-2_mig-1g.10gb_b", "GPU-2_mig-1g.10gb_c"), topology.Map{})
+	require.Equal(t, "OutOfnvidia.com/mig-1g.10gb", outOfCards(err).Reason)
+	require.Equal(t, "Pod was rejected: Node didn't have enough resource: nvidia.com/mig-1g.10gb, requested: 1, free: 0, slices: 3", outOfCards(err).Message)
+}
+
+func TestAmountsWithoutEnd(t *testing.T) {
+	t.Parallel()
+	for _, amount := range []string{"9000000000000000000", "5E18", "1e30"} {
+		for _, name := range []corev1.ResourceName{contract.GPUResource, corev1.ResourceMemory, corev1.ResourceCPU} {
+			pod := testPod("", "a", "b")
+			for i := range pod.Spec.Containers {
+				all := corev1.ResourceList{name: resource.MustParse(amount)}
+				pod.Spec.Containers[i].Resources = corev1.ResourceRequirements{Limits: all, Requests: all}
+			}
+			verdict := admit(pod, testNode(), nil, true, nil)
+			require.NotNil(t, verdict, "two containers of %s %s", amount, name)
+			require.Equal(t, "OutOf"+string(name), verdict.Reason)
+			asked := resource.MustParse(amount)
+			asked.Add(resource.MustParse(amount))
+			require.Contains(t, verdict.Message, "requested: "+asked.String()+",")
+			if name == contract.GPUResource {
+				_, err := gpuallocation.New(podtest.Device).Assign(pod, podtest.Usable("GPU-0"), topology.Map{})
+				require.Error(t, err)
+			}
+		}
+	}
 }

@@ -15,6 +15,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
 
+	"github.com/ainode/ainode/nodeagent/internal/backoff"
 	"github.com/ainode/ainode/nodeagent/internal/cri"
 	"github.com/ainode/ainode/nodeagent/internal/listwatch"
 )
@@ -189,7 +190,7 @@ func (m *Manager) missing(ctx context.Context, uid types.UID) {
 			klog.FromContext(ctx).V(1).Info("whether a pod is gone is not known yet", "pod", klog.KRef(namespace, name), "cause", err)
 			select {
 			case <-ctx.Done():
-			case <-m.o.Clock.After(max(time.Second, retryAfter(failures))):
+			case <-m.o.Clock.After(max(time.Second, backoff.Retry(failures))):
 			}
 		}
 	})

@@ -17,6 +17,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/ainode/ainode/nodeagent/internal/cri"
+	"github.com/ainode/ainode/nodeagent/internal/plan"
 )
 
 func TestNothingStaysOfContainersThatAreGone(t *testing.T) {
@@ -33,7 +34,7 @@ func TestNothingStaysOfContainersThatAreGone(t *testing.T) {
 	require.NoError(t, os.WriteFile(log, []byte("x"), 0o600))
 	_, err := m.manager.messages.mount(pod.UID, &pod.Spec.Containers[0], 7)
 	require.NoError(t, err)
-	seen := &task{pod: pod, actual: &cri.Pod{Containers: []*runtimeapi.ContainerStatus{status}}, plan: plan{pruneContainers: []string{"old"}}}
+	seen := &task{pod: pod, actual: &cri.Pod{Containers: []*runtimeapi.ContainerStatus{status}}, plan: plan.Step{PruneContainers: []string{"old"}}}
 	w.readMessages(seen)
 	w.killed["old"] = true
 	require.Len(t, w.messages, 1)

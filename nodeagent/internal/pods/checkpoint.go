@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/ainode/ainode/nodeagent/internal/gpuallocation"
 	"github.com/ainode/ainode/nodeagent/internal/podstatus"
 	"github.com/ainode/ainode/nodeagent/internal/statefile"
 )
@@ -21,8 +22,8 @@ import (
 // answers: its object, with the resources that it has been granted, and its cards
 // where no container carries them yet.
 type checkpoint struct {
-	Pod   *corev1.Pod `json:"pod"`
-	Cards assignment  `json:"cards,omitempty"`
+	Pod   *corev1.Pod              `json:"pod"`
+	Cards gpuallocation.Assignment `json:"cards,omitempty"`
 	// Services are the variables of Services, as they were when this was written; nil if
 	// they were not known.
 	Services map[string]string `json:"services,omitzero"`

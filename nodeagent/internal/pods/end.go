@@ -95,10 +95,10 @@ func before(by, end time.Time) bool { return end.IsZero() || by.Before(end) }
 func (w *worker) hasEnded(t *task) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if t.plan.ended && w.verdict == nil && !w.dead && w.ordered != nil && !podstatus.Terminal(t.pod.Status.Phase) {
+	if t.plan.Ended && w.verdict == nil && !w.dead && w.ordered != nil && !podstatus.Terminal(t.pod.Status.Phase) {
 		return false
 	}
-	w.ended = t.plan.ended
+	w.ended = t.plan.Ended
 	return true
 }
 

@@ -11,6 +11,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/ainode/ainode/nodeagent/internal/cri"
+	"github.com/ainode/ainode/nodeagent/internal/gpuallocation"
 	"github.com/ainode/ainode/nodeagent/internal/podstatus"
 )
 
@@ -27,7 +28,7 @@ type Manager struct {
 	lister      *cri.Lister
 	checkpoints checkpoints
 	messages    messages
-	gpus        *allocator
+	gpus        *gpuallocation.Allocator
 	// volumesWithin is how long StopAll tries to take volumes away.
 	volumesWithin time.Duration
 
@@ -48,7 +49,7 @@ func New(o Options) (*Manager, error) {
 	return &Manager{
 		o: o, volumesWithin: volumesWithin, lister: cri.NewLister(o.Runtime),
 		checkpoints: checkpoints{dir: o.StateDir}, messages: messages{podDir: o.PodDir},
-		gpus: newAllocator(o.Cards.Device), workers: map[types.UID]*worker{}, over: map[types.UID]bool{},
+		gpus: gpuallocation.New(o.Cards.Device), workers: map[types.UID]*worker{}, over: map[types.UID]bool{},
 	}, nil
 }
 
@@ -181,7 +182,7 @@ func (m *Manager) judge(w *worker, pod *corev1.Pod) {
 		}
 	}
 	if w.verdict == nil {
-		cards, err := m.gpus.assign(pod, m.o.Cards.Devices(), m.o.Cards.Topology())
+		cards, err := m.gpus.Assign(pod, m.o.Cards.Devices(), m.o.Cards.Topology())
 		if err != nil {
 			w.verdict = outOfCards(err)
 		}
@@ -212,4 +213,4 @@ func (m *Manager) others(but types.UID) []*corev1.Pod {
 
 // GPUsInUse is how many cards are given, whole or in slices, to pods whose processes may
 // still live.
-func (m *Manager) GPUsInUse() int { return m.gpus.inUse() }
+func (m *Manager) GPUsInUse() int { return m.gpus.InUse() }

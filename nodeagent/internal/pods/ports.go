@@ -52,7 +52,7 @@ func portsOf(pod *corev1.Pod) []port {
 		}
 	}
 	for i := range pod.Spec.InitContainers {
-		if isSidecar(&pod.Spec.InitContainers[i]) {
+		if podstatus.Sidecar(&pod.Spec.InitContainers[i]) {
 			collect(&pod.Spec.InitContainers[i])
 		}
 	}

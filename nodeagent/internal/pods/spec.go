@@ -10,6 +10,7 @@ import (
 
 	"github.com/ainode/ainode/nodeagent/internal/cri"
 	"github.com/ainode/ainode/nodeagent/internal/crispec"
+	"github.com/ainode/ainode/nodeagent/internal/gpuallocation"
 	"github.com/ainode/ainode/nodeagent/internal/images"
 	"github.com/ainode/ainode/nodeagent/internal/podstatus"
 )
@@ -38,7 +39,7 @@ func (w *worker) sandboxConfig(pod *corev1.Pod, attempt uint32) (*runtimeapi.Pod
 func (w *worker) containerConfig(ctx context.Context, pod *corev1.Pod, c *corev1.Container, attempt uint32, p prepared, mounts []*runtimeapi.Mount) (*runtimeapi.ContainerConfig, error) {
 	cards := w.cards[c.Name]
 	asked := 0
-	for _, n := range devicesOf(c) {
+	for _, n := range gpuallocation.DevicesOf(c) {
 		asked += n
 	}
 	if len(cards) != asked {

@@ -18,6 +18,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
+
+	"github.com/ainode/ainode/nodeagent/internal/backoff"
 )
 
 // statusWriter brings the newest status of one pod to the API. What becomes
@@ -129,7 +131,7 @@ func (s *statusWriter) run(ctx context.Context) {
 		if err := s.writeLatest(ctx); err != nil && ctx.Err() == nil {
 			failures++
 			klog.FromContext(ctx).V(1).Info("the pod's status is not written yet", "attempt", failures, "cause", err)
-			retry = s.clock.After(retryAfter(failures))
+			retry = s.clock.After(backoff.Retry(failures))
 			continue
 		}
 		failures = 0

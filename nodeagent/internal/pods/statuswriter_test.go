@@ -12,6 +12,8 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/utils/clock"
+
+	"github.com/ainode/ainode/nodeagent/internal/backoff"
 )
 
 // waits is a clock whose waits the test sees, and ends.
@@ -57,7 +59,7 @@ func TestAStatusOverAnHourWithoutTheAPI(t *testing.T) {
 			clock.end <- time.Time{}
 		}
 	}
-	require.InDelta(t, time.Hour/retryLast, tries, 5)
+	require.InDelta(t, time.Hour/backoff.RetryLast, tries, 5)
 	want("last")
 	away.Store(false)
 	clock.end <- time.Time{}
@@ -65,7 +67,7 @@ func TestAStatusOverAnHourWithoutTheAPI(t *testing.T) {
 
 	away.Store(true)
 	s.set(corev1.PodStatus{Message: "later"})
-	require.Equal(t, retryFirst, received(t, clock.begun), "the trouble of the past is past")
+	require.Equal(t, backoff.RetryFirst, received(t, clock.begun), "the trouble of the past is past")
 	away.Store(false)
 	clock.end <- time.Time{}
 	require.Equal(t, "later", received(t, written))

@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/ainode/ainode/nodeagent/internal/cri"
+	"github.com/ainode/ainode/nodeagent/internal/plan"
 )
 
 // graceDefault is the API's default for terminationGracePeriodSeconds; graceLeast
@@ -50,16 +51,16 @@ func (w *worker) kill(ctx context.Context, t *task) error {
 	inner, done := w.interruptible(ctx, t.seen)
 	defer done()
 	grace := w.grace(t)
-	errs := make([]error, len(t.plan.kill))
+	errs := make([]error, len(t.plan.Kill))
 	var all sync.WaitGroup
-	for i, k := range t.plan.kill {
-		if !w.killed[k.id] {
-			w.killed[k.id] = true
-			message := k.message
+	for i, k := range t.plan.Kill {
+		if !w.killed[k.ID] {
+			w.killed[k.ID] = true
+			message := k.Message
 			if message == "" {
-				message = "Stopping container " + k.name
+				message = "Stopping container " + k.Name
 			}
-			w.event(containerRef(t.pod, k.name), corev1.EventTypeNormal, eventKilling, message)
+			w.event(containerRef(t.pod, k.Name), corev1.EventTypeNormal, eventKilling, message)
 		}
 		all.Go(func() { errs[i] = w.killOne(inner, t, k, grace) })
 	}
@@ -74,16 +75,16 @@ func (w *worker) kill(ctx context.Context, t *task) error {
 	return err
 }
 
-func (w *worker) killOne(ctx context.Context, t *task, k killing, grace time.Duration) error {
-	if k.grace != nil && !t.deleting() {
-		grace = time.Duration(*k.grace) * time.Second
+func (w *worker) killOne(ctx context.Context, t *task, k plan.Killing, grace time.Duration) error {
+	if k.Grace != nil && !t.deleting() {
+		grace = time.Duration(*k.Grace) * time.Second
 	}
-	if spec := findContainer(t.pod, k.name); spec != nil && spec.Lifecycle != nil && spec.Lifecycle.PreStop != nil {
-		grace = w.preStop(ctx, t.pod, spec, k.id, grace)
+	if spec := findContainer(t.pod, k.Name); spec != nil && spec.Lifecycle != nil && spec.Lifecycle.PreStop != nil {
+		grace = w.preStop(ctx, t.pod, spec, k.ID, grace)
 	}
 	seconds := int64(max(grace, graceLeast).Round(time.Second) / time.Second)
-	if err := w.m.o.Runtime.StopContainer(ctx, k.id, seconds); err != nil && !cri.IsNotFound(err) {
-		return fmt.Errorf("stop container %q: %w", k.name, err)
+	if err := w.m.o.Runtime.StopContainer(ctx, k.ID, seconds); err != nil && !cri.IsNotFound(err) {
+		return fmt.Errorf("stop container %q: %w", k.Name, err)
 	}
 	return nil
 }

@@ -31,7 +31,7 @@ func (m *Manager) StopAll(ctx context.Context, grace time.Duration) error {
 	if err := m.stopPods(ctx, grace); err != nil {
 		return fmt.Errorf("stop all pods: %w", err)
 	}
-	m.gpus.clear()
+	m.gpus.Clear()
 	m.mu.Lock()
 	clear(m.workers)
 	m.mu.Unlock()
@@ -114,7 +114,7 @@ func (m *Manager) endPod(ctx context.Context, pod *cri.Pod, grace time.Duration)
 	errs := make([]error, len(pod.Containers))
 	var all sync.WaitGroup
 	for i, c := range pod.Containers {
-		if !live(c) {
+		if !cri.Live(c) {
 			continue
 		}
 		all.Go(func() {

@@ -9,8 +9,10 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 
+	"github.com/ainode/ainode/nodeagent/internal/backoff"
 	"github.com/ainode/ainode/nodeagent/internal/cri"
 	"github.com/ainode/ainode/nodeagent/internal/crispec"
+	"github.com/ainode/ainode/nodeagent/internal/gpuallocation"
 	"github.com/ainode/ainode/nodeagent/internal/podstatus"
 	"github.com/ainode/ainode/nodeagent/internal/probes"
 )
@@ -74,8 +76,8 @@ type worker struct {
 	// From here on: the worker's goroutine only.
 	// fresh says that the runtime cannot have anything of the pod yet.
 	fresh     bool
-	cards     assignment
-	crashes   map[string]crash
+	cards     gpuallocation.Assignment
+	crashes   map[string]backoff.Crash
 	waiting   map[string]podstatus.Waiting
 	messages  map[string]string
 	retries   map[string]retry // by container name, "" for the whole pod
@@ -122,7 +124,7 @@ type saved struct {
 func newWorker(m *Manager, uid types.UID) *worker {
 	w := &worker{
 		m: m, uid: uid, wake: make(chan struct{}, 1), news: make(chan struct{}, 1), over: make(chan struct{}),
-		crashes: map[string]crash{}, waiting: map[string]podstatus.Waiting{}, messages: map[string]string{},
+		crashes: map[string]backoff.Crash{}, waiting: map[string]podstatus.Waiting{}, messages: map[string]string{},
 		retries: map[string]retry{}, pulled: map[string]pulled{}, told: map[string]told{}, killed: map[string]bool{},
 		resized: map[string]bool{},
 	}
@@ -254,7 +256,7 @@ func (w *worker) step(ctx context.Context) (again time.Time, gone bool) {
 		if err != nil {
 			w.failures++
 			klog.FromContext(ctx).V(1).Info("the pod's next step is tried again", "failures", w.failures, "cause", err)
-			return earliest(result.again, w.m.o.Clock.Now().Add(retryAfter(w.failures))), false
+			return earliest(result.again, w.m.o.Clock.Now().Add(backoff.Retry(w.failures))), false
 		}
 		w.failures = 0
 		if result.gone {
