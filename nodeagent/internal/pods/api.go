@@ -18,6 +18,7 @@ import (
 	"github.com/ainode/ainode/nodeagent/internal/backoff"
 	"github.com/ainode/ainode/nodeagent/internal/cri"
 	"github.com/ainode/ainode/nodeagent/internal/listwatch"
+	"github.com/ainode/ainode/nodeagent/internal/statuswriter"
 )
 
 // watchAPI follows the pods of this node (by field selector, which is all that a
@@ -71,7 +72,7 @@ func (m *Manager) handler(ctx context.Context, first <-chan struct{}) cache.Reso
 			case before.UID != after.UID:
 				m.missing(ctx, before.UID)
 				m.observe(after)
-			case version(after) < version(before):
+			case statuswriter.Version(after) < statuswriter.Version(before):
 				m.believe(after)
 			default:
 				m.observe(after)

@@ -121,7 +121,7 @@ func (m *Manager) Flush(ctx context.Context) error {
 	workers := slices.Collect(maps.Values(m.workers))
 	m.mu.Unlock()
 	for _, w := range workers {
-		if err := w.writer.flush(ctx); err != nil {
+		if err := w.writer.Flush(ctx); err != nil {
 			return fmt.Errorf("wait until the API knows the newest status of the pods: %w", err)
 		}
 	}

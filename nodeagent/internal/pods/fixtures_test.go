@@ -1,5 +1,10 @@
 package pods
 
-import "github.com/ainode/ainode/nodeagent/internal/podtest"
+import (
+	"github.com/ainode/ainode/nodeagent/internal/podtest"
+	"github.com/ainode/ainode/nodeagent/internal/statuswriter"
+)
 
 var testPod, asking, askingFor = podtest.Pod, podtest.Asking, podtest.AskingFor
+
+var version = statuswriter.Version

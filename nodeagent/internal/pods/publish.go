@@ -24,7 +24,7 @@ func (w *worker) publish(t *task, ended bool) {
 	w.status, w.online = &status, online
 	w.mu.Unlock()
 	if online {
-		w.writer.set(status)
+		w.writer.Set(status)
 	}
 }
 

@@ -66,7 +66,7 @@ func (w *worker) refreshVolumes(ctx context.Context) {
 		var again <-chan time.Time
 		// Labels that were remembered over a restart may be older than the file that tells
 		// them.
-		if pod := w.object(); w.writer.known() {
+		if pod := w.object(); w.writer.Known() {
 			next, err := w.m.o.Volumes.Refresh(ctx, pod)
 			if ctx.Err() != nil {
 				return

@@ -73,7 +73,7 @@ func (w *worker) toldEnd(ctx context.Context, t *task) (told bool, r result) {
 	}
 	inner, done := w.interruptible(ctx, t.seen)
 	defer done()
-	if w.writer.flush(inner) != nil {
+	if w.writer.Flush(inner) != nil {
 		return false, result{more: true}
 	}
 	return true, result{}

@@ -15,6 +15,7 @@ import (
 	"github.com/ainode/ainode/nodeagent/internal/gpuallocation"
 	"github.com/ainode/ainode/nodeagent/internal/podstatus"
 	"github.com/ainode/ainode/nodeagent/internal/probes"
+	"github.com/ainode/ainode/nodeagent/internal/statuswriter"
 )
 
 // worker runs one pod UID. Its goroutine alone takes steps; what others may read
@@ -22,7 +23,7 @@ import (
 type worker struct {
 	m      *Manager
 	uid    types.UID
-	writer *statusWriter
+	writer *statuswriter.Writer
 	probes *probes.Set
 	wake   chan struct{}
 	news   chan struct{} // for the mounted volumes
@@ -129,13 +130,13 @@ func newWorker(m *Manager, uid types.UID) *worker {
 		resized: map[string]bool{},
 	}
 	w.probes = w.newProbes()
-	w.writer = newStatusWriter(m.o.Client, m.o.Clock, func(pod *corev1.Pod) { w.take(pod) })
+	w.writer = statuswriter.New(m.o.Client, m.o.Clock, func(pod *corev1.Pod) { w.take(pod) })
 	return w
 }
 
 // observe takes note of a newer object of the pod and makes the worker look at it.
 func (w *worker) observe(pod *corev1.Pod) {
-	first := w.writer.observe(pod)
+	first := w.writer.Observe(pod)
 	if first {
 		w.nudge()
 	}
@@ -148,7 +149,7 @@ func (w *worker) observe(pod *corev1.Pod) {
 func (w *worker) take(pod *corev1.Pod) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.pod != nil && w.pod.ResourceVersion != "" && version(pod) <= version(w.pod) {
+	if w.pod != nil && w.pod.ResourceVersion != "" && statuswriter.Version(pod) <= statuswriter.Version(w.pod) {
 		return false
 	}
 	w.accept(pod)
@@ -221,7 +222,7 @@ func (w *worker) run(ctx context.Context) {
 	// Who is told that the manager has ended must not meet a write of it after that.
 	writing, stopWriting := context.WithCancel(ctx)
 	var writer sync.WaitGroup
-	writer.Go(func() { w.writer.run(writing) })
+	writer.Go(func() { w.writer.Run(writing) })
 	defer writer.Wait()
 	defer stopWriting()
 	defer w.probes.Close()

@@ -1,4 +1,4 @@
-package pods
+package statuswriter
 
 import (
 	"sync/atomic"
@@ -13,7 +13,9 @@ import (
 	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/utils/clock"
 
+	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/nodeagent/internal/backoff"
+	"github.com/ainode/ainode/nodeagent/internal/podtest"
 )
 
 // waits is a clock whose waits the test sees, and ends.
@@ -28,11 +30,23 @@ func (w *waits) After(d time.Duration) <-chan time.Time {
 	return w.end
 }
 
+// received is what comes from a channel that is sent something soon.
+func received[T any](t *testing.T, from <-chan T) T {
+	t.Helper()
+	select {
+	case got := <-from:
+		return got
+	case <-time.After(time.Minute):
+		require.FailNow(t, "nothing came")
+		panic("not reached")
+	}
+}
+
 // The API is away for an hour while statuses come and go: it is asked every ten seconds,
 // hears the last status alone when it is back, and of the next one at once.
 func TestAStatusOverAnHourWithoutTheAPI(t *testing.T) {
 	t.Parallel()
-	pod := shell("app", obedient)
+	pod := podtest.Pod("", "app")
 	client := fake.NewClientset(pod)
 	var away atomic.Bool
 	client.PrependReactor("patch", "pods", func(clienttesting.Action) (bool, runtime.Object, error) {
@@ -40,17 +54,17 @@ func TestAStatusOverAnHourWithoutTheAPI(t *testing.T) {
 	})
 	clock := &waits{begun: make(chan time.Duration), end: make(chan time.Time)}
 	written := make(chan string, 10)
-	s := newStatusWriter(client, clock, func(p *corev1.Pod) { written <- p.Status.Message })
-	s.observe(pod)
-	go s.run(t.Context())
-	want := func(message string) { // without having it tried at once, as set does
+	s := New(client, clock, func(p *corev1.Pod) { written <- p.Status.Message })
+	s.Observe(pod)
+	go s.Run(t.Context())
+	want := func(message string) { // without having it tried at once, as Set does
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.want = &corev1.PodStatus{Message: message}
 	}
 
 	away.Store(true)
-	s.set(corev1.PodStatus{Message: "first"})
+	s.Set(corev1.PodStatus{Message: "first"})
 	tries := 0
 	for passed := time.Duration(0); passed < time.Hour; tries++ {
 		passed += received(t, clock.begun)
@@ -66,10 +80,35 @@ func TestAStatusOverAnHourWithoutTheAPI(t *testing.T) {
 	require.Equal(t, "last", received(t, written))
 
 	away.Store(true)
-	s.set(corev1.PodStatus{Message: "later"})
+	s.Set(corev1.PodStatus{Message: "later"})
 	require.Equal(t, backoff.RetryFirst, received(t, clock.begun), "the trouble of the past is past")
 	away.Store(false)
 	clock.end <- time.Time{}
 	require.Equal(t, "later", received(t, written))
 	require.Empty(t, written)
+}
+
+// An API server before 1.36 drops how devices are: it is not sent that for ever.
+func TestAnAPIServerThatKnowsNoDevices(t *testing.T) {
+	t.Parallel()
+	pod := podtest.Asking(podtest.Pod("", "x"), "x", 1)
+	pod.ResourceVersion = "1"
+	client := fake.NewClientset(pod)
+	writes := 0
+	client.PrependReactor("patch", "pods", func(clienttesting.Action) (bool, runtime.Object, error) {
+		writes++
+		answer := pod.DeepCopy()
+		answer.ResourceVersion = "2"
+		answer.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "x"}}
+		return true, answer, nil
+	})
+	w := New(client, clock.RealClock{}, func(*corev1.Pod) {})
+	w.Observe(pod)
+	for range 3 {
+		w.Set(corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{{
+			Name: "x", AllocatedResourcesStatus: []corev1.ResourceStatus{{Name: contract.GPUResource}},
+		}}})
+		require.NoError(t, w.writeLatest(t.Context()))
+	}
+	require.Equal(t, 1, writes)
 }
