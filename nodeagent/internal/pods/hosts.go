@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/ainode/ainode/nodeagent/internal/admission"
 	"github.com/ainode/ainode/nodeagent/internal/crispec"
 )
 
@@ -65,7 +66,7 @@ func (w *worker) tellNames(pod *corev1.Pod) {
 		w.tellOnce(pod, eventDNSConfig, what)
 	}
 	if ask := pod.Spec.SetHostnameAsFQDN; ask != nil && *ask && w.m.shared() {
-		w.tellOnce(pod, reasonNotSupported, "setHostnameAsFQDN: pods on this node share the machine's address and host name; "+
+		w.tellOnce(pod, admission.NotSupported, "setHostnameAsFQDN: pods on this node share the machine's address and host name; "+
 			"the full name is in $HOSTNAME and /etc/hosts, the host name is the machine's")
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 
+	"github.com/ainode/ainode/nodeagent/internal/admission"
 	"github.com/ainode/ainode/nodeagent/internal/cri"
 	"github.com/ainode/ainode/nodeagent/internal/gpuallocation"
 	"github.com/ainode/ainode/nodeagent/internal/podstatus"
@@ -152,7 +153,7 @@ func (m *Manager) observe(pod *corev1.Pod) {
 		return // old news
 	}
 	w := newWorker(m, pod.UID)
-	w.daemonSet = ofDaemonSet(pod)
+	w.daemonSet = admission.OfDaemonSet(pod)
 	if !w.daemonSet {
 		m.judge(w, pod)
 	}
@@ -172,25 +173,25 @@ func (m *Manager) judge(w *worker, pod *corev1.Pod) {
 	}
 	if pod.Status.StartTime != nil {
 		// Whoever may write a pod's status could make it look admitted.
-		w.verdict = defend(pod)
+		w.verdict = admission.Defend(pod)
 	} else {
 		w.fresh = true // else its sandbox or checkpoint had been found at the start
 		if reason, message := m.o.Admit(pod); reason != "" {
-			w.verdict = refuse(reason, message)
+			w.verdict = admission.Refuse(reason, message)
 		} else {
-			w.verdict = admit(pod, m.o.Node(), m.others(pod.UID), m.shared(), m.o.ReservedPorts)
+			w.verdict = admission.Admit(pod, m.o.Node(), m.others(pod.UID), m.shared(), m.o.ReservedPorts)
 		}
 	}
 	if w.verdict == nil {
 		cards, err := m.gpus.Assign(pod, m.o.Cards.Devices(), m.o.Cards.Topology())
 		if err != nil {
-			w.verdict = outOfCards(err)
+			w.verdict = admission.OutOfCards(err)
 		}
 		w.cards = cards
 	}
 	if w.verdict != nil {
 		w.released = true
-		w.event(podRef(pod), corev1.EventTypeWarning, w.verdict.Reason, w.verdict.Message[len(rejectedPrefix):])
+		w.event(podRef(pod), corev1.EventTypeWarning, w.verdict.Reason, w.verdict.Message[len(admission.RejectedPrefix):])
 		klog.FromContext(m.running).Info("pod refused", "pod", klog.KObj(pod), "reason", w.verdict.Reason)
 	}
 }
