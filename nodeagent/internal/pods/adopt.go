@@ -16,7 +16,7 @@ import (
 // remembered pods. It waits for the runtime to answer. Pods of an earlier binding
 // are ended first: that this one exists is the proof that theirs is over.
 func (m *Manager) adopt(ctx context.Context) error {
-	points, err := m.checkpoints.load()
+	points, err := m.checkpoints.Load()
 	if err != nil {
 		klog.FromContext(ctx).Error(err, "some remembered pods wait for the API")
 	}
@@ -47,7 +47,7 @@ func (m *Manager) adopt(ctx context.Context) error {
 	defer m.mu.Unlock()
 	for uid, point := range points {
 		if point.Epoch != m.o.Epoch {
-			if err := m.checkpoints.remove(uid); err != nil {
+			if err := m.checkpoints.Remove(uid); err != nil {
 				return err
 			}
 			continue

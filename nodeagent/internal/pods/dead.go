@@ -10,6 +10,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/ainode/ainode/nodeagent/internal/cgroup"
+	"github.com/ainode/ainode/nodeagent/internal/checkpoint"
 	"github.com/ainode/ainode/nodeagent/internal/cri"
 	"github.com/ainode/ainode/nodeagent/internal/crispec"
 	"github.com/ainode/ainode/nodeagent/internal/podstatus"
@@ -77,16 +78,16 @@ func (w *worker) recordDeath(ctx context.Context, t *task) error {
 	if !w.saved.started {
 		return nil
 	}
-	point := checkpoint{Pod: t.pod.DeepCopy(), Dead: true, Verdict: w.verdict, Epoch: w.m.o.Epoch}
+	point := checkpoint.Checkpoint{Pod: t.pod.DeepCopy(), Dead: true, Verdict: w.verdict, Epoch: w.m.o.Epoch}
 	point.Pod.ManagedFields = nil
-	err := w.m.checkpoints.save(w.uid, point)
+	err := w.m.checkpoints.Save(w.uid, point)
 	if err == nil {
 		return nil
 	}
 	// A full disk, perhaps, and this pod is what has filled it. Its volumes are found by
 	// themselves.
 	klog.FromContext(ctx).Error(err, "that the pod is dead is not remembered, it is forgotten instead")
-	return w.m.checkpoints.remove(w.uid)
+	return w.m.checkpoints.Remove(w.uid)
 }
 
 // release gives the pod's cards, ports and room to others.

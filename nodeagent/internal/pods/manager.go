@@ -11,8 +11,10 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/ainode/ainode/nodeagent/internal/admission"
+	"github.com/ainode/ainode/nodeagent/internal/checkpoint"
 	"github.com/ainode/ainode/nodeagent/internal/cri"
 	"github.com/ainode/ainode/nodeagent/internal/gpuallocation"
+	"github.com/ainode/ainode/nodeagent/internal/podfiles"
 	"github.com/ainode/ainode/nodeagent/internal/podstatus"
 )
 
@@ -27,8 +29,8 @@ const relistEvery = time.Minute
 type Manager struct {
 	o           Options
 	lister      *cri.Lister
-	checkpoints checkpoints
-	messages    messages
+	checkpoints checkpoint.Store
+	files       podfiles.Files
 	gpus        *gpuallocation.Allocator
 	// volumesWithin is how long StopAll tries to take volumes away.
 	volumesWithin time.Duration
@@ -49,7 +51,7 @@ func New(o Options) (*Manager, error) {
 	}
 	return &Manager{
 		o: o, volumesWithin: volumesWithin, lister: cri.NewLister(o.Runtime),
-		checkpoints: checkpoints{dir: o.StateDir}, messages: messages{podDir: o.PodDir},
+		checkpoints: checkpoint.Store{Dir: o.StateDir}, files: podfiles.Files{Dir: o.PodDir, HostsFile: o.HostsFile},
 		gpus: gpuallocation.New(o.Cards.Device), workers: map[types.UID]*worker{}, over: map[types.UID]bool{},
 	}, nil
 }

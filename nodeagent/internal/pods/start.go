@@ -327,11 +327,13 @@ func (w *worker) createContainer(ctx context.Context, t *task, c *corev1.Contain
 	if err != nil {
 		return "", stepFailed(podstatus.CreateContainerConfigError, err)
 	}
-	message, err := w.m.messages.mount(t.pod.UID, c, s.Attempt)
+	message, err := w.m.files.MountMessage(t.pod.UID, c, s.Attempt)
 	if err != nil {
 		return "", stepFailed(podstatus.CreateContainerConfigError, err)
 	}
-	if mounts, err = w.hostsMount(t.pod, append(mounts, message)); err != nil {
+	if mounts, err = w.m.files.MountHosts(t.pod, append(mounts, message), crispec.HostsOptions{
+		Network: w.m.o.Network, IPs: w.addresses(), ClusterDomain: w.m.o.ClusterDomain,
+	}); err != nil {
 		return "", stepFailed(podstatus.CreateContainerConfigError, err)
 	}
 	w.tellNames(t.pod)

@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/klog/v2"
 
+	"github.com/ainode/ainode/nodeagent/internal/checkpoint"
 	"github.com/ainode/ainode/nodeagent/internal/cri"
 	"github.com/ainode/ainode/nodeagent/internal/crispec"
 	"github.com/ainode/ainode/nodeagent/internal/logrotation"
@@ -174,13 +174,13 @@ func (w *worker) remember(ctx context.Context, t *task) {
 	if w.saved == now {
 		return
 	}
-	point := checkpoint{Pod: t.pod.DeepCopy(), Cards: w.cards, Services: w.servicesToRemember(t.pod), StopSince: w.stopSince, Epoch: w.m.o.Epoch}
+	point := checkpoint.Checkpoint{Pod: t.pod.DeepCopy(), Cards: w.cards, Services: w.servicesToRemember(t.pod), StopSince: w.stopSince, Epoch: w.m.o.Epoch}
 	point.Pod.ManagedFields = nil
 	if point.Pod.Status.StartTime == nil {
 		started := metav1.NewTime(w.m.o.Clock.Now())
 		point.Pod.Status.StartTime = &started
 	}
-	if err := w.m.checkpoints.save(w.uid, point); err != nil {
+	if err := w.m.checkpoints.Save(w.uid, point); err != nil {
 		klog.FromContext(ctx).Error(err, "a restart of the agent would judge the pod anew")
 		return
 	}
@@ -204,27 +204,6 @@ func (w *worker) noteWaiting(t *task) {
 	}
 }
 
-// repeatEvents is how often a warning about the same trouble is said again.
-const repeatEvents = 2 * time.Minute
-
-// tell publishes a warning, unless the same (by key and sameness) was said lately.
-func (w *worker) tell(ref *corev1.ObjectReference, key, reason, sameness, message string) {
-	now := w.m.o.Clock.Now()
-	sameness = withoutIDs(sameness)
-	if before, ok := w.told[key]; ok && before.message == sameness && now.Sub(before.at) < repeatEvents {
-		return
-	}
-	w.told[key] = told{message: sameness, at: now}
-	w.event(ref, corev1.EventTypeWarning, reason, message)
-}
-
-// ids are what the runtime names sandboxes and containers by.
-var ids = regexp.MustCompile(`\b[0-9a-f]{64}\b`)
-
-// withoutIDs is a text of the runtime without the ids in it, which are others at
-// each try.
-func withoutIDs(text string) string { return ids.ReplaceAllString(text, "…") }
-
 // prune removes what is dead and no longer needed; what fails is tried next time.
 func (w *worker) prune(ctx context.Context, t *task) {
 	for _, id := range t.plan.PruneContainers {
@@ -247,7 +226,7 @@ func (w *worker) removeFiles(t *task, id string) {
 		if c.Id == id {
 			name, attempt := c.GetMetadata().GetName(), c.GetMetadata().GetAttempt()
 			_ = logrotation.Remove(filepath.Join(w.m.logDirectory(t.pod), crispec.LogPath(name, attempt)))
-			_ = os.Remove(w.m.messages.path(w.uid, name, attempt))
+			_ = os.Remove(w.m.files.MessagePath(w.uid, name, attempt))
 		}
 	}
 }
