@@ -318,6 +318,14 @@ func (w *worker) startContainer(ctx context.Context, t *task, c *corev1.Containe
 	return nil
 }
 
+// postStart runs the container's hook and returns its failure.
+func (w *worker) postStart(ctx context.Context, c *corev1.Container, id string) error {
+	if c.Lifecycle == nil || c.Lifecycle.PostStart == nil {
+		return nil
+	}
+	return w.hooks().Run(ctx, c, c.Lifecycle.PostStart, id, 0)
+}
+
 func (w *worker) createContainer(ctx context.Context, t *task, c *corev1.Container, s plan.Starting, p prepared, sandbox string, mounted map[string]string) (string, error) {
 	expanded, err := crispec.ExpandSubPaths(c, p.env)
 	if err != nil {

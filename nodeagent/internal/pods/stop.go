@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/ainode/ainode/nodeagent/internal/cri"
+	"github.com/ainode/ainode/nodeagent/internal/hooks"
 	"github.com/ainode/ainode/nodeagent/internal/plan"
 )
 
@@ -87,4 +88,24 @@ func (w *worker) killOne(ctx context.Context, t *task, k plan.Killing, grace tim
 		return fmt.Errorf("stop container %q: %w", k.Name, err)
 	}
 	return nil
+}
+
+// preStop runs the container's hook, for at most grace, and returns what is left
+// of grace. A hook that fails does not keep the container.
+func (w *worker) preStop(ctx context.Context, pod *corev1.Pod, c *corev1.Container, id string, grace time.Duration) time.Duration {
+	begin := w.m.o.Clock.Now()
+	if err := w.hooks().Run(ctx, c, c.Lifecycle.PreStop, id, grace); err != nil {
+		w.event(containerRef(pod, c.Name), corev1.EventTypeWarning, eventFailedPreStop, "PreStopHook failed")
+	}
+	return grace - w.m.o.Clock.Since(begin)
+}
+
+// hooks runs those of the pod's containers.
+func (w *worker) hooks() hooks.Runner {
+	return hooks.Runner{
+		Runtime: w.m.o.Runtime, Clock: w.m.o.Clock, Address: w.address,
+		FellBack: func(message string) {
+			w.event(podRef(w.object()), corev1.EventTypeWarning, eventHTTPFallback, message)
+		},
+	}
 }
