@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	clocktesting "k8s.io/utils/clock/testing"
+	"k8s.io/utils/clock"
 )
 
 func TestAServerWithoutHTTPSIsTold(t *testing.T) {
@@ -33,17 +33,24 @@ func TestAServerWithoutHTTPSIsTold(t *testing.T) {
 	require.ErrorContains(t, ask(corev1.URISchemeHTTP), "ask the hook: ")
 }
 
+// slept is a clock whose waits end at once and are written down.
+type slept struct {
+	clock.Clock
+	waits []time.Duration
+}
+
+func (s *slept) After(d time.Duration) <-chan time.Time {
+	s.waits = append(s.waits, d)
+	over := make(chan time.Time, 1)
+	over <- time.Time{}
+	return over
+}
+
 func TestAHookThatSleeps(t *testing.T) {
 	t.Parallel()
-	clock := clocktesting.NewFakeClock(time.Unix(0, 0))
-	done := make(chan error, 1)
-	go func() {
-		done <- Runner{Clock: clock}.Run(t.Context(), &corev1.Container{}, &corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: 5}}, "id", time.Hour)
-	}()
-	require.Eventually(t, clock.HasWaiters, time.Minute, time.Millisecond)
-	clock.Step(4 * time.Second)
-	require.Empty(t, done)
-	clock.Step(time.Second)
-	require.NoError(t, <-done)
-	require.Error(t, Runner{}.Run(t.Context(), &corev1.Container{}, &corev1.LifecycleHandler{}, "id", 0), "no action")
+	var clock slept
+	r := Runner{Clock: &clock}
+	require.NoError(t, r.Run(t.Context(), &corev1.Container{}, &corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: 5}}, "id", time.Hour))
+	require.Equal(t, []time.Duration{5 * time.Second}, clock.waits)
+	require.Error(t, r.Run(t.Context(), &corev1.Container{}, &corev1.LifecycleHandler{}, "id", 0), "no action")
 }

@@ -5,6 +5,6 @@ import (
 	"github.com/ainode/ainode/nodeagent/internal/statuswriter"
 )
 
-var testPod, asking, askingFor = podtest.Pod, podtest.Asking, podtest.AskingFor
+var asking, askingFor = podtest.Asking, podtest.AskingFor
 
 var version = statuswriter.Version
