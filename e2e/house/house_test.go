@@ -125,6 +125,11 @@ var forbidden = []arrow{
 		"devices are used by behaviour, not the other way round"},
 	{[]string{"nodeagent/internal/pods", "nodeagent/internal/binding", "nodeagent/internal/nodestatus", "nodeagent/internal/csinode", "nodeagent/internal/kubeletapi", "nodeagent/internal/eviction", "nodeagent/internal/shutdown", "nodeagent/internal/term"},
 		[]string{module + "nodeagent/internal/agent"}, "the wiring room imports behaviour, not the other way round"},
+	{[]string{"nodeagent/internal/admission", "nodeagent/internal/backoff", "nodeagent/internal/checkpoint", "nodeagent/internal/gpuallocation", "nodeagent/internal/hooks",
+		"nodeagent/internal/plan", "nodeagent/internal/podfiles", "nodeagent/internal/statuswriter"},
+		[]string{module + "nodeagent/internal/pods", module + "nodeagent/internal/agent"}, "what the pods are run by knows nothing of who runs them"},
+	{[]string{"nodeagent/internal/admission", "nodeagent/internal/backoff", "nodeagent/internal/gpuallocation", "nodeagent/internal/plan"},
+		[]string{"k8s.io/client-go", "os"}, "what is to be decided is decided without a client or a disk"},
 }
 
 func TestArrowsPointOneWay(t *testing.T) {

@@ -7,14 +7,16 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 
+	"github.com/ainode/ainode/nodeagent/internal/backoff"
 	"github.com/ainode/ainode/nodeagent/internal/cri"
+	"github.com/ainode/ainode/nodeagent/internal/gpuallocation"
 )
 
 // adopt takes over what an earlier run of the agent left: pods in the runtime and
 // remembered pods. It waits for the runtime to answer. Pods of an earlier binding
 // are ended first: that this one exists is the proof that theirs is over.
 func (m *Manager) adopt(ctx context.Context) error {
-	points, err := m.checkpoints.load()
+	points, err := m.checkpoints.Load()
 	if err != nil {
 		klog.FromContext(ctx).Error(err, "some remembered pods wait for the API")
 	}
@@ -45,7 +47,7 @@ func (m *Manager) adopt(ctx context.Context) error {
 	defer m.mu.Unlock()
 	for uid, point := range points {
 		if point.Epoch != m.o.Epoch {
-			if err := m.checkpoints.remove(uid); err != nil {
+			if err := m.checkpoints.Remove(uid); err != nil {
 				return err
 			}
 			continue
@@ -81,14 +83,14 @@ func (m *Manager) claim(w *worker, actual *cri.Pod) {
 			c := actual.Containers[i]
 			if cards := cardsOf(c); len(cards) > 0 {
 				if w.cards == nil {
-					w.cards = assignment{}
+					w.cards = gpuallocation.Assignment{}
 				}
 				w.cards[c.GetMetadata().GetName()] = cards
 			}
 		}
 	}
-	if w.pod != nil || mayRun(actual) {
-		m.gpus.claim(w.uid, w.cards)
+	if w.pod != nil || actual.MayRun() {
+		m.gpus.Claim(w.uid, w.cards)
 	}
 }
 
@@ -99,7 +101,7 @@ func (m *Manager) awaitRuntime(ctx context.Context) (map[types.UID]*cri.Pod, err
 		if err == nil {
 			return actual, nil
 		}
-		delay := min(retryAfter(failures), 2*time.Second)
+		delay := min(backoff.Retry(failures), 2*time.Second)
 		klog.FromContext(ctx).Info("waiting for the container runtime", "again", delay, "cause", err)
 		select {
 		case <-ctx.Done():

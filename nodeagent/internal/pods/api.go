@@ -15,8 +15,10 @@ import (
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
 
+	"github.com/ainode/ainode/nodeagent/internal/backoff"
 	"github.com/ainode/ainode/nodeagent/internal/cri"
 	"github.com/ainode/ainode/nodeagent/internal/listwatch"
+	"github.com/ainode/ainode/nodeagent/internal/statuswriter"
 )
 
 // watchAPI follows the pods of this node (by field selector, which is all that a
@@ -70,7 +72,7 @@ func (m *Manager) handler(ctx context.Context, first <-chan struct{}) cache.Reso
 			case before.UID != after.UID:
 				m.missing(ctx, before.UID)
 				m.observe(after)
-			case version(after) < version(before):
+			case statuswriter.Version(after) < statuswriter.Version(before):
 				m.believe(after)
 			default:
 				m.observe(after)
@@ -189,7 +191,7 @@ func (m *Manager) missing(ctx context.Context, uid types.UID) {
 			klog.FromContext(ctx).V(1).Info("whether a pod is gone is not known yet", "pod", klog.KRef(namespace, name), "cause", err)
 			select {
 			case <-ctx.Done():
-			case <-m.o.Clock.After(max(time.Second, retryAfter(failures))):
+			case <-m.o.Clock.After(max(time.Second, backoff.Retry(failures))):
 			}
 		}
 	})

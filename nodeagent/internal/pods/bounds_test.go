@@ -17,6 +17,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/ainode/ainode/nodeagent/internal/cri"
+	"github.com/ainode/ainode/nodeagent/internal/plan"
 )
 
 func TestNothingStaysOfContainersThatAreGone(t *testing.T) {
@@ -31,16 +32,16 @@ func TestNothingStaysOfContainersThatAreGone(t *testing.T) {
 	log := filepath.Join(m.manager.logDirectory(pod), "main", "7.log")
 	require.NoError(t, os.MkdirAll(filepath.Dir(log), 0o755))
 	require.NoError(t, os.WriteFile(log, []byte("x"), 0o600))
-	_, err := m.manager.messages.mount(pod.UID, &pod.Spec.Containers[0], 7)
+	_, err := m.manager.files.MountMessage(pod.UID, &pod.Spec.Containers[0], 7)
 	require.NoError(t, err)
-	seen := &task{pod: pod, actual: &cri.Pod{Containers: []*runtimeapi.ContainerStatus{status}}, plan: plan{pruneContainers: []string{"old"}}}
+	seen := &task{pod: pod, actual: &cri.Pod{Containers: []*runtimeapi.ContainerStatus{status}}, plan: plan.Step{PruneContainers: []string{"old"}}}
 	w.readMessages(seen)
 	w.killed["old"] = true
 	require.Len(t, w.messages, 1)
 
 	w.prune(t.Context(), seen)
 	require.NoFileExists(t, log)
-	require.NoFileExists(t, m.manager.messages.path(pod.UID, "main", 7))
+	require.NoFileExists(t, m.manager.files.MessagePath(pod.UID, "main", 7))
 	w.readMessages(&task{pod: pod, actual: &cri.Pod{}})
 	require.Empty(t, w.messages)
 	require.Empty(t, w.killed)

@@ -7,10 +7,10 @@ import (
 	"sync"
 
 	"k8s.io/apimachinery/pkg/types"
-	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 
 	"github.com/ainode/ainode/nodeagent/internal/cgroup"
+	"github.com/ainode/ainode/nodeagent/internal/checkpoint"
 	"github.com/ainode/ainode/nodeagent/internal/cri"
 	"github.com/ainode/ainode/nodeagent/internal/crispec"
 	"github.com/ainode/ainode/nodeagent/internal/podstatus"
@@ -67,7 +67,7 @@ func (w *worker) proveDead(ctx context.Context, t *task) error {
 	w.mu.Lock()
 	w.actual = actual
 	w.mu.Unlock()
-	if mayRun(actual) { // also a start that was cut off and has come about since
+	if actual.MayRun() { // also a start that was cut off and has come about since
 		return errors.New("something of the pod runs after all has been stopped")
 	}
 	return w.m.removeCgroup(w.uid) // which the kernel does of none with a process in it
@@ -78,21 +78,21 @@ func (w *worker) recordDeath(ctx context.Context, t *task) error {
 	if !w.saved.started {
 		return nil
 	}
-	point := checkpoint{Pod: t.pod.DeepCopy(), Dead: true, Verdict: w.verdict, Epoch: w.m.o.Epoch}
+	point := checkpoint.Checkpoint{Pod: t.pod.DeepCopy(), Dead: true, Verdict: w.verdict, Epoch: w.m.o.Epoch}
 	point.Pod.ManagedFields = nil
-	err := w.m.checkpoints.save(w.uid, point)
+	err := w.m.checkpoints.Save(w.uid, point)
 	if err == nil {
 		return nil
 	}
 	// A full disk, perhaps, and this pod is what has filled it. Its volumes are found by
 	// themselves.
 	klog.FromContext(ctx).Error(err, "that the pod is dead is not remembered, it is forgotten instead")
-	return w.m.checkpoints.remove(w.uid)
+	return w.m.checkpoints.Remove(w.uid)
 }
 
 // release gives the pod's cards, ports and room to others.
 func (w *worker) release() {
-	w.m.gpus.release(w.uid)
+	w.m.gpus.Release(w.uid)
 	w.mu.Lock()
 	w.released = true
 	w.mu.Unlock()
@@ -107,21 +107,6 @@ func nothingToTell(t *task, verdict *podstatus.Verdict) bool {
 	}
 	neverRan := len(t.pod.Status.ContainerStatuses) == 0
 	return t.deleting() && neverRan || podstatus.Terminal(t.pod.Status.Phase) && verdict == nil
-}
-
-// mayRun reports whether the runtime holds anything of the pod that may have processes.
-func mayRun(actual *cri.Pod) bool {
-	for _, s := range actual.Sandboxes {
-		if s.State == runtimeapi.PodSandboxState_SANDBOX_READY {
-			return true
-		}
-	}
-	for _, c := range actual.Containers {
-		if live(c) {
-			return true
-		}
-	}
-	return false
 }
 
 // removeCgroup takes away the cgroup around a pod's containers, which the runtime

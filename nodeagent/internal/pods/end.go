@@ -95,10 +95,10 @@ func before(by, end time.Time) bool { return end.IsZero() || by.Before(end) }
 func (w *worker) hasEnded(t *task) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if t.plan.ended && w.verdict == nil && !w.dead && w.ordered != nil && !podstatus.Terminal(t.pod.Status.Phase) {
+	if t.plan.Ended && w.verdict == nil && !w.dead && w.ordered != nil && !podstatus.Terminal(t.pod.Status.Phase) {
 		return false
 	}
-	w.ended = t.plan.ended
+	w.ended = t.plan.Ended
 	return true
 }
 
@@ -121,7 +121,7 @@ func (m *Manager) Flush(ctx context.Context) error {
 	workers := slices.Collect(maps.Values(m.workers))
 	m.mu.Unlock()
 	for _, w := range workers {
-		if err := w.writer.flush(ctx); err != nil {
+		if err := w.writer.Flush(ctx); err != nil {
 			return fmt.Errorf("wait until the API knows the newest status of the pods: %w", err)
 		}
 	}

@@ -2,6 +2,8 @@ package pods
 
 import (
 	"fmt"
+	"regexp"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 )
@@ -58,4 +60,33 @@ func podRef(pod *corev1.Pod) *corev1.ObjectReference {
 
 func (w *worker) event(ref *corev1.ObjectReference, kind, reason, message string) {
 	w.m.o.Recorder.Event(ref, kind, reason, message)
+}
+
+// repeatEvents is how often a warning about the same trouble is said again.
+const repeatEvents = 2 * time.Minute
+
+// tell publishes a warning, unless the same (by key and sameness) was said lately.
+func (w *worker) tell(ref *corev1.ObjectReference, key, reason, sameness, message string) {
+	now := w.m.o.Clock.Now()
+	sameness = withoutIDs(sameness)
+	if before, ok := w.told[key]; ok && before.message == sameness && now.Sub(before.at) < repeatEvents {
+		return
+	}
+	w.told[key] = told{message: sameness, at: now}
+	w.event(ref, corev1.EventTypeWarning, reason, message)
+}
+
+// ids are what the runtime names sandboxes and containers by.
+var ids = regexp.MustCompile(`\b[0-9a-f]{64}\b`)
+
+// withoutIDs is a text of the runtime without the ids in it, which are others at
+// each try.
+func withoutIDs(text string) string { return ids.ReplaceAllString(text, "…") }
+
+// tellOnce publishes a warning about the pod once in the agent's life.
+func (w *worker) tellOnce(pod *corev1.Pod, reason, message string) {
+	key := reason + message
+	if _, said := w.told[key]; !said {
+		w.tell(podRef(pod), key, reason, message, message)
+	}
 }

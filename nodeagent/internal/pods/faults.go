@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/ainode/ainode/nodeagent/internal/plan"
 	"github.com/ainode/ainode/nodeagent/internal/podstatus"
 )
 
@@ -40,12 +41,12 @@ func (m *Manager) CardsChanged() {
 // Withheld counts what is usable and given to no pod: one still has a slice, or the
 // whole, of a card that was cut otherwise since. It names the cards, too.
 func (m *Manager) Withheld() (counts map[corev1.ResourceName]int, cards []string) {
-	return m.gpus.withheld(m.o.Cards.Devices())
+	return m.gpus.Withheld(m.o.Cards.Devices())
 }
 
 // Devices are the UUIDs of the cards and slices that the pod's containers have, by
 // container name. Do not change them.
-func (m *Manager) Devices(uid types.UID) map[string][]string { return m.gpus.assignment(uid) }
+func (m *Manager) Devices(uid types.UID) map[string][]string { return m.gpus.Assignment(uid) }
 
 // Owner is the pod that has the card or slice, and its container: where an init container has
 // it before, the one that has it then. ok is false for a free card, and for a moment
@@ -58,8 +59,8 @@ func (m *Manager) Owner(uuid string) (pod types.NamespacedName, container string
 		if object == nil {
 			continue
 		}
-		assigned := m.gpus.assignment(w.uid)
-		if !slices.Contains(assigned.devices(), uuid) {
+		assigned := m.gpus.Assignment(w.uid)
+		if !slices.Contains(assigned.Devices(), uuid) {
 			continue // it has a slice of the card
 		}
 		for _, list := range [][]corev1.Container{object.Spec.InitContainers, object.Spec.Containers} {
@@ -77,7 +78,7 @@ func (m *Manager) Owner(uuid string) (pod types.NamespacedName, container string
 // havingCards are the workers of the pods that have the card or slice, or a slice of
 // the card, or, for the empty UUID, any.
 func (m *Manager) havingCards(uuid string) []*worker {
-	owners := m.gpus.owners(uuid)
+	owners := m.gpus.Owners(uuid)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var workers []*worker
@@ -97,8 +98,8 @@ func (w *worker) fallen(t *task) *podstatus.Verdict {
 		return nil
 	}
 	for _, name := range slices.Sorted(maps.Keys(w.cards)) {
-		_, waits := t.plan.waiting[name]
-		starts := slices.ContainsFunc(t.plan.start, func(s starting) bool { return s.name == name })
+		_, waits := t.plan.Waiting[name]
+		starts := slices.ContainsFunc(t.plan.Start, func(s plan.Starting) bool { return s.Name == name })
 		if !waits && !starts && !endedInError(t, name) {
 			continue
 		}

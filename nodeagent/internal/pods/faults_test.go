@@ -6,11 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/kubernetes/fake"
-	clienttesting "k8s.io/client-go/testing"
-	"k8s.io/utils/clock"
 
 	"github.com/ainode/ainode/api/contract"
 )
@@ -146,29 +142,4 @@ func TestAnErrorOfThePodsOwn(t *testing.T) {
 	require.Contains(t, m.events.list(), "Warning GPUError XID 31 on GPU-0: GPU memory page fault")
 	require.NotContains(t, m.events.String(), "of nobody")
 	require.Nil(t, faultOf(m.get("app")))
-}
-
-// An API server before 1.36 drops how devices are: it is not sent that for ever.
-func TestAnAPIServerThatKnowsNoDevices(t *testing.T) {
-	t.Parallel()
-	pod := asking(testPod("", "x"), "x", 1)
-	pod.ResourceVersion = "1"
-	client := fake.NewClientset(pod)
-	writes := 0
-	client.PrependReactor("patch", "pods", func(clienttesting.Action) (bool, runtime.Object, error) {
-		writes++
-		answer := pod.DeepCopy()
-		answer.ResourceVersion = "2"
-		answer.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "x"}}
-		return true, answer, nil
-	})
-	w := newStatusWriter(client, clock.RealClock{}, func(*corev1.Pod) {})
-	w.observe(pod)
-	for range 3 {
-		w.set(corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{{
-			Name: "x", AllocatedResourcesStatus: []corev1.ResourceStatus{{Name: contract.GPUResource}},
-		}}})
-		require.NoError(t, w.writeLatest(t.Context()))
-	}
-	require.Equal(t, 1, writes)
 }

@@ -11,6 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/ainode/ainode/nodeagent/internal/hooks"
 )
 
 // A hook says HTTPS: a server that speaks it is asked once, one that speaks HTTP only
@@ -30,7 +32,7 @@ func TestHTTPSHookFallsBackToHTTP(t *testing.T) {
 		asked := make(chan *http.Request, 10)
 		server := c.serve(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { asked <- r }))
 		t.Cleanup(server.Close)
-		before := testutil.ToFloat64(httpFallbacks)
+		before := testutil.ToFloat64(hooks.HTTPFallbacks)
 		m.events.forget()
 		pod := shell(name, obedient)
 		port := server.Listener.Addr().(*net.TCPAddr).Port
@@ -44,7 +46,7 @@ func TestHTTPSHookFallsBackToHTTP(t *testing.T) {
 		request := received(t, asked)
 		require.Equal(t, "/ready?now", request.RequestURI)
 		require.Equal(t, c.password, request.Header.Get("Authorization"), name)
-		require.InDelta(t, c.fallbacks, testutil.ToFloat64(httpFallbacks)-before, 0)
+		require.InDelta(t, c.fallbacks, testutil.ToFloat64(hooks.HTTPFallbacks)-before, 0)
 		told := "Warning LifecycleHTTPFallback request to HTTPS lifecycle hook " + server.Listener.Addr().String() + " got HTTP response, retry with HTTP succeeded"
 		require.Equal(t, c.fallbacks == 1, slices.Contains(m.events.list(), told), "%v", m.events)
 	}

@@ -43,6 +43,7 @@ import (
 	"github.com/ainode/ainode/nodeagent/internal/objects"
 	"github.com/ainode/ainode/nodeagent/internal/pluginregistration"
 	"github.com/ainode/ainode/nodeagent/internal/podstatus"
+	"github.com/ainode/ainode/nodeagent/internal/podtest"
 	"github.com/ainode/ainode/nodeagent/internal/topology"
 	"github.com/ainode/ainode/nodeagent/internal/volumes"
 )
@@ -102,12 +103,7 @@ func (c fakeCards) CDIDevice(uuid string) string {
 	return "example.com/gpu=" + uuid
 }
 func (c fakeCards) Device(uuid string) topology.Device {
-	d := topology.Device{UUID: uuid, Card: uuid, Resource: contract.GPUResource}
-	if card, kind, slice := strings.Cut(uuid, "_"); slice {
-		kind, _, _ = strings.Cut(kind, "_")
-		d.Card, d.Resource = card, corev1.ResourceName("nvidia.com/"+kind)
-	}
-	return d
+	return podtest.Device(uuid)
 }
 
 // watchedCards are cards some of which failed.

@@ -10,7 +10,11 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 
+	"github.com/ainode/ainode/nodeagent/internal/admission"
+	"github.com/ainode/ainode/nodeagent/internal/checkpoint"
 	"github.com/ainode/ainode/nodeagent/internal/cri"
+	"github.com/ainode/ainode/nodeagent/internal/gpuallocation"
+	"github.com/ainode/ainode/nodeagent/internal/podfiles"
 	"github.com/ainode/ainode/nodeagent/internal/podstatus"
 )
 
@@ -25,9 +29,9 @@ const relistEvery = time.Minute
 type Manager struct {
 	o           Options
 	lister      *cri.Lister
-	checkpoints checkpoints
-	messages    messages
-	gpus        *allocator
+	checkpoints checkpoint.Store
+	files       podfiles.Files
+	gpus        *gpuallocation.Allocator
 	// volumesWithin is how long StopAll tries to take volumes away.
 	volumesWithin time.Duration
 
@@ -47,8 +51,8 @@ func New(o Options) (*Manager, error) {
 	}
 	return &Manager{
 		o: o, volumesWithin: volumesWithin, lister: cri.NewLister(o.Runtime),
-		checkpoints: checkpoints{dir: o.StateDir}, messages: messages{podDir: o.PodDir},
-		gpus: newAllocator(o.Cards.Device), workers: map[types.UID]*worker{}, over: map[types.UID]bool{},
+		checkpoints: checkpoint.Store{Dir: o.StateDir}, files: podfiles.Files{Dir: o.PodDir, HostsFile: o.HostsFile},
+		gpus: gpuallocation.New(o.Cards.Device), workers: map[types.UID]*worker{}, over: map[types.UID]bool{},
 	}, nil
 }
 
@@ -151,7 +155,7 @@ func (m *Manager) observe(pod *corev1.Pod) {
 		return // old news
 	}
 	w := newWorker(m, pod.UID)
-	w.daemonSet = ofDaemonSet(pod)
+	w.daemonSet = admission.OfDaemonSet(pod)
 	if !w.daemonSet {
 		m.judge(w, pod)
 	}
@@ -171,25 +175,25 @@ func (m *Manager) judge(w *worker, pod *corev1.Pod) {
 	}
 	if pod.Status.StartTime != nil {
 		// Whoever may write a pod's status could make it look admitted.
-		w.verdict = defend(pod)
+		w.verdict = admission.Defend(pod)
 	} else {
 		w.fresh = true // else its sandbox or checkpoint had been found at the start
 		if reason, message := m.o.Admit(pod); reason != "" {
-			w.verdict = refuse(reason, message)
+			w.verdict = admission.Refuse(reason, message)
 		} else {
-			w.verdict = admit(pod, m.o.Node(), m.others(pod.UID), m.shared(), m.o.ReservedPorts)
+			w.verdict = admission.Admit(pod, m.o.Node(), m.others(pod.UID), m.shared(), m.o.ReservedPorts)
 		}
 	}
 	if w.verdict == nil {
-		cards, err := m.gpus.assign(pod, m.o.Cards.Devices(), m.o.Cards.Topology())
+		cards, err := m.gpus.Assign(pod, m.o.Cards.Devices(), m.o.Cards.Topology())
 		if err != nil {
-			w.verdict = outOfCards(err)
+			w.verdict = admission.OutOfCards(err)
 		}
 		w.cards = cards
 	}
 	if w.verdict != nil {
 		w.released = true
-		w.event(podRef(pod), corev1.EventTypeWarning, w.verdict.Reason, w.verdict.Message[len(rejectedPrefix):])
+		w.event(podRef(pod), corev1.EventTypeWarning, w.verdict.Reason, w.verdict.Message[len(admission.RejectedPrefix):])
 		klog.FromContext(m.running).Info("pod refused", "pod", klog.KObj(pod), "reason", w.verdict.Reason)
 	}
 }
@@ -212,4 +216,4 @@ func (m *Manager) others(but types.UID) []*corev1.Pod {
 
 // GPUsInUse is how many cards are given, whole or in slices, to pods whose processes may
 // still live.
-func (m *Manager) GPUsInUse() int { return m.gpus.inUse() }
+func (m *Manager) GPUsInUse() int { return m.gpus.InUse() }

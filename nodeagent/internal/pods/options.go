@@ -17,6 +17,7 @@ import (
 	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/nodeagent/internal/cri"
 	"github.com/ainode/ainode/nodeagent/internal/crispec"
+	"github.com/ainode/ainode/nodeagent/internal/podfiles"
 	"github.com/ainode/ainode/nodeagent/internal/topology"
 	"github.com/ainode/ainode/nodeagent/internal/volumes"
 )
@@ -183,7 +184,7 @@ func (o *Options) complete() error {
 		o.ClusterDomain = "cluster.local"
 	}
 	if o.HostsFile == "" {
-		o.HostsFile = etcHosts
+		o.HostsFile = podfiles.EtcHosts
 	}
 	if o.DNS == nil {
 		o.DNS = func() *runtimeapi.DNSConfig { return nil }

@@ -24,7 +24,7 @@ func (w *worker) publish(t *task, ended bool) {
 	w.status, w.online = &status, online
 	w.mu.Unlock()
 	if online {
-		w.writer.set(status)
+		w.writer.Set(status)
 	}
 }
 
@@ -60,7 +60,7 @@ func (w *worker) readMessages(t *task) {
 			continue
 		}
 		if spec := findContainer(t.pod, c.GetMetadata().GetName()); spec != nil {
-			w.messages[c.Id] = w.m.messages.read(w.uid, spec, c)
+			w.messages[c.Id] = w.m.files.ReadMessage(w.uid, spec, c)
 		}
 	}
 }

@@ -48,7 +48,7 @@ func TestRealCardsInPods(t *testing.T) {
 	seen := map[string]bool{}
 	for i := range devices {
 		pod := m.awaitPhase(fmt.Sprint("cuda-", i), corev1.PodRunning)
-		own := m.manager.gpus.assignment(pod.UID).devices()
+		own := m.manager.gpus.Assignment(pod.UID).Devices()
 		require.Len(t, own, 1)
 		require.False(t, seen[own[0]], "two pods have %s", own[0])
 		seen[own[0]] = true

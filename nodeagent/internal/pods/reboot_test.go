@@ -237,7 +237,7 @@ func TestABootWithoutTheAPIStartsNothing(t *testing.T) {
 	there, err := m.manager.lister.Pods(t.Context())
 	require.NoError(t, err)
 	for _, pod := range there {
-		require.False(t, mayRun(pod), pod.Name)
+		require.False(t, pod.MayRun(), pod.Name)
 	}
 	l.mend()
 	m.await("steady", "restarted", restarted(1))

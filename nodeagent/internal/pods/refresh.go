@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/klog/v2"
 
+	"github.com/ainode/ainode/nodeagent/internal/backoff"
 	"github.com/ainode/ainode/nodeagent/internal/volumes"
 )
 
@@ -65,7 +66,7 @@ func (w *worker) refreshVolumes(ctx context.Context) {
 		var again <-chan time.Time
 		// Labels that were remembered over a restart may be older than the file that tells
 		// them.
-		if pod := w.object(); w.writer.known() {
+		if pod := w.object(); w.writer.Known() {
 			next, err := w.m.o.Volumes.Refresh(ctx, pod)
 			if ctx.Err() != nil {
 				return
@@ -75,7 +76,7 @@ func (w *worker) refreshVolumes(ctx context.Context) {
 				failures, told = 0, ""
 			} else {
 				failures++
-				next = earliest(next, now.Add(min(retryFirst<<min(failures, 10), relistEvery)))
+				next = earliest(next, now.Add(min(backoff.RetryFirst<<min(failures, 10), relistEvery)))
 				klog.FromContext(ctx).V(1).Info("a mounted volume keeps its old content", "failures", failures, "cause", err)
 			}
 			// A namespace that is deleted takes its objects before its pods.

@@ -33,7 +33,7 @@ func (w *worker) settle(ctx context.Context, t *task) (result, error) {
 	if told, r := w.toldEnd(ctx, t); !told {
 		return r, nil
 	}
-	if err := w.m.checkpoints.remove(w.uid); err != nil {
+	if err := w.m.checkpoints.Remove(w.uid); err != nil {
 		return result{}, err
 	}
 	w.settled = true
@@ -73,7 +73,7 @@ func (w *worker) toldEnd(ctx context.Context, t *task) (told bool, r result) {
 	}
 	inner, done := w.interruptible(ctx, t.seen)
 	defer done()
-	if w.writer.flush(inner) != nil {
+	if w.writer.Flush(inner) != nil {
 		return false, result{more: true}
 	}
 	return true, result{}
@@ -144,8 +144,8 @@ func (w *worker) clean(ctx context.Context, t *task) error {
 	}
 	return errors.Join(
 		os.RemoveAll(w.m.logDirectory(t.pod)),
-		os.RemoveAll(w.m.messages.folder(w.uid)),
-		w.m.checkpoints.remove(w.uid),
+		os.RemoveAll(w.m.files.Folder(w.uid)),
+		w.m.checkpoints.Remove(w.uid),
 	)
 }
 

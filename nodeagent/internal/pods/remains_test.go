@@ -126,7 +126,7 @@ func TestAgentKilledBetweenAnEndAndItsVolumes(t *testing.T) {
 	m.nothingLeft()
 	require.Eventually(t, func() bool { return m.worker("train") == nil }, patience, wink)
 	require.Equal(t, "next", m.cardUser())
-	left, err := m.manager.checkpoints.load()
+	left, err := m.manager.checkpoints.Load()
 	require.NoError(t, err)
 	require.NotContains(t, left, types.UID("uid-train"))
 }
@@ -155,7 +155,7 @@ func TestAgentKilledBeforeTheAPIKnowsTheEnd(t *testing.T) {
 	require.Equal(t, "Evicted", train.Status.Reason)
 	require.Zero(t, train.Status.ContainerStatuses[0].RestartCount, "it was not started again")
 	require.Eventually(t, func() bool {
-		left, err := m.manager.checkpoints.load()
+		left, err := m.manager.checkpoints.Load()
 		_, there := left["uid-train"]
 		return err == nil && !there
 	}, patience, wink)
@@ -286,7 +286,7 @@ func TestStopAllWaitsForNoDriver(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, sandboxes)
 	require.Zero(t, m.manager.GPUsInUse())
-	left, err := m.manager.checkpoints.load()
+	left, err := m.manager.checkpoints.Load()
 	require.NoError(t, err)
 	require.Empty(t, left)
 

@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/ainode/ainode/nodeagent/internal/admission"
 	"github.com/ainode/ainode/nodeagent/internal/cgroup"
 	"github.com/ainode/ainode/nodeagent/internal/crispec"
 	"github.com/ainode/ainode/nodeagent/internal/podstatus"
@@ -54,13 +55,13 @@ func (w *worker) grant(t *task) {
 	have := w.granted.in(t.pod)
 	reason, why := corev1.PodReasonInfeasible, (*podstatus.Verdict)(nil)
 	if have != t.pod {
-		if why = fits(t.pod, w.m.o.Node(), nil); why == nil {
-			reason, why = corev1.PodReasonDeferred, fits(t.pod, w.m.o.Node(), w.m.others(w.uid))
+		if why = admission.Fits(t.pod, w.m.o.Node(), nil); why == nil {
+			reason, why = corev1.PodReasonDeferred, admission.Fits(t.pod, w.m.o.Node(), w.m.others(w.uid))
 		}
 	}
 	w.resizing.Pending = nil
 	if why != nil {
-		message := why.Message[len(rejectedPrefix):]
+		message := why.Message[len(admission.RejectedPrefix):]
 		w.resizing.Pending = &podstatus.Waiting{Reason: reason, Message: message}
 		w.tell(podRef(t.pod), "Resize", "Resize"+reason, message, message)
 		t.pod = have

@@ -6,6 +6,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
+
+	"github.com/ainode/ainode/nodeagent/internal/statuswriter"
 )
 
 // Versions only grow, and so what is older than the answer to our own write is old
@@ -29,7 +31,7 @@ func (m *Manager) believe(pod *corev1.Pod) {
 }
 
 func (w *worker) believe(pod *corev1.Pod) {
-	w.writer.believe(pod)
+	w.writer.Believe(pod)
 	w.mu.Lock()
 	w.accept(pod)
 	w.mu.Unlock()
@@ -62,11 +64,11 @@ func (m *Manager) compareOne(ctx context.Context, shown *corev1.Pod) {
 		return
 	}
 	known := w.version()
-	if version(shown) > known {
+	if statuswriter.Version(shown) > known {
 		w.observe(shown)
 	}
 	w.mu.Lock()
-	behind := version(shown) < known
+	behind := statuswriter.Version(shown) < known
 	still := behind && w.ahead == known
 	w.ahead = 0
 	if behind {
@@ -82,7 +84,7 @@ func (m *Manager) compareOne(ctx context.Context, shown *corev1.Pod) {
 		klog.FromContext(ctx).V(1).Info("whether a pod is as known is not known yet", "pod", klog.KObj(shown), "cause", err)
 	case pod == nil:
 		m.missing(ctx, shown.UID)
-	case version(pod) < known:
+	case statuswriter.Version(pod) < known:
 		m.believe(pod)
 	}
 }
@@ -95,5 +97,5 @@ func (w *worker) version() uint64 {
 	if w.pod == nil {
 		return 0
 	}
-	return version(w.pod)
+	return statuswriter.Version(w.pod)
 }

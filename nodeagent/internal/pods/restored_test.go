@@ -65,7 +65,7 @@ func TestARestoredAPIIsBelievedByANewAgent(t *testing.T) {
 	_, err := m.client.CoreV1().Pods("default").Update(t.Context(), changed, metav1.UpdateOptions{})
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {
-		points, err := m.manager.checkpoints.load()
+		points, err := m.manager.checkpoints.Load()
 		return err == nil && version(points[changed.UID].Pod) > version(before)
 	}, patience, wink)
 	m.halt()

@@ -15,6 +15,7 @@ import (
 	criapi "k8s.io/cri-api/pkg/apis"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/ainode/ainode/nodeagent/internal/plan"
 	"github.com/ainode/ainode/nodeagent/internal/podstatus"
 )
 
@@ -95,12 +96,12 @@ func TestNewIDsAreNoNews(t *testing.T) {
 	pod := shell("app", obedient)
 	for _, digit := range []string{"a", "b"} {
 		message := "failed to start sandbox \"" + strings.Repeat(digit, 64) + "\": no room"
-		w.podFailed(&task{pod: pod}, []starting{{name: "main"}}, eventFailedSandbox, message)
+		w.podFailed(&task{pod: pod}, []plan.Starting{{Name: "main"}}, eventFailedSandbox, message)
 	}
 	require.Len(t, m.events.list(), 1)
 	require.Contains(t, w.waiting["main"].Message, strings.Repeat("a", 64), "the status is not written again")
 	require.Equal(t, podstatus.ContainerCreating, w.waiting["main"].Reason)
-	w.podFailed(&task{pod: pod}, []starting{{name: "main"}}, eventFailedSandbox, "another trouble")
+	w.podFailed(&task{pod: pod}, []plan.Starting{{Name: "main"}}, eventFailedSandbox, "another trouble")
 	require.Len(t, m.events.list(), 2)
 }
 

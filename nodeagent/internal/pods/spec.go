@@ -8,8 +8,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/ainode/ainode/nodeagent/internal/admission"
 	"github.com/ainode/ainode/nodeagent/internal/cri"
 	"github.com/ainode/ainode/nodeagent/internal/crispec"
+	"github.com/ainode/ainode/nodeagent/internal/gpuallocation"
 	"github.com/ainode/ainode/nodeagent/internal/images"
 	"github.com/ainode/ainode/nodeagent/internal/podstatus"
 )
@@ -21,6 +23,18 @@ func (m *Manager) logDirectory(pod *corev1.Pod) string { return crispec.LogDirec
 func (m *Manager) resolv() crispec.NodeResolv {
 	dns := m.o.DNS()
 	return crispec.NodeResolv{Nameservers: dns.GetServers(), Searches: dns.GetSearches(), Options: dns.GetOptions()}
+}
+
+// tellNames says what of the pod's names it does not get.
+func (w *worker) tellNames(pod *corev1.Pod) {
+	_, omitted := crispec.DNS(pod, w.m.resolv())
+	for _, what := range omitted {
+		w.tellOnce(pod, eventDNSConfig, what)
+	}
+	if ask := pod.Spec.SetHostnameAsFQDN; ask != nil && *ask && w.m.shared() {
+		w.tellOnce(pod, admission.NotSupported, "setHostnameAsFQDN: pods on this node share the machine's address and host name; "+
+			"the full name is in $HOSTNAME and /etc/hosts, the host name is the machine's")
+	}
 }
 
 func (w *worker) sandboxConfig(pod *corev1.Pod, attempt uint32) (*runtimeapi.PodSandboxConfig, error) {
@@ -38,7 +52,7 @@ func (w *worker) sandboxConfig(pod *corev1.Pod, attempt uint32) (*runtimeapi.Pod
 func (w *worker) containerConfig(ctx context.Context, pod *corev1.Pod, c *corev1.Container, attempt uint32, p prepared, mounts []*runtimeapi.Mount) (*runtimeapi.ContainerConfig, error) {
 	cards := w.cards[c.Name]
 	asked := 0
-	for _, n := range devicesOf(c) {
+	for _, n := range gpuallocation.DevicesOf(c) {
 		asked += n
 	}
 	if len(cards) != asked {

@@ -61,7 +61,7 @@ func (m *machine) bare(name string) (sandbox, container string, took time.Durati
 	config, err := w.sandboxConfig(pod, 0)
 	require.NoError(m.t, err)
 	require.NoError(m.t, os.MkdirAll(filepath.Join(config.LogDirectory, c.Name), 0o755))
-	message, err := m.manager.messages.mount(pod.UID, c, 0)
+	message, err := m.manager.files.MountMessage(pod.UID, c, 0)
 	require.NoError(m.t, err)
 	containerConfig, err := w.containerConfig(ctx, pod, c, 0, prepared{imageRef: image.GetImage().GetId()}, []*runtimeapi.Mount{message})
 	require.NoError(m.t, err)

@@ -13,7 +13,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/ainode/ainode/nodeagent/internal/backoff"
 	"github.com/ainode/ainode/nodeagent/internal/crispec"
+	"github.com/ainode/ainode/nodeagent/internal/plan"
 	"github.com/ainode/ainode/nodeagent/internal/podstatus"
 )
 
@@ -33,7 +35,7 @@ type prepared struct {
 // volumes, images and the objects behind environment variables; then containers
 // are made in the order of the spec, as their hooks expect.
 func (w *worker) start(ctx context.Context, t *task) result {
-	due, again := w.due(t.plan.start)
+	due, again := w.due(t.plan.Start)
 	if len(due) == 0 {
 		return result{again: again}
 	}
@@ -70,7 +72,7 @@ func (w *worker) start(ctx context.Context, t *task) result {
 			ready[i] <- prepared{}
 			continue
 		}
-		c := findContainer(t.pod, s.name)
+		c := findContainer(t.pod, s.Name)
 		known := w.pulled[c.Name].of(c)
 		go func() { ready[i] <- w.prepare(inner, t.pod, c, known, sandboxThere) }()
 	}
@@ -80,12 +82,12 @@ func (w *worker) start(ctx context.Context, t *task) result {
 	if volumesErr == nil {
 		w.lookAfter(ctx, t)
 	}
-	started, touched := false, t.plan.sandbox
+	started, touched := false, t.plan.Sandbox
 	for i, s := range due {
 		p := w.await(ctx, t, ready[i], started)
-		c := findContainer(t.pod, s.name)
+		c := findContainer(t.pod, s.Name)
 		if p.imageRef != "" && p.imageErr == nil {
-			w.pulled[s.name] = pulled{image: c.Image, ref: p.imageRef}
+			w.pulled[s.Name] = pulled{image: c.Image, ref: p.imageRef}
 		}
 		if inner.Err() != nil || sandboxErr != nil || volumesErr != nil {
 			continue // only wait for what is under way
@@ -96,10 +98,10 @@ func (w *worker) start(ctx context.Context, t *task) result {
 			continue
 		}
 		started = true
-		delete(w.waiting, s.name)
-		delete(w.retries, s.name)
-		if s.crash != nil {
-			w.crashes[s.name] = *s.crash
+		delete(w.waiting, s.Name)
+		delete(w.retries, s.Name)
+		if s.Crash != nil {
+			w.crashes[s.Name] = *s.Crash
 		}
 	}
 	switch {
@@ -123,13 +125,13 @@ func (w *worker) start(ctx context.Context, t *task) result {
 
 // due are the containers that no earlier failure holds back, and when the next of
 // the others may be tried.
-func (w *worker) due(planned []starting) (due []starting, again time.Time) {
+func (w *worker) due(planned []plan.Starting) (due []plan.Starting, again time.Time) {
 	now := w.m.o.Clock.Now()
 	if at := w.retries[wholePod].at; now.Before(at) {
 		return nil, at
 	}
 	for _, s := range planned {
-		if at := w.retries[s.name].at; now.Before(at) {
+		if at := w.retries[s.Name].at; now.Before(at) {
 			again = earliest(again, at)
 			continue
 		}
@@ -144,7 +146,7 @@ func (w *worker) failed(key string, least time.Time) time.Time {
 	now := w.m.o.Clock.Now()
 	r := w.retries[key]
 	r.failures++
-	r.at = now.Add(retryAfter(r.failures))
+	r.at = now.Add(backoff.Retry(r.failures))
 	if known := now.Add(relistEvery); least.After(known) {
 		least = known // somebody may have mended it by hand
 	}
@@ -156,13 +158,13 @@ func (w *worker) failed(key string, least time.Time) time.Time {
 }
 
 // podFailed notes why none of the containers can be started yet.
-func (w *worker) podFailed(t *task, due []starting, reason, message string) time.Time {
+func (w *worker) podFailed(t *task, due []plan.Starting, reason, message string) time.Time {
 	waiting := podstatus.ContainerCreating
 	if len(t.pod.Spec.InitContainers) > 0 {
 		waiting = podstatus.PodInitializing
 	}
 	for _, s := range due {
-		w.wait(s.name, podstatus.Waiting{Reason: waiting, Message: message})
+		w.wait(s.Name, podstatus.Waiting{Reason: waiting, Message: message})
 	}
 	w.tell(podRef(t.pod), reason, reason, message, message)
 	return w.failed(wholePod, time.Time{})
@@ -210,14 +212,14 @@ func (w *worker) ensureSandbox(ctx context.Context, t *task) (id string, err err
 	if err := os.MkdirAll(w.m.logDirectory(t.pod), 0o755); err != nil { // log readers of the machine
 		return "", fmt.Errorf("make the pod's log folder: %w", err)
 	}
-	if !t.plan.sandbox {
+	if !t.plan.Sandbox {
 		return t.actual.Sandboxes[0].Id, w.limit(t.pod, crispec.LimitsOf(t.pod))
 	}
-	config, err := w.sandboxConfig(t.pod, t.plan.attempt)
+	config, err := w.sandboxConfig(t.pod, t.plan.Attempt)
 	if err != nil {
 		return "", err
 	}
-	if t.plan.attempt > 0 && w.retries[wholePod].failures == 0 {
+	if t.plan.Attempt > 0 && w.retries[wholePod].failures == 0 {
 		w.event(podRef(t.pod), corev1.EventTypeNormal, eventSandboxChanged, "Pod sandbox changed, it will be killed and re-created.")
 	}
 	if id, err = w.makeSandbox(context.WithoutCancel(ctx), t, config); err != nil {
@@ -280,7 +282,7 @@ func inRuntime(err error) bool {
 }
 
 // startContainer makes and starts one container.
-func (w *worker) startContainer(ctx context.Context, t *task, c *corev1.Container, s starting, p prepared, sandbox string, mounted map[string]string) error {
+func (w *worker) startContainer(ctx context.Context, t *task, c *corev1.Container, s plan.Starting, p prepared, sandbox string, mounted map[string]string) error {
 	if p.imageErr != nil {
 		return imageFailed(p.imageErr)
 	}
@@ -288,10 +290,10 @@ func (w *worker) startContainer(ctx context.Context, t *task, c *corev1.Containe
 		return stepFailed(podstatus.CreateContainerConfigError, p.envErr)
 	}
 	c = w.debugging(t, c)
-	id := s.resume
+	id := s.Resume
 	if id == "" {
-		if s.attempt == 0 {
-			s.attempt = attemptAfter(filepath.Join(w.m.logDirectory(t.pod), c.Name))
+		if s.Attempt == 0 {
+			s.Attempt = attemptAfter(filepath.Join(w.m.logDirectory(t.pod), c.Name))
 		}
 		var err error
 		if id, err = w.createContainer(ctx, t, c, s, p, sandbox, mounted); err != nil {
@@ -316,7 +318,15 @@ func (w *worker) startContainer(ctx context.Context, t *task, c *corev1.Containe
 	return nil
 }
 
-func (w *worker) createContainer(ctx context.Context, t *task, c *corev1.Container, s starting, p prepared, sandbox string, mounted map[string]string) (string, error) {
+// postStart runs the container's hook and returns its failure.
+func (w *worker) postStart(ctx context.Context, c *corev1.Container, id string) error {
+	if c.Lifecycle == nil || c.Lifecycle.PostStart == nil {
+		return nil
+	}
+	return w.hooks().Run(ctx, c, c.Lifecycle.PostStart, id, 0)
+}
+
+func (w *worker) createContainer(ctx context.Context, t *task, c *corev1.Container, s plan.Starting, p prepared, sandbox string, mounted map[string]string) (string, error) {
 	expanded, err := crispec.ExpandSubPaths(c, p.env)
 	if err != nil {
 		return "", stepFailed(podstatus.CreateContainerConfigError, err)
@@ -325,16 +335,18 @@ func (w *worker) createContainer(ctx context.Context, t *task, c *corev1.Contain
 	if err != nil {
 		return "", stepFailed(podstatus.CreateContainerConfigError, err)
 	}
-	message, err := w.m.messages.mount(t.pod.UID, c, s.attempt)
+	message, err := w.m.files.MountMessage(t.pod.UID, c, s.Attempt)
 	if err != nil {
 		return "", stepFailed(podstatus.CreateContainerConfigError, err)
 	}
-	if mounts, err = w.hostsMount(t.pod, append(mounts, message)); err != nil {
+	if mounts, err = w.m.files.MountHosts(t.pod, append(mounts, message), crispec.HostsOptions{
+		Network: w.m.o.Network, IPs: w.addresses(), ClusterDomain: w.m.o.ClusterDomain,
+	}); err != nil {
 		return "", stepFailed(podstatus.CreateContainerConfigError, err)
 	}
 	w.tellNames(t.pod)
-	attempt := t.plan.attempt
-	if !t.plan.sandbox {
+	attempt := t.plan.Attempt
+	if !t.plan.Sandbox {
 		attempt = t.actual.Sandboxes[0].GetMetadata().GetAttempt()
 	}
 	sandboxConfig, err := w.sandboxConfig(t.pod, attempt)
@@ -344,7 +356,7 @@ func (w *worker) createContainer(ctx context.Context, t *task, c *corev1.Contain
 	if p.target, err = target(t, c.Name); err != nil {
 		return "", stepFailed(podstatus.CreateContainerConfigError, err)
 	}
-	config, err := w.containerConfig(ctx, t.pod, c, s.attempt, p, mounts)
+	config, err := w.containerConfig(ctx, t.pod, c, s.Attempt, p, mounts)
 	if err != nil {
 		return "", stepFailed(podstatus.CreateContainerConfigError, err)
 	}

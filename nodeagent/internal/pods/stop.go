@@ -10,6 +10,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/ainode/ainode/nodeagent/internal/cri"
+	"github.com/ainode/ainode/nodeagent/internal/hooks"
+	"github.com/ainode/ainode/nodeagent/internal/plan"
 )
 
 // graceDefault is the API's default for terminationGracePeriodSeconds; graceLeast
@@ -50,16 +52,16 @@ func (w *worker) kill(ctx context.Context, t *task) error {
 	inner, done := w.interruptible(ctx, t.seen)
 	defer done()
 	grace := w.grace(t)
-	errs := make([]error, len(t.plan.kill))
+	errs := make([]error, len(t.plan.Kill))
 	var all sync.WaitGroup
-	for i, k := range t.plan.kill {
-		if !w.killed[k.id] {
-			w.killed[k.id] = true
-			message := k.message
+	for i, k := range t.plan.Kill {
+		if !w.killed[k.ID] {
+			w.killed[k.ID] = true
+			message := k.Message
 			if message == "" {
-				message = "Stopping container " + k.name
+				message = "Stopping container " + k.Name
 			}
-			w.event(containerRef(t.pod, k.name), corev1.EventTypeNormal, eventKilling, message)
+			w.event(containerRef(t.pod, k.Name), corev1.EventTypeNormal, eventKilling, message)
 		}
 		all.Go(func() { errs[i] = w.killOne(inner, t, k, grace) })
 	}
@@ -74,16 +76,36 @@ func (w *worker) kill(ctx context.Context, t *task) error {
 	return err
 }
 
-func (w *worker) killOne(ctx context.Context, t *task, k killing, grace time.Duration) error {
-	if k.grace != nil && !t.deleting() {
-		grace = time.Duration(*k.grace) * time.Second
+func (w *worker) killOne(ctx context.Context, t *task, k plan.Killing, grace time.Duration) error {
+	if k.Grace != nil && !t.deleting() {
+		grace = time.Duration(*k.Grace) * time.Second
 	}
-	if spec := findContainer(t.pod, k.name); spec != nil && spec.Lifecycle != nil && spec.Lifecycle.PreStop != nil {
-		grace = w.preStop(ctx, t.pod, spec, k.id, grace)
+	if spec := findContainer(t.pod, k.Name); spec != nil && spec.Lifecycle != nil && spec.Lifecycle.PreStop != nil {
+		grace = w.preStop(ctx, t.pod, spec, k.ID, grace)
 	}
 	seconds := int64(max(grace, graceLeast).Round(time.Second) / time.Second)
-	if err := w.m.o.Runtime.StopContainer(ctx, k.id, seconds); err != nil && !cri.IsNotFound(err) {
-		return fmt.Errorf("stop container %q: %w", k.name, err)
+	if err := w.m.o.Runtime.StopContainer(ctx, k.ID, seconds); err != nil && !cri.IsNotFound(err) {
+		return fmt.Errorf("stop container %q: %w", k.Name, err)
 	}
 	return nil
+}
+
+// preStop runs the container's hook, for at most grace, and returns what is left
+// of grace. A hook that fails does not keep the container.
+func (w *worker) preStop(ctx context.Context, pod *corev1.Pod, c *corev1.Container, id string, grace time.Duration) time.Duration {
+	begin := w.m.o.Clock.Now()
+	if err := w.hooks().Run(ctx, c, c.Lifecycle.PreStop, id, grace); err != nil {
+		w.event(containerRef(pod, c.Name), corev1.EventTypeWarning, eventFailedPreStop, "PreStopHook failed")
+	}
+	return grace - w.m.o.Clock.Since(begin)
+}
+
+// hooks runs those of the pod's containers.
+func (w *worker) hooks() hooks.Runner {
+	return hooks.Runner{
+		Runtime: w.m.o.Runtime, Clock: w.m.o.Clock, Address: w.address,
+		FellBack: func(message string) {
+			w.event(podRef(w.object()), corev1.EventTypeWarning, eventHTTPFallback, message)
+		},
+	}
 }

@@ -31,13 +31,13 @@ func (m *Manager) StopAll(ctx context.Context, grace time.Duration) error {
 	if err := m.stopPods(ctx, grace); err != nil {
 		return fmt.Errorf("stop all pods: %w", err)
 	}
-	m.gpus.clear()
+	m.gpus.Clear()
 	m.mu.Lock()
 	clear(m.workers)
 	m.mu.Unlock()
 	// What can't be read is forgotten like the rest: nothing of it lives. Volumes tell of
 	// themselves.
-	if err := errors.Join(m.checkpoints.clear(), m.takeVolumes(ctx)); err != nil {
+	if err := errors.Join(m.checkpoints.Clear(), m.takeVolumes(ctx)); err != nil {
 		return fmt.Errorf("stop all pods: %w", err)
 	}
 	return nil
@@ -114,7 +114,7 @@ func (m *Manager) endPod(ctx context.Context, pod *cri.Pod, grace time.Duration)
 	errs := make([]error, len(pod.Containers))
 	var all sync.WaitGroup
 	for i, c := range pod.Containers {
-		if !live(c) {
+		if !cri.Live(c) {
 			continue
 		}
 		all.Go(func() {
@@ -144,8 +144,8 @@ func (m *Manager) endPod(ctx context.Context, pod *cri.Pod, grace time.Duration)
 		m.lister.Forget(c.Id)
 	}
 	return errors.Join(
-		os.RemoveAll(m.messages.folder(pod.UID)),
-		m.checkpoints.remove(pod.UID),
+		os.RemoveAll(m.files.Folder(pod.UID)),
+		m.checkpoints.Remove(pod.UID),
 		os.RemoveAll(m.logDirectory(stub(pod))),
 	)
 }

@@ -5,16 +5,17 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/klog/v2"
 
+	"github.com/ainode/ainode/nodeagent/internal/checkpoint"
 	"github.com/ainode/ainode/nodeagent/internal/cri"
 	"github.com/ainode/ainode/nodeagent/internal/crispec"
 	"github.com/ainode/ainode/nodeagent/internal/logrotation"
+	"github.com/ainode/ainode/nodeagent/internal/plan"
 	"github.com/ainode/ainode/nodeagent/internal/podstatus"
 )
 
@@ -25,7 +26,7 @@ type task struct {
 	actual *cri.Pod
 	// seen is the count of interrupts when pod was read.
 	seen int
-	plan plan
+	plan plan.Step
 }
 
 // deleting reports whether the pod is to be taken away.
@@ -93,9 +94,9 @@ func (w *worker) sync(ctx context.Context) (result, error) {
 	}
 	w.remember(ctx, t)
 	w.probe(ctx, t)
-	t.plan = next(view{
-		pod: t.pod, ownAddress: !w.m.shared(), refused: w.refuseDebug(t), actual: actual, crashes: w.crashes, now: w.m.o.Clock.Now(),
-		probes: w.probes.Results(), failed: w.probes.Failures(), resized: w.resized, stop: stop,
+	t.plan = plan.Next(plan.View{
+		Pod: t.pod, OwnAddress: !w.m.shared(), Refused: w.refuseDebug(t), Actual: actual, Crashes: w.crashes, Now: w.m.o.Clock.Now(),
+		Probes: w.probes.Results(), Failed: w.probes.Failures(), Resized: w.resized, Stop: stop,
 	})
 	if verdict := w.fallen(t); verdict != nil {
 		w.decide(verdict)
@@ -107,14 +108,14 @@ func (w *worker) sync(ctx context.Context) (result, error) {
 	}
 
 	switch {
-	case len(t.plan.kill) > 0:
+	case len(t.plan.Kill) > 0:
 		if !t.deleting() {
 			w.publish(t, false)
 		}
 		return result{more: true}, w.kill(ctx, t)
-	case t.plan.ended && t.deleting():
+	case t.plan.Ended && t.deleting():
 		return w.takeAway(ctx, t)
-	case t.plan.ended:
+	case t.plan.Ended:
 		return w.settle(ctx, t)
 	}
 	w.publish(t, false)
@@ -122,15 +123,15 @@ func (w *worker) sync(ctx context.Context) (result, error) {
 	if len(t.actual.Containers) > 0 { // else start does, when it has made the volumes
 		w.lookAfter(ctx, t)
 	}
-	if t.plan.sandbox && !w.mayBegin(t) {
+	if t.plan.Sandbox && !w.mayBegin(t) {
 		return result{again: earliest(deadline, w.m.o.Clock.Now().Add(beginAgain))}, nil
 	}
-	if len(t.plan.start) > 0 {
+	if len(t.plan.Start) > 0 {
 		r := w.start(ctx, t)
-		r.again = earliest(r.again, earliest(t.plan.again, deadline))
+		r.again = earliest(r.again, earliest(t.plan.Again, deadline))
 		return r, nil
 	}
-	return result{again: earliest(t.plan.again, deadline)}, nil
+	return result{again: earliest(t.plan.Again, deadline)}, nil
 }
 
 // stub stands for a pod of which only the runtime knows.
@@ -173,13 +174,13 @@ func (w *worker) remember(ctx context.Context, t *task) {
 	if w.saved == now {
 		return
 	}
-	point := checkpoint{Pod: t.pod.DeepCopy(), Cards: w.cards, Services: w.servicesToRemember(t.pod), StopSince: w.stopSince, Epoch: w.m.o.Epoch}
+	point := checkpoint.Checkpoint{Pod: t.pod.DeepCopy(), Cards: w.cards, Services: w.servicesToRemember(t.pod), StopSince: w.stopSince, Epoch: w.m.o.Epoch}
 	point.Pod.ManagedFields = nil
 	if point.Pod.Status.StartTime == nil {
 		started := metav1.NewTime(w.m.o.Clock.Now())
 		point.Pod.Status.StartTime = &started
 	}
-	if err := w.m.checkpoints.save(w.uid, point); err != nil {
+	if err := w.m.checkpoints.Save(w.uid, point); err != nil {
 		klog.FromContext(ctx).Error(err, "a restart of the agent would judge the pod anew")
 		return
 	}
@@ -189,7 +190,7 @@ func (w *worker) remember(ctx context.Context, t *task) {
 // noteWaiting merges the plan's reasons into the remembered ones and tells a new
 // back-off once.
 func (w *worker) noteWaiting(t *task) {
-	for name, waiting := range t.plan.waiting {
+	for name, waiting := range t.plan.Waiting {
 		w.waiting[name] = waiting
 		attempt := uint32(0)
 		for _, c := range t.actual.Containers {
@@ -203,36 +204,15 @@ func (w *worker) noteWaiting(t *task) {
 	}
 }
 
-// repeatEvents is how often a warning about the same trouble is said again.
-const repeatEvents = 2 * time.Minute
-
-// tell publishes a warning, unless the same (by key and sameness) was said lately.
-func (w *worker) tell(ref *corev1.ObjectReference, key, reason, sameness, message string) {
-	now := w.m.o.Clock.Now()
-	sameness = withoutIDs(sameness)
-	if before, ok := w.told[key]; ok && before.message == sameness && now.Sub(before.at) < repeatEvents {
-		return
-	}
-	w.told[key] = told{message: sameness, at: now}
-	w.event(ref, corev1.EventTypeWarning, reason, message)
-}
-
-// ids are what the runtime names sandboxes and containers by.
-var ids = regexp.MustCompile(`\b[0-9a-f]{64}\b`)
-
-// withoutIDs is a text of the runtime without the ids in it, which are others at
-// each try.
-func withoutIDs(text string) string { return ids.ReplaceAllString(text, "…") }
-
 // prune removes what is dead and no longer needed; what fails is tried next time.
 func (w *worker) prune(ctx context.Context, t *task) {
-	for _, id := range t.plan.pruneContainers {
+	for _, id := range t.plan.PruneContainers {
 		if err := w.m.o.Runtime.RemoveContainer(ctx, id); err == nil || cri.IsNotFound(err) {
 			w.m.lister.Forget(id)
 			w.removeFiles(t, id)
 		}
 	}
-	for _, id := range t.plan.pruneSandboxes {
+	for _, id := range t.plan.PruneSandboxes {
 		if err := w.m.o.Runtime.StopPodSandbox(ctx, id); err == nil || cri.IsNotFound(err) {
 			_ = w.m.o.Runtime.RemovePodSandbox(ctx, id)
 		}
@@ -246,7 +226,7 @@ func (w *worker) removeFiles(t *task, id string) {
 		if c.Id == id {
 			name, attempt := c.GetMetadata().GetName(), c.GetMetadata().GetAttempt()
 			_ = logrotation.Remove(filepath.Join(w.m.logDirectory(t.pod), crispec.LogPath(name, attempt)))
-			_ = os.Remove(w.m.messages.path(w.uid, name, attempt))
+			_ = os.Remove(w.m.files.MessagePath(w.uid, name, attempt))
 		}
 	}
 }

@@ -9,10 +9,13 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 
+	"github.com/ainode/ainode/nodeagent/internal/backoff"
 	"github.com/ainode/ainode/nodeagent/internal/cri"
 	"github.com/ainode/ainode/nodeagent/internal/crispec"
+	"github.com/ainode/ainode/nodeagent/internal/gpuallocation"
 	"github.com/ainode/ainode/nodeagent/internal/podstatus"
 	"github.com/ainode/ainode/nodeagent/internal/probes"
+	"github.com/ainode/ainode/nodeagent/internal/statuswriter"
 )
 
 // worker runs one pod UID. Its goroutine alone takes steps; what others may read
@@ -20,7 +23,7 @@ import (
 type worker struct {
 	m      *Manager
 	uid    types.UID
-	writer *statusWriter
+	writer *statuswriter.Writer
 	probes *probes.Set
 	wake   chan struct{}
 	news   chan struct{} // for the mounted volumes
@@ -74,8 +77,8 @@ type worker struct {
 	// From here on: the worker's goroutine only.
 	// fresh says that the runtime cannot have anything of the pod yet.
 	fresh     bool
-	cards     assignment
-	crashes   map[string]crash
+	cards     gpuallocation.Assignment
+	crashes   map[string]backoff.Crash
 	waiting   map[string]podstatus.Waiting
 	messages  map[string]string
 	retries   map[string]retry // by container name, "" for the whole pod
@@ -122,18 +125,18 @@ type saved struct {
 func newWorker(m *Manager, uid types.UID) *worker {
 	w := &worker{
 		m: m, uid: uid, wake: make(chan struct{}, 1), news: make(chan struct{}, 1), over: make(chan struct{}),
-		crashes: map[string]crash{}, waiting: map[string]podstatus.Waiting{}, messages: map[string]string{},
+		crashes: map[string]backoff.Crash{}, waiting: map[string]podstatus.Waiting{}, messages: map[string]string{},
 		retries: map[string]retry{}, pulled: map[string]pulled{}, told: map[string]told{}, killed: map[string]bool{},
 		resized: map[string]bool{},
 	}
 	w.probes = w.newProbes()
-	w.writer = newStatusWriter(m.o.Client, m.o.Clock, func(pod *corev1.Pod) { w.take(pod) })
+	w.writer = statuswriter.New(m.o.Client, m.o.Clock, func(pod *corev1.Pod) { w.take(pod) })
 	return w
 }
 
 // observe takes note of a newer object of the pod and makes the worker look at it.
 func (w *worker) observe(pod *corev1.Pod) {
-	first := w.writer.observe(pod)
+	first := w.writer.Observe(pod)
 	if first {
 		w.nudge()
 	}
@@ -146,7 +149,7 @@ func (w *worker) observe(pod *corev1.Pod) {
 func (w *worker) take(pod *corev1.Pod) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.pod != nil && w.pod.ResourceVersion != "" && version(pod) <= version(w.pod) {
+	if w.pod != nil && w.pod.ResourceVersion != "" && statuswriter.Version(pod) <= statuswriter.Version(w.pod) {
 		return false
 	}
 	w.accept(pod)
@@ -219,7 +222,7 @@ func (w *worker) run(ctx context.Context) {
 	// Who is told that the manager has ended must not meet a write of it after that.
 	writing, stopWriting := context.WithCancel(ctx)
 	var writer sync.WaitGroup
-	writer.Go(func() { w.writer.run(writing) })
+	writer.Go(func() { w.writer.Run(writing) })
 	defer writer.Wait()
 	defer stopWriting()
 	defer w.probes.Close()
@@ -254,7 +257,7 @@ func (w *worker) step(ctx context.Context) (again time.Time, gone bool) {
 		if err != nil {
 			w.failures++
 			klog.FromContext(ctx).V(1).Info("the pod's next step is tried again", "failures", w.failures, "cause", err)
-			return earliest(result.again, w.m.o.Clock.Now().Add(retryAfter(w.failures))), false
+			return earliest(result.again, w.m.o.Clock.Now().Add(backoff.Retry(w.failures))), false
 		}
 		w.failures = 0
 		if result.gone {

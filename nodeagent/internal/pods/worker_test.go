@@ -323,7 +323,7 @@ func TestStopAll(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, sandboxes)
 	require.Zero(t, m.manager.GPUsInUse())
-	points, err := m.manager.checkpoints.load()
+	points, err := m.manager.checkpoints.Load()
 	require.NoError(t, err)
 	require.Empty(t, points)
 }
@@ -499,7 +499,7 @@ func TestDebugContainers(t *testing.T) {
 
 	// Nothing of this is harm to the pod when the agent has lost what it remembered.
 	m.halt()
-	require.NoError(t, m.manager.checkpoints.clear())
+	require.NoError(t, m.manager.checkpoints.Clear())
 	m.start()
 	m.create(shell("next", obedient))
 	m.awaitPhase("next", corev1.PodRunning)

@@ -75,7 +75,7 @@ func initialized(in *Input, status *corev1.PodStatus) corev1.PodCondition {
 	var incomplete []string
 	for i := range in.Pod.Spec.InitContainers {
 		spec, state := &in.Pod.Spec.InitContainers[i], &status.InitContainerStatuses[i]
-		if sidecar(spec) && !*state.Started || !sidecar(spec) && !state.Ready {
+		if Sidecar(spec) && !*state.Started || !Sidecar(spec) && !state.Ready {
 			incomplete = append(incomplete, spec.Name)
 		}
 	}
@@ -98,7 +98,7 @@ func containersReady(in *Input, status *corev1.PodStatus) corev1.PodCondition {
 	}
 	var unready []string
 	for i := range in.Pod.Spec.InitContainers {
-		if sidecar(&in.Pod.Spec.InitContainers[i]) && !status.InitContainerStatuses[i].Ready {
+		if Sidecar(&in.Pod.Spec.InitContainers[i]) && !status.InitContainerStatuses[i].Ready {
 			unready = append(unready, in.Pod.Spec.InitContainers[i].Name)
 		}
 	}

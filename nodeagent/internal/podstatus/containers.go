@@ -124,7 +124,7 @@ func (b *containerBuilder) missing(spec *corev1.Container, old *corev1.Container
 		Name: spec.Name, Image: spec.Image,
 		State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason}},
 	}
-	if init && !sidecar(spec) && b.anyAppContainer() {
+	if init && !Sidecar(spec) && b.anyAppContainer() {
 		// App containers exist, so this one has done its work and was cleaned away.
 		status.State = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{Reason: "Completed"}}
 	}
@@ -192,8 +192,8 @@ func (b *containerBuilder) applyReadiness(spec *corev1.Container, status *corev1
 		}
 		status.Started = ptr.To(probed.Started)
 		// An init container is ready when it is done, and not while it works.
-		status.Ready = probed.Started && probed.Ready && (!init || sidecar(spec))
-	case init && !sidecar(spec) && status.State.Terminated != nil:
+		status.Ready = probed.Started && probed.Ready && (!init || Sidecar(spec))
+	case init && !Sidecar(spec) && status.State.Terminated != nil:
 		status.Ready = status.State.Terminated.ExitCode == 0
 	default:
 		status.Ready = false
@@ -254,6 +254,7 @@ func find(statuses []corev1.ContainerStatus, name string) *corev1.ContainerStatu
 	return nil
 }
 
-func sidecar(c *corev1.Container) bool {
+// Sidecar reports whether the init container runs beside the app containers.
+func Sidecar(c *corev1.Container) bool {
 	return c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
 }

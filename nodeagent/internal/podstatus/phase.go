@@ -54,7 +54,7 @@ func phase(in *Input, status *corev1.PodStatus) corev1.PodPhase {
 	for i := range spec.InitContainers {
 		c := &spec.InitContainers[i]
 		state := find(status.InitContainerStatuses, c.Name)
-		if sidecar(c) {
+		if Sidecar(c) {
 			if state.State.Running == nil && state.State.Terminated == nil && state.LastTerminationState.Terminated == nil ||
 				state.State.Running != nil && !*state.Started {
 				initializing = true

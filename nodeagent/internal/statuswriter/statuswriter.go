@@ -1,4 +1,5 @@
-package pods
+// Package statuswriter brings the newest status of a pod to the API, however long that takes.
+package statuswriter
 
 import (
 	"context"
@@ -18,12 +19,14 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
+
+	"github.com/ainode/ainode/nodeagent/internal/backoff"
 )
 
-// statusWriter brings the newest status of one pod to the API. What becomes
+// Writer brings the newest status of one pod to the API. What becomes
 // outdated while a write is under way is never written; what is the same as the
 // API's is not either.
-type statusWriter struct {
+type Writer struct {
 	client kubernetes.Interface
 	clock  clock.Clock
 	// written is called with the API's answer to each write.
@@ -41,34 +44,36 @@ type statusWriter struct {
 	wake     chan struct{}
 }
 
-func newStatusWriter(client kubernetes.Interface, clock clock.Clock, written func(*corev1.Pod)) *statusWriter {
-	return &statusWriter{
+// New makes the Writer of a pod that has not been seen yet; it calls written with the API's
+// answer to each write.
+func New(client kubernetes.Interface, clock clock.Clock, written func(*corev1.Pod)) *Writer {
+	return &Writer{
 		client: client, clock: clock, written: written, settled: true,
 		changed: make(chan struct{}), wake: make(chan struct{}, 1),
 	}
 }
 
-// observe takes note of the API's object, if it is newer than what is known, and
+// Observe takes note of the API's object, if it is newer than what is known, and
 // reports whether it is the first.
-func (s *statusWriter) observe(pod *corev1.Pod) (first bool) {
+func (s *Writer) Observe(pod *corev1.Pod) (first bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	first = s.base == nil
-	if first || version(pod) >= version(s.base) {
+	if first || Version(pod) >= Version(s.base) {
 		s.base = pod
 	}
 	return first
 }
 
-// believe takes the API's object for what stands there, whatever was known.
-func (s *statusWriter) believe(pod *corev1.Pod) {
+// Believe takes the API's object for what stands there, whatever was known.
+func (s *Writer) Believe(pod *corev1.Pod) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.base = pod
 }
 
-// version is the object's resource version, which is an ordered number.
-func version(pod *corev1.Pod) uint64 {
+// Version is the object's resource version, which is an ordered number.
+func Version(pod *corev1.Pod) uint64 {
 	n, err := strconv.ParseUint(pod.ResourceVersion, 10, 64)
 	if err != nil {
 		return 0
@@ -76,15 +81,15 @@ func version(pod *corev1.Pod) uint64 {
 	return n
 }
 
-// known reports whether the API's object has been seen.
-func (s *statusWriter) known() bool {
+// Known reports whether the API's object has been seen.
+func (s *Writer) Known() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.base != nil
 }
 
-// set makes status the one to be written. It does not wait.
-func (s *statusWriter) set(status corev1.PodStatus) {
+// Set makes status the one to be written. It does not wait.
+func (s *Writer) Set(status corev1.PodStatus) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.gone || s.base == nil {
@@ -97,8 +102,8 @@ func (s *statusWriter) set(status corev1.PodStatus) {
 	}
 }
 
-// flush waits until the status set last is written or the pod is gone.
-func (s *statusWriter) flush(ctx context.Context) error {
+// Flush waits until the status set last is written or the pod is gone.
+func (s *Writer) Flush(ctx context.Context) error {
 	for {
 		s.mu.Lock()
 		settled, changed := s.settled || s.gone, s.changed
@@ -114,8 +119,8 @@ func (s *statusWriter) flush(ctx context.Context) error {
 	}
 }
 
-// run writes until ctx is done.
-func (s *statusWriter) run(ctx context.Context) {
+// Run writes until ctx is done.
+func (s *Writer) Run(ctx context.Context) {
 	failures := 0
 	var retry <-chan time.Time
 	for {
@@ -129,14 +134,14 @@ func (s *statusWriter) run(ctx context.Context) {
 		if err := s.writeLatest(ctx); err != nil && ctx.Err() == nil {
 			failures++
 			klog.FromContext(ctx).V(1).Info("the pod's status is not written yet", "attempt", failures, "cause", err)
-			retry = s.clock.After(retryAfter(failures))
+			retry = s.clock.After(backoff.Retry(failures))
 			continue
 		}
 		failures = 0
 	}
 }
 
-func (s *statusWriter) writeLatest(ctx context.Context) error {
+func (s *Writer) writeLatest(ctx context.Context) error {
 	s.mu.Lock()
 	base, want, gone, noHealth := s.base, s.want, s.gone, s.noHealth
 	s.mu.Unlock()
@@ -181,10 +186,10 @@ func (s *statusWriter) writeLatest(ctx context.Context) error {
 	return nil
 }
 
-func (s *statusWriter) done(wrote *corev1.PodStatus, answer *corev1.Pod, gone bool) {
+func (s *Writer) done(wrote *corev1.PodStatus, answer *corev1.Pod, gone bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if answer != nil && version(answer) >= version(s.base) {
+	if answer != nil && Version(answer) >= Version(s.base) {
 		s.base = answer
 	}
 	s.gone = s.gone || gone

@@ -1,4 +1,4 @@
-package pods
+package podfiles
 
 import (
 	"bufio"
@@ -24,17 +24,15 @@ const (
 	messageReadLimit = 64 << 10
 )
 
-// messages are the files into which containers write why they ended.
-type messages struct{ podDir string }
-
-// path is PODDIR/UID/containers/NAME/ATTEMPT.
-func (m messages) path(uid types.UID, container string, attempt uint32) string {
-	return filepath.Join(m.podDir, string(uid), "containers", container, strconv.FormatUint(uint64(attempt), 10))
+// MessagePath is the file into which a container writes why it ended:
+// DIR/UID/containers/NAME/ATTEMPT.
+func (f Files) MessagePath(uid types.UID, container string, attempt uint32) string {
+	return filepath.Join(f.Dir, string(uid), "containers", container, strconv.FormatUint(uint64(attempt), 10))
 }
 
-// mount makes the empty file and returns its mount.
-func (m messages) mount(uid types.UID, c *corev1.Container, attempt uint32) (*runtimeapi.Mount, error) {
-	path := m.path(uid, c.Name, attempt)
+// MountMessage makes that file, empty, and returns its mount.
+func (f Files) MountMessage(uid types.UID, c *corev1.Container, attempt uint32) (*runtimeapi.Mount, error) {
+	path := f.MessagePath(uid, c.Name, attempt)
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return nil, fmt.Errorf("make the termination message's folder: %w", err)
 	}
@@ -60,9 +58,9 @@ func (m messages) mount(uid types.UID, c *corev1.Container, attempt uint32) (*ru
 	return &runtimeapi.Mount{ContainerPath: target, HostPath: path}, nil
 }
 
-// read returns the termination message of a container that has ended.
-func (m messages) read(uid types.UID, c *corev1.Container, status *runtimeapi.ContainerStatus) string {
-	data, err := readTail(m.path(uid, c.Name, status.GetMetadata().GetAttempt()), messageLimit)
+// ReadMessage returns the termination message of a container that has ended.
+func (f Files) ReadMessage(uid types.UID, c *corev1.Container, status *runtimeapi.ContainerStatus) string {
+	data, err := readTail(f.MessagePath(uid, c.Name, status.GetMetadata().GetAttempt()), messageLimit)
 	if err == nil && len(data) > 0 {
 		return string(data)
 	}
@@ -121,6 +119,3 @@ func logTail(raw []byte) string {
 	}
 	return text
 }
-
-// folder holds all that is made for one pod.
-func (m messages) folder(uid types.UID) string { return filepath.Join(m.podDir, string(uid)) }

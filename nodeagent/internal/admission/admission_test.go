@@ -1,4 +1,4 @@
-package pods
+package admission
 
 import (
 	"testing"
@@ -10,7 +10,12 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/ainode/ainode/api/contract"
+	"github.com/ainode/ainode/nodeagent/internal/gpuallocation"
+	"github.com/ainode/ainode/nodeagent/internal/podtest"
+	"github.com/ainode/ainode/nodeagent/internal/topology"
 )
+
+var testPod, askingFor = podtest.Pod, podtest.AskingFor
 
 func testNode() *corev1.Node {
 	return &corev1.Node{
@@ -126,7 +131,7 @@ func TestAdmit(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			verdict := admit(test.pod, testNode(), test.others, true, []int32{10250})
+			verdict := Admit(test.pod, testNode(), test.others, true, []int32{10250})
 			if test.reason == "" {
 				require.Nil(t, verdict)
 				return
@@ -155,22 +160,22 @@ func TestDebugContainersAreHeldDownToo(t *testing.T) {
 		},
 	} {
 		pod.Spec.EphemeralContainers = []corev1.EphemeralContainer{{}, {EphemeralContainerCommon: corev1.EphemeralContainerCommon{Name: name, SecurityContext: security}}}
-		field, _ := debugAccess(pod, name)
+		field, _ := DebugAccess(pod, name)
 		require.Equal(t, map[string]string{
 			"netadmin": "spec.ephemeralContainers[1].securityContext.capabilities.add[0]",
 			"sysadmin": "spec.ephemeralContainers[1].securityContext.privileged",
 		}[name], field, name)
 	}
-	field, _ := debugAccess(pod, "a")
+	field, _ := DebugAccess(pod, "a")
 	require.Empty(t, field)
 }
 
 func TestAdmitTaints(t *testing.T) {
 	t.Parallel()
 	node := testNode()
-	require.Nil(t, admit(testPod("", "a"), node, nil, true, nil), "NoSchedule is the scheduler's matter")
+	require.Nil(t, Admit(testPod("", "a"), node, nil, true, nil), "NoSchedule is the scheduler's matter")
 	node.Spec.Taints = append(node.Spec.Taints, corev1.Taint{Key: "broken", Effect: corev1.TaintEffectNoExecute})
-	verdict := admit(testPod("", "a"), node, nil, true, nil)
+	verdict := Admit(testPod("", "a"), node, nil, true, nil)
 	require.Equal(t, "TaintToleration", verdict.Reason)
 	require.Contains(t, verdict.Message, "broken:NoExecute")
 }
@@ -178,7 +183,41 @@ func TestAdmitTaints(t *testing.T) {
 func TestOfDaemonSet(t *testing.T) {
 	t.Parallel()
 	pod := testPod("", "a")
-	require.False(t, ofDaemonSet(pod))
+	require.False(t, OfDaemonSet(pod))
 	pod.OwnerReferences = []metav1.OwnerReference{{Kind: "DaemonSet", Controller: ptr.To(true)}}
-	require.True(t, ofDaemonSet(pod))
+	require.True(t, OfDaemonSet(pod))
+}
+
+// What is refused for its slices is told of those.
+func TestOutOfCards(t *testing.T) {
+	t.Parallel()
+	const one = corev1.ResourceName("nvidia.com/mig-1g.10gb")
+	slices := gpuallocation.New(podtest.Device)
+	slices.Claim("p", gpuallocation.Assignment{"x": {"GPU-2_mig-1g.10gb_a", "GPU-2_mig-1g.10gb_b", "GPU-2_mig-1g.10gb_c"}})
+	_, err := slices.Assign(askingFor(testPod("", "x"), "x", one, 1), podtest.Usable("GPU-2_mig-1g.10gb_a", "GPU-2_mig-1g.10gb_b", "GPU-2_mig-1g.10gb_c"), topology.Map{})
+	require.Equal(t, "OutOfnvidia.com/mig-1g.10gb", OutOfCards(err).Reason)
+	require.Equal(t, "Pod was rejected: Node didn't have enough resource: nvidia.com/mig-1g.10gb, requested: 1, free: 0, slices: 3", OutOfCards(err).Message)
+}
+
+func TestAmountsWithoutEnd(t *testing.T) {
+	t.Parallel()
+	for _, amount := range []string{"9000000000000000000", "5E18", "1e30"} {
+		for _, name := range []corev1.ResourceName{contract.GPUResource, corev1.ResourceMemory, corev1.ResourceCPU} {
+			pod := testPod("", "a", "b")
+			for i := range pod.Spec.Containers {
+				all := corev1.ResourceList{name: resource.MustParse(amount)}
+				pod.Spec.Containers[i].Resources = corev1.ResourceRequirements{Limits: all, Requests: all}
+			}
+			verdict := Admit(pod, testNode(), nil, true, nil)
+			require.NotNil(t, verdict, "two containers of %s %s", amount, name)
+			require.Equal(t, "OutOf"+string(name), verdict.Reason)
+			asked := resource.MustParse(amount)
+			asked.Add(resource.MustParse(amount))
+			require.Contains(t, verdict.Message, "requested: "+asked.String()+",")
+			if name == contract.GPUResource {
+				_, err := gpuallocation.New(podtest.Device).Assign(pod, podtest.Usable("GPU-0"), topology.Map{})
+				require.Error(t, err)
+			}
+		}
+	}
 }

@@ -1,4 +1,4 @@
-package pods
+package gpuallocation
 
 import (
 	"cmp"
@@ -12,35 +12,18 @@ import (
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/ainode/ainode/api/contract"
+	"github.com/ainode/ainode/nodeagent/internal/podtest"
 	"github.com/ainode/ainode/nodeagent/internal/topology"
 )
 
-// asking gives the pod's container that many GPUs.
-func asking(pod *corev1.Pod, container string, gpus int64) *corev1.Pod {
-	return askingFor(pod, container, contract.GPUResource, gpus)
-}
+var testPod, withInit, withSidecar, asking, askingFor = podtest.Pod, podtest.WithInit, podtest.WithSidecar, podtest.Asking, podtest.AskingFor
 
-// askingFor gives the pod's container that many of something, besides what it has.
-func askingFor(pod *corev1.Pod, container string, name corev1.ResourceName, n int64) *corev1.Pod {
-	c := findContainer(pod, container)
-	if c.Resources.Limits == nil {
-		c.Resources = corev1.ResourceRequirements{Limits: corev1.ResourceList{}, Requests: corev1.ResourceList{}}
-	}
-	c.Resources.Limits[name] = *resource.NewQuantity(n, resource.DecimalSI)
-	c.Resources.Requests[name] = c.Resources.Limits[name]
-	return pod
-}
+var usable = podtest.Usable
 
-// usable are the devices, all well.
-func usable(uuids ...string) []topology.Device {
-	return watchedCards{uuids, &sync.Map{}, &sync.Map{}}.Devices()
-}
-
-func testAllocator() *allocator { return newAllocator(fakeCards{}.Device) }
+func testAllocator() *Allocator { return New(podtest.Device) }
 
 func uid(pod *corev1.Pod, uid types.UID) *corev1.Pod { pod.UID = uid; return pod }
 
@@ -49,24 +32,24 @@ func TestAllocator(t *testing.T) {
 	cards := usable("GPU-0", "GPU-1", "GPU-2", "GPU-3")
 	a := testAllocator()
 
-	got, err := a.assign(uid(asking(testPod("", "x", "y"), "x", 2), "one"), cards, topology.Map{})
+	got, err := a.Assign(uid(asking(testPod("", "x", "y"), "x", 2), "one"), cards, topology.Map{})
 	require.NoError(t, err)
-	require.Equal(t, assignment{"x": {"GPU-0", "GPU-1"}}, got)
+	require.Equal(t, Assignment{"x": {"GPU-0", "GPU-1"}}, got)
 
-	_, err = a.assign(uid(asking(testPod("", "x"), "x", 3), "two"), cards, topology.Map{})
+	_, err = a.Assign(uid(asking(testPod("", "x"), "x", 3), "two"), cards, topology.Map{})
 	require.EqualError(t, err, "requested: 3, free: 2, cards: 4")
-	require.Equal(t, 2, a.inUse(), "all or nothing")
+	require.Equal(t, 2, a.InUse(), "all or nothing")
 
-	a.claim("adopted", assignment{"x": {"GPU-3"}})
-	got, err = a.assign(uid(asking(testPod("", "x"), "x", 1), "three"), cards, topology.Map{})
+	a.Claim("adopted", Assignment{"x": {"GPU-3"}})
+	got, err = a.Assign(uid(asking(testPod("", "x"), "x", 1), "three"), cards, topology.Map{})
 	require.NoError(t, err)
-	require.Equal(t, assignment{"x": {"GPU-2"}}, got)
+	require.Equal(t, Assignment{"x": {"GPU-2"}}, got)
 
-	a.release("one")
-	require.Equal(t, 2, a.inUse())
-	got, err = a.assign(uid(testPod("", "x"), "four"), nil, topology.Map{})
+	a.Release("one")
+	require.Equal(t, 2, a.InUse())
+	got, err = a.Assign(uid(testPod("", "x"), "four"), nil, topology.Map{})
 	require.NoError(t, err)
-	require.Empty(t, got.devices(), "a pod without GPUs needs none")
+	require.Empty(t, got.Devices(), "a pod without GPUs needs none")
 }
 
 func TestSpreadSharesInitContainersCards(t *testing.T) {
@@ -74,7 +57,7 @@ func TestSpreadSharesInitContainersCards(t *testing.T) {
 	pod := withSidecar(withInit(testPod("", "a", "b"), "init"), "side")
 	asking(asking(asking(asking(pod, "a", 1), "b", 2), "init", 2), "side", 1)
 	require.Equal(t, map[corev1.ResourceName]int{contract.GPUResource: 4}, devicesNeeded(pod))
-	require.Equal(t, assignment{"side": {"0"}, "init": {"1", "2"}, "a": {"1"}, "b": {"2", "3"}}, spread(pod, map[corev1.ResourceName][]string{contract.GPUResource: {"0", "1", "2", "3"}}))
+	require.Equal(t, Assignment{"side": {"0"}, "init": {"1", "2"}, "a": {"1"}, "b": {"2", "3"}}, spread(pod, map[corev1.ResourceName][]string{contract.GPUResource: {"0", "1", "2", "3"}}))
 
 	asking(pod, "init", 5)
 	require.Equal(t, 6, devicesNeeded(pod)[contract.GPUResource])
@@ -84,9 +67,9 @@ func TestAPodGetsCardsThatTalk(t *testing.T) {
 	t.Parallel()
 	var links topology.Map
 	links.Join("GPU-1", "GPU-3", topology.Link{NVLinks: 2})
-	got, err := testAllocator().assign(asking(testPod("", "x"), "x", 2), usable("GPU-0", "GPU-1", "GPU-2", "GPU-3"), links)
+	got, err := testAllocator().Assign(asking(testPod("", "x"), "x", 2), usable("GPU-0", "GPU-1", "GPU-2", "GPU-3"), links)
 	require.NoError(t, err)
-	require.Equal(t, assignment{"x": {"GPU-1", "GPU-3"}}, got)
+	require.Equal(t, Assignment{"x": {"GPU-1", "GPU-3"}}, got)
 }
 
 // Containers that ask for several kinds get each of theirs; all or nothing.
@@ -100,19 +83,17 @@ func TestAPodWithCardsAndSlices(t *testing.T) {
 	askingFor(pod, "init", one, 2)
 	require.Equal(t, map[corev1.ResourceName]int{contract.GPUResource: 1, one: 3, three: 2}, devicesNeeded(pod))
 	a := testAllocator()
-	got, err := a.assign(uid(pod, "p"), devices, topology.Map{})
+	got, err := a.Assign(uid(pod, "p"), devices, topology.Map{})
 	require.NoError(t, err)
-	require.Equal(t, assignment{
+	require.Equal(t, Assignment{
 		"side": {"GPU-2_mig-1g.10gb_a"}, "init": {"GPU-2_mig-1g.10gb_b", "GPU-2_mig-1g.10gb_c"},
 		"a": {"GPU-0", "GPU-1_mig-3g.40gb_a"}, "b": {"GPU-1_mig-3g.40gb_b"},
 	}, got)
-	require.Equal(t, 3, a.inUse(), "cards, whole or in slices")
-	require.Equal(t, []types.UID{"p"}, a.owners("GPU-2"), "a fault of a card concerns who has a slice of it")
+	require.Equal(t, 3, a.InUse(), "cards, whole or in slices")
+	require.Equal(t, []types.UID{"p"}, a.Owners("GPU-2"), "a fault of a card concerns who has a slice of it")
 
-	_, err = a.assign(uid(askingFor(testPod("", "x"), "x", one, 1), "q"), devices, topology.Map{})
+	_, err = a.Assign(uid(askingFor(testPod("", "x"), "x", one, 1), "q"), devices, topology.Map{})
 	require.EqualError(t, err, "requested: 1, free: 0, slices: 3")
-	require.Equal(t, "OutOfnvidia.com/mig-1g.10gb", outOfCards(err).Reason)
-	require.Equal(t, "Pod was rejected: Node didn't have enough resource: nvidia.com/mig-1g.10gb, requested: 1, free: 0, slices: 3", outOfCards(err).Message)
 }
 
 // Slices fill cards that are in use, so that others stay free to be made whole.
@@ -122,12 +103,12 @@ func TestSlicesArePacked(t *testing.T) {
 	devices := usable("A_mig-1g.10gb_1", "A_mig-1g.10gb_2", "B_mig-1g.10gb_1", "B_mig-1g.10gb_2", "C_mig-1g.10gb_1", "C_mig-3g.40gb_1")
 	a := testAllocator()
 	next := func(id types.UID, n int64) []string {
-		got, err := a.assign(uid(askingFor(testPod("", "x"), "x", one, n), id), devices, topology.Map{})
+		got, err := a.Assign(uid(askingFor(testPod("", "x"), "x", one, n), id), devices, topology.Map{})
 		require.NoError(t, err)
 		return got["x"]
 	}
 	require.Equal(t, []string{"C_mig-1g.10gb_1"}, next("p", 1), "the least that is left of a card")
-	a.claim("old", assignment{"x": {"B_mig-1g.10gb_2"}})
+	a.Claim("old", Assignment{"x": {"B_mig-1g.10gb_2"}})
 	require.Equal(t, []string{"B_mig-1g.10gb_1", "A_mig-1g.10gb_1"}, next("q", 2), "the card in use first")
 }
 
@@ -137,19 +118,19 @@ func TestACardThatWasCutUnderAPod(t *testing.T) {
 	t.Parallel()
 	const one = corev1.ResourceName("nvidia.com/mig-1g.10gb")
 	a := testAllocator()
-	a.claim("p", assignment{"x": {"GPU-0_mig-1g.10gb_a"}})
-	a.claim("q", assignment{"x": {"GPU-1"}})
+	a.Claim("p", Assignment{"x": {"GPU-0_mig-1g.10gb_a"}})
+	a.Claim("q", Assignment{"x": {"GPU-1"}})
 	now := usable("GPU-0", "GPU-1_mig-1g.10gb_a", "GPU-1_mig-1g.10gb_b", "GPU-2")
-	_, err := a.assign(uid(askingFor(testPod("", "x"), "x", one, 1), "r"), now, topology.Map{})
+	_, err := a.Assign(uid(askingFor(testPod("", "x"), "x", one, 1), "r"), now, topology.Map{})
 	require.Error(t, err)
-	got, err := a.assign(uid(asking(testPod("", "x"), "x", 1), "r"), now, topology.Map{})
+	got, err := a.Assign(uid(asking(testPod("", "x"), "x", 1), "r"), now, topology.Map{})
 	require.NoError(t, err)
-	require.Equal(t, assignment{"x": {"GPU-2"}}, got)
-	counts, cards := a.withheld(now)
+	require.Equal(t, Assignment{"x": {"GPU-2"}}, got)
+	counts, cards := a.Withheld(now)
 	require.Equal(t, map[corev1.ResourceName]int{contract.GPUResource: 1, one: 2}, counts)
 	require.Equal(t, []string{"GPU-0", "GPU-1"}, cards)
-	a.release("q")
-	_, err = a.assign(uid(askingFor(testPod("", "x"), "x", one, 2), "s"), now, topology.Map{})
+	a.Release("q")
+	_, err = a.Assign(uid(askingFor(testPod("", "x"), "x", one, 2), "s"), now, topology.Map{})
 	require.NoError(t, err)
 }
 
@@ -176,19 +157,19 @@ func TestNothingHasTwoPods(t *testing.T) {
 		for i := range cards {
 			cards[i] = layout(i, -1)
 		}
-		a, held := testAllocator(), map[types.UID]assignment{}
+		a, held := testAllocator(), map[types.UID]Assignment{}
 		for step := range 100 {
 			switch id := types.UID(strconv.Itoa(step)); random.IntN(7) {
 			case 0: // one ends
 				for owner := range held {
-					a.release(owner)
+					a.Release(owner)
 					delete(held, owner)
 					break
 				}
 			case 1: // the agent starts again
 				a = testAllocator()
 				for owner, its := range held {
-					a.claim(owner, its)
+					a.Claim(owner, its)
 				}
 			case 2: // somebody cuts a card, whoever has it
 				i := random.IntN(len(cards))
@@ -200,13 +181,13 @@ func TestNothingHasTwoPods(t *testing.T) {
 				}
 				pod := uid(asking(asking(testPod("", "x", "y"), "x", random.Int64N(3)), "y", random.Int64N(2)), id)
 				askingFor(askingFor(pod, "x", one, random.Int64N(3)), "y", three, random.Int64N(2))
-				got, err := a.assign(pod, devices, topology.Map{})
+				got, err := a.Assign(pod, devices, topology.Map{})
 				if err != nil {
 					break
 				}
 				wanted := map[corev1.ResourceName]int{}
-				for _, uuid := range got.devices() {
-					wanted[fakeCards{}.Device(uuid).Resource]++
+				for _, uuid := range got.Devices() {
+					wanted[podtest.Device(uuid).Resource]++
 					require.True(t, slices.ContainsFunc(devices, func(d topology.Device) bool { return d.UUID == uuid && d.Usable }))
 				}
 				needed := devicesNeeded(pod)
@@ -216,17 +197,17 @@ func TestNothingHasTwoPods(t *testing.T) {
 			}
 			owner, forms := map[string]types.UID{}, map[string]string{}
 			for id, its := range held {
-				for _, uuid := range its.devices() {
+				for _, uuid := range its.Devices() {
 					require.NotContains(t, owner, uuid, "seed %d, step %d", seed, step)
 					owner[uuid] = id
 					// A slice's layout is the number that ends its name.
-					card := fakeCards{}.Device(uuid).Card
+					card := podtest.Device(uuid).Card
 					form := strings.TrimRight(uuid[max(strings.LastIndex(uuid, "_"), 0):], "ab")
 					require.Equal(t, form, cmp.Or(forms[card], form), "seed %d, step %d: %s", seed, step, uuid)
 					forms[card] = form
 				}
 			}
-			require.Equal(t, len(forms), a.inUse())
+			require.Equal(t, len(forms), a.InUse())
 		}
 	}
 }
@@ -242,47 +223,24 @@ func TestNoCardHasTwoPodsAtOnce(t *testing.T) {
 	for i := range 64 {
 		all.Go(func() {
 			pod := uid(asking(testPod("", "x"), "x", int64(1+i%3)), types.UID(strconv.Itoa(i)))
-			got, err := a.assign(pod, cards, topology.Map{})
+			got, err := a.Assign(pod, cards, topology.Map{})
 			if err != nil {
 				return
 			}
 			mu.Lock()
-			for _, card := range got.devices() {
+			for _, card := range got.Devices() {
 				if other, taken := having[card]; taken {
 					t.Errorf("%s is pod %s's and pod %s's", card, other, pod.UID)
 				}
 				having[card] = pod.UID
 			}
-			for _, card := range got.devices() { // it ends
+			for _, card := range got.Devices() { // it ends
 				delete(having, card)
 			}
-			a.release(pod.UID)
+			a.Release(pod.UID)
 			mu.Unlock()
 		})
 	}
 	all.Wait()
-	require.Zero(t, a.inUse())
-}
-
-func TestAmountsWithoutEnd(t *testing.T) {
-	t.Parallel()
-	for _, amount := range []string{"9000000000000000000", "5E18", "1e30"} {
-		for _, name := range []corev1.ResourceName{contract.GPUResource, corev1.ResourceMemory, corev1.ResourceCPU} {
-			pod := testPod("", "a", "b")
-			for i := range pod.Spec.Containers {
-				all := corev1.ResourceList{name: resource.MustParse(amount)}
-				pod.Spec.Containers[i].Resources = corev1.ResourceRequirements{Limits: all, Requests: all}
-			}
-			verdict := admit(pod, testNode(), nil, true, nil)
-			require.NotNil(t, verdict, "two containers of %s %s", amount, name)
-			require.Equal(t, "OutOf"+string(name), verdict.Reason)
-			asked := resource.MustParse(amount)
-			asked.Add(resource.MustParse(amount))
-			require.Contains(t, verdict.Message, "requested: "+asked.String()+",")
-			if name == contract.GPUResource {
-				_, err := testAllocator().assign(pod, usable("GPU-0"), topology.Map{})
-				require.Error(t, err)
-			}
-		}
-	}
+	require.Zero(t, a.InUse())
 }

@@ -1,4 +1,6 @@
-package pods
+// Package plan decides what is to be done next with a pod, from what is wanted of it and
+// what the runtime holds. It is pure: the pods room takes the step.
+package plan
 
 import (
 	"fmt"
@@ -8,135 +10,136 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/ainode/ainode/nodeagent/internal/backoff"
 	"github.com/ainode/ainode/nodeagent/internal/cri"
 	"github.com/ainode/ainode/nodeagent/internal/crispec"
 	"github.com/ainode/ainode/nodeagent/internal/podstatus"
 	"github.com/ainode/ainode/nodeagent/internal/probes"
 )
 
-// view is all that the next step is decided from.
-type view struct {
-	pod *corev1.Pod
-	// stop says that nothing of the pod may run: it is deleted, refused, past its
+// View is all that the next step is decided from.
+type View struct {
+	Pod *corev1.Pod
+	// Stop says that nothing of the pod may run: it is deleted, refused, past its
 	// deadline, or in a terminal phase.
-	stop bool
-	// refused are the ephemeral containers that may not run.
-	refused map[string]bool
-	// ownAddress says that the pod has an address that is not the node's.
-	ownAddress bool
-	// actual is what the runtime holds.
-	actual *cri.Pod
-	// crashes is the remembered back-off by container name.
-	crashes map[string]crash
-	// probes are probe results by container id; no entry counts as started.
-	probes map[string]podstatus.Probed
-	// failed are the containers whose startup or liveness probe has failed, by id.
-	failed map[string]probes.Failure
-	// resized are the containers that must be restarted for new resources, by id.
-	resized map[string]bool
-	now     time.Time
+	Stop bool
+	// Refused are the ephemeral containers that may not run.
+	Refused map[string]bool
+	// OwnAddress says that the pod has an address that is not the node's.
+	OwnAddress bool
+	// Actual is what the runtime holds.
+	Actual *cri.Pod
+	// Crashes is the remembered back-off by container name.
+	Crashes map[string]backoff.Crash
+	// Probes are probe results by container id; no entry counts as started.
+	Probes map[string]podstatus.Probed
+	// Failed are the containers whose startup or liveness probe has failed, by id.
+	Failed map[string]probes.Failure
+	// Resized are the containers that must be restarted for new resources, by id.
+	Resized map[string]bool
+	Now     time.Time
 }
 
-// killing is a container to be ended, and why (empty: the pod ends).
-type killing struct {
-	id, name, message string
-	// grace is the container's own in seconds, nil for the pod's.
-	grace *int64
+// Killing is a container to be ended, and why (empty: the pod ends).
+type Killing struct {
+	ID, Name, Message string
+	// Grace is the container's own in seconds, nil for the pod's.
+	Grace *int64
 }
 
-// starting is a container to be started.
-type starting struct {
-	name    string
-	attempt uint32
-	// resume is the id of a container that is made but was never started.
-	resume string
-	// crash is what to remember once it is started.
-	crash *crash
+// Starting is a container to be started.
+type Starting struct {
+	Name    string
+	Attempt uint32
+	// Resume is the id of a container that is made but was never started.
+	Resume string
+	// Crash is what to remember once it is started.
+	Crash *backoff.Crash
 }
 
-// plan is the next step. Killing comes first; while there is something to kill,
+// Step is what is to be done next. Killing comes first; while there is something to kill,
 // nothing is started.
-type plan struct {
-	kill []killing
-	// sandbox asks for a new sandbox, numbered attempt.
-	sandbox bool
-	attempt uint32
-	start   []starting
-	// waiting is why containers are not started yet, by name.
-	waiting map[string]podstatus.Waiting
-	// again is when to look again although nothing may happen; zero: no need.
-	again time.Time
-	// pruneContainers and pruneSandboxes are dead and no longer needed.
-	pruneContainers, pruneSandboxes []string
-	// ended says that nothing runs and nothing will: what the pod held is free.
-	ended bool
+type Step struct {
+	Kill []Killing
+	// Sandbox asks for a new sandbox, numbered Attempt.
+	Sandbox bool
+	Attempt uint32
+	Start   []Starting
+	// Waiting is why containers are not started yet, by name.
+	Waiting map[string]podstatus.Waiting
+	// Again is when to look again although nothing may happen; zero: no need.
+	Again time.Time
+	// PruneContainers and PruneSandboxes are dead and no longer needed.
+	PruneContainers, PruneSandboxes []string
+	// Ended says that nothing runs and nothing will: what the pod held is free.
+	Ended bool
 }
 
-// next decides the next step.
-func next(v view) plan {
-	p := &planner{view: v, byName: map[string][]*runtimeapi.ContainerStatus{}}
-	for _, c := range v.actual.Containers {
+// Next decides the next step.
+func Next(v View) Step {
+	p := &planner{View: v, byName: map[string][]*runtimeapi.ContainerStatus{}}
+	for _, c := range v.Actual.Containers {
 		name := c.GetMetadata().GetName()
 		p.byName[name] = append(p.byName[name], c)
 	}
-	p.plan.waiting = map[string]podstatus.Waiting{}
+	p.step.Waiting = map[string]podstatus.Waiting{}
 	p.decide()
-	if !v.stop {
+	if !v.Stop {
 		p.prune()
 	}
-	return p.plan
+	return p.step
 }
 
 type planner struct {
-	view
+	View
 	byName map[string][]*runtimeapi.ContainerStatus
-	plan   plan
+	step   Step
 }
 
 func (p *planner) decide() {
-	if p.stop {
+	if p.Stop {
 		p.killAll()
-		p.plan.ended = len(p.plan.kill) == 0
+		p.step.Ended = len(p.step.Kill) == 0
 		return
 	}
 	if p.newest() != nil && !p.sandboxReady() {
-		for _, c := range p.actual.Containers {
+		for _, c := range p.Actual.Containers {
 			p.killIfLive(c, "Pod sandbox changed, it will be killed and re-created.")
 		}
-		if len(p.plan.kill) > 0 {
+		if len(p.step.Kill) > 0 {
 			return
 		}
 	}
 	if p.finished() {
 		p.killAll() // sidecars
-		p.plan.ended = len(p.plan.kill) == 0
+		p.step.Ended = len(p.step.Kill) == 0
 		return
 	}
 	if p.initContainers() {
-		for i := range p.pod.Spec.Containers {
-			p.appContainer(&p.pod.Spec.Containers[i])
+		for i := range p.Pod.Spec.Containers {
+			p.appContainer(&p.Pod.Spec.Containers[i])
 		}
 	}
-	for i := range p.pod.Spec.EphemeralContainers {
+	for i := range p.Pod.Spec.EphemeralContainers {
 		// Also while init containers run: one that hangs is what is to be debugged.
-		p.ephemeral(p.pod.Spec.EphemeralContainers[i].Name)
+		p.ephemeral(p.Pod.Spec.EphemeralContainers[i].Name)
 	}
-	if len(p.plan.kill) > 0 {
-		p.plan.start = nil
+	if len(p.step.Kill) > 0 {
+		p.step.Start = nil
 	}
-	if len(p.plan.start) > 0 && !p.sandboxReady() {
-		p.plan.sandbox = true
-		for _, s := range p.actual.Sandboxes {
-			p.plan.attempt = max(p.plan.attempt, s.GetMetadata().GetAttempt()+1)
+	if len(p.step.Start) > 0 && !p.sandboxReady() {
+		p.step.Sandbox = true
+		for _, s := range p.Actual.Sandboxes {
+			p.step.Attempt = max(p.step.Attempt, s.GetMetadata().GetAttempt()+1)
 		}
 	}
 }
 
 func (p *planner) newest() *runtimeapi.PodSandbox {
-	if len(p.actual.Sandboxes) == 0 {
+	if len(p.Actual.Sandboxes) == 0 {
 		return nil
 	}
-	return p.actual.Sandboxes[0]
+	return p.Actual.Sandboxes[0]
 }
 
 // sandboxReady is false too for a sandbox whose network has gone: the runtime knows
@@ -144,35 +147,30 @@ func (p *planner) newest() *runtimeapi.PodSandbox {
 func (p *planner) sandboxReady() bool {
 	s := p.newest()
 	return s != nil && s.State == runtimeapi.PodSandboxState_SANDBOX_READY &&
-		(!p.ownAddress || p.actual.SandboxStatus.GetNetwork().GetIp() != "")
-}
-
-// live reports whether the container may have a process.
-func live(c *runtimeapi.ContainerStatus) bool {
-	return c.State == runtimeapi.ContainerState_CONTAINER_RUNNING || c.State == runtimeapi.ContainerState_CONTAINER_UNKNOWN
+		(!p.OwnAddress || p.Actual.SandboxStatus.GetNetwork().GetIp() != "")
 }
 
 func (p *planner) killIfLive(c *runtimeapi.ContainerStatus, message string) {
-	if live(c) {
-		p.plan.kill = append(p.plan.kill, killing{id: c.Id, name: c.GetMetadata().GetName(), message: message})
+	if cri.Live(c) {
+		p.step.Kill = append(p.step.Kill, Killing{ID: c.Id, Name: c.GetMetadata().GetName(), Message: message})
 	}
 }
 
 // killAll ends app containers together, and then sidecars one by one, the last first.
 func (p *planner) killAll() {
 	sidecars := map[string]bool{}
-	for i := range p.pod.Spec.InitContainers {
-		if isSidecar(&p.pod.Spec.InitContainers[i]) {
-			sidecars[p.pod.Spec.InitContainers[i].Name] = true
+	for i := range p.Pod.Spec.InitContainers {
+		if podstatus.Sidecar(&p.Pod.Spec.InitContainers[i]) {
+			sidecars[p.Pod.Spec.InitContainers[i].Name] = true
 		}
 	}
-	for _, c := range p.actual.Containers {
+	for _, c := range p.Actual.Containers {
 		if !sidecars[c.GetMetadata().GetName()] {
 			p.killIfLive(c, "")
 		}
 	}
-	for i := len(p.pod.Spec.InitContainers) - 1; i >= 0 && len(p.plan.kill) == 0; i-- {
-		if name := p.pod.Spec.InitContainers[i].Name; sidecars[name] {
+	for i := len(p.Pod.Spec.InitContainers) - 1; i >= 0 && len(p.step.Kill) == 0; i-- {
+		if name := p.Pod.Spec.InitContainers[i].Name; sidecars[name] {
 			for _, c := range p.byName[name] {
 				p.killIfLive(c, "")
 			}
@@ -182,15 +180,15 @@ func (p *planner) killAll() {
 
 // finished reports whether the pod's work is over by its restart policy.
 func (p *planner) finished() bool {
-	for i := range p.pod.Spec.InitContainers {
-		c := &p.pod.Spec.InitContainers[i]
-		if last := p.last(c.Name); !isSidecar(c) && exited(last) && last.ExitCode != 0 &&
-			!podstatus.Restarts(&p.pod.Spec, c, last.ExitCode) {
+	for i := range p.Pod.Spec.InitContainers {
+		c := &p.Pod.Spec.InitContainers[i]
+		if last := p.last(c.Name); !podstatus.Sidecar(c) && exited(last) && last.ExitCode != 0 &&
+			!podstatus.Restarts(&p.Pod.Spec, c, last.ExitCode) {
 			return true
 		}
 	}
-	for i := range p.pod.Spec.Containers {
-		c := &p.pod.Spec.Containers[i]
+	for i := range p.Pod.Spec.Containers {
+		c := &p.Pod.Spec.Containers[i]
 		if last := p.last(c.Name); !exited(last) || p.restarts(c, last) {
 			return false
 		}
@@ -201,13 +199,13 @@ func (p *planner) finished() bool {
 // restarts reports whether the container is to be started again that has ended: by
 // its policy, or because it was ended for that.
 func (p *planner) restarts(c *corev1.Container, last *runtimeapi.ContainerStatus) bool {
-	_, failed := p.failed[last.Id]
-	return podstatus.Restarts(&p.pod.Spec, c, last.ExitCode) || (failed || p.resized[last.Id]) && p.restartsFailed(c)
+	_, failed := p.Failed[last.Id]
+	return podstatus.Restarts(&p.Pod.Spec, c, last.ExitCode) || (failed || p.Resized[last.Id]) && p.restartsFailed(c)
 }
 
 // restartsFailed reports whether the container is started again when its probe fails.
 func (p *planner) restartsFailed(c *corev1.Container) bool {
-	return podstatus.Restarts(&p.pod.Spec, c, exitKilled)
+	return podstatus.Restarts(&p.Pod.Spec, c, exitKilled)
 }
 
 // exitKilled is the exit code of a process that was killed: no policy but Never
@@ -217,11 +215,11 @@ const exitKilled = 137
 // killIfFailed ends the container if its startup or liveness probe has failed, or it
 // must be restarted for new resources.
 func (p *planner) killIfFailed(c *corev1.Container, last *runtimeapi.ContainerStatus) {
-	if p.resized[last.Id] {
+	if p.Resized[last.Id] {
 		p.killIfLive(last, fmt.Sprintf("Container %s resize requires restart", c.Name))
 		return
 	}
-	failure, failed := p.failed[last.Id]
+	failure, failed := p.Failed[last.Id]
 	if !failed {
 		return
 	}
@@ -229,7 +227,7 @@ func (p *planner) killIfFailed(c *corev1.Container, last *runtimeapi.ContainerSt
 	if p.restartsFailed(c) {
 		message += ", will be restarted"
 	}
-	p.plan.kill = append(p.plan.kill, killing{id: last.Id, name: c.Name, message: message, grace: failure.Grace})
+	p.step.Kill = append(p.step.Kill, Killing{ID: last.Id, Name: c.Name, Message: message, Grace: failure.Grace})
 }
 
 func (p *planner) last(name string) *runtimeapi.ContainerStatus {
@@ -247,14 +245,14 @@ func exited(c *runtimeapi.ContainerStatus) bool {
 // containers may start.
 func (p *planner) initContainers() bool {
 	initialized := p.appContainerInSandbox()
-	for i := range p.pod.Spec.InitContainers {
-		c := &p.pod.Spec.InitContainers[i]
+	for i := range p.Pod.Spec.InitContainers {
+		c := &p.Pod.Spec.InitContainers[i]
 		last := p.lastInSandbox(c.Name)
 		switch {
-		case isSidecar(c):
+		case podstatus.Sidecar(c):
 			if last != nil && last.State == runtimeapi.ContainerState_CONTAINER_RUNNING {
 				p.killIfFailed(c, last)
-				if probed, ok := p.probes[last.Id]; !initialized && ok && !probed.Started {
+				if probed, ok := p.Probes[last.Id]; !initialized && ok && !probed.Started {
 					return false
 				}
 				continue
@@ -283,15 +281,15 @@ func (p *planner) initContainers() bool {
 // new sandbox initializes anew.
 func (p *planner) lastInSandbox(name string) *runtimeapi.ContainerStatus {
 	last := p.last(name)
-	if last == nil || !p.sandboxReady() || p.actual.SandboxOf[last.Id] != p.newest().Id {
+	if last == nil || !p.sandboxReady() || p.Actual.SandboxOf[last.Id] != p.newest().Id {
 		return nil
 	}
 	return last
 }
 
 func (p *planner) appContainerInSandbox() bool {
-	for i := range p.pod.Spec.Containers {
-		if p.lastInSandbox(p.pod.Spec.Containers[i].Name) != nil {
+	for i := range p.Pod.Spec.Containers {
+		if p.lastInSandbox(p.Pod.Spec.Containers[i].Name) != nil {
 			return true
 		}
 	}
@@ -310,7 +308,7 @@ func (p *planner) appContainer(c *corev1.Container) {
 		}
 		p.killIfFailed(c, last)
 	case exited(last):
-		if p.restarts(c, last) || changed(c, last) && p.pod.Spec.RestartPolicy != corev1.RestartPolicyNever {
+		if p.restarts(c, last) || changed(c, last) && p.Pod.Spec.RestartPolicy != corev1.RestartPolicyNever {
 			p.restart(c, last)
 		}
 	default:
@@ -325,14 +323,14 @@ func changed(c *corev1.Container, made *runtimeapi.ContainerStatus) bool {
 }
 
 func (p *planner) ephemeral(name string) {
-	if p.refused[name] || !p.sandboxReady() {
+	if p.Refused[name] || !p.sandboxReady() {
 		return
 	}
 	switch last := p.last(name); {
 	case last == nil:
-		p.plan.start = append(p.plan.start, starting{name: name})
+		p.step.Start = append(p.step.Start, Starting{Name: name})
 	case last.State == runtimeapi.ContainerState_CONTAINER_CREATED && p.lastInSandbox(name) != nil: // the agent was killed then
-		p.plan.start = append(p.plan.start, starting{name: name, attempt: last.GetMetadata().GetAttempt(), resume: last.Id})
+		p.step.Start = append(p.step.Start, Starting{Name: name, Attempt: last.GetMetadata().GetAttempt(), Resume: last.Id})
 	}
 }
 
@@ -345,40 +343,40 @@ func (p *planner) killUnknown(c *runtimeapi.ContainerStatus) {
 // restart starts the container now, or says when its back-off is over.
 func (p *planner) restart(c *corev1.Container, last *runtimeapi.ContainerStatus) {
 	if last == nil {
-		p.plan.start = append(p.plan.start, starting{name: c.Name})
+		p.step.Start = append(p.step.Start, Starting{Name: c.Name})
 		return
 	}
-	if live(last) {
+	if cri.Live(last) {
 		p.killUnknown(last) // never a second one beside it
 		return
 	}
 	attempt := last.GetMetadata().GetAttempt()
 	if last.State == runtimeapi.ContainerState_CONTAINER_CREATED && p.lastInSandbox(c.Name) != nil {
-		p.plan.start = append(p.plan.start, starting{name: c.Name, attempt: attempt, resume: last.Id})
+		p.step.Start = append(p.step.Start, Starting{Name: c.Name, Attempt: attempt, Resume: last.Id})
 		return
 	}
 	if !exited(last) {
-		p.plan.start = append(p.plan.start, starting{name: c.Name, attempt: attempt + 1})
+		p.step.Start = append(p.step.Start, Starting{Name: c.Name, Attempt: attempt + 1})
 		return
 	}
-	var known *crash
-	if remembered, ok := p.crashes[c.Name]; ok {
+	var known *backoff.Crash
+	if remembered, ok := p.Crashes[c.Name]; ok {
 		known = &remembered
 	}
-	until, delay, remember := crashBackOff(known, attempt, time.Unix(0, last.CreatedAt), time.Unix(0, last.FinishedAt))
-	if until.After(p.now) {
-		p.plan.waiting[c.Name] = podstatus.Waiting{
+	until, delay, remember := backoff.AfterCrash(known, attempt, time.Unix(0, last.CreatedAt), time.Unix(0, last.FinishedAt))
+	if until.After(p.Now) {
+		p.step.Waiting[c.Name] = podstatus.Waiting{
 			Reason: podstatus.CrashLoopBackOff,
 			Message: fmt.Sprintf("back-off %s restarting failed container=%s pod=%s_%s(%s)",
-				delay, c.Name, p.pod.Name, p.pod.Namespace, p.pod.UID),
+				delay, c.Name, p.Pod.Name, p.Pod.Namespace, p.Pod.UID),
 		}
-		if p.plan.again.IsZero() || until.Before(p.plan.again) {
-			p.plan.again = until
+		if p.step.Again.IsZero() || until.Before(p.step.Again) {
+			p.step.Again = until
 		}
 		return
 	}
-	crash := remember(p.now)
-	p.plan.start = append(p.plan.start, starting{name: c.Name, attempt: attempt + 1, crash: &crash})
+	crash := remember(p.Now)
+	p.step.Start = append(p.step.Start, Starting{Name: c.Name, Attempt: attempt + 1, Crash: &crash})
 }
 
 // prune finds dead containers before the last dead one of each name, and dead
@@ -395,15 +393,15 @@ func (p *planner) prune() {
 				dead++
 			}
 			if dead > 1 {
-				p.plan.pruneContainers = append(p.plan.pruneContainers, c.Id)
+				p.step.PruneContainers = append(p.step.PruneContainers, c.Id)
 			} else {
-				kept[p.actual.SandboxOf[c.Id]] = true
+				kept[p.Actual.SandboxOf[c.Id]] = true
 			}
 		}
 	}
-	for _, s := range p.actual.Sandboxes {
+	for _, s := range p.Actual.Sandboxes {
 		if !kept[s.Id] {
-			p.plan.pruneSandboxes = append(p.plan.pruneSandboxes, s.Id)
+			p.step.PruneSandboxes = append(p.step.PruneSandboxes, s.Id)
 		}
 	}
 }

@@ -1,4 +1,5 @@
-package pods
+// Package gpuallocation gives GPUs and MIG slices to pods, and knows who has them.
+package gpuallocation
 
 import (
 	"fmt"
@@ -13,11 +14,11 @@ import (
 	"github.com/ainode/ainode/nodeagent/internal/topology"
 )
 
-// assignment is which cards and slices each container of a pod has, by container name.
-type assignment map[string][]string
+// Assignment is which cards and slices each container of a pod has, by container name.
+type Assignment map[string][]string
 
-// devices of the assignment, each once.
-func (a assignment) devices() []string {
+// Devices of the assignment, each once.
+func (a Assignment) Devices() []string {
 	var all []string
 	for _, uuids := range a {
 		all = append(all, uuids...)
@@ -26,39 +27,41 @@ func (a assignment) devices() []string {
 	return slices.Compact(all)
 }
 
-// allocator gives whole cards and MIG slices to pods and knows who has them. A device
-// is free again when its pod's processes have ended, which its owner says by release.
-type allocator struct {
+// Allocator gives whole cards and MIG slices to pods and knows who has them. A device
+// is free again when its pod's processes have ended, which its owner says by Release.
+type Allocator struct {
 	// device tells of which card one is, though it may be no more.
 	device func(uuid string) topology.Device
 
 	mu    sync.Mutex
 	owner map[string]types.UID
-	has   map[types.UID]assignment
+	has   map[types.UID]Assignment
 }
 
-func newAllocator(device func(uuid string) topology.Device) *allocator {
-	return &allocator{device: device, owner: map[string]types.UID{}, has: map[types.UID]assignment{}}
+// New makes an Allocator of free devices; device tells of which card one is, though it may
+// be no more.
+func New(device func(uuid string) topology.Device) *Allocator {
+	return &Allocator{device: device, owner: map[string]types.UID{}, has: map[types.UID]Assignment{}}
 }
 
-// claim records what a pod has already.
-func (a *allocator) claim(uid types.UID, assigned assignment) {
+// Claim records what a pod has already.
+func (a *Allocator) Claim(uid types.UID, assigned Assignment) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.give(uid, assigned)
 }
 
 // give records an assignment. Callers hold mu.
-func (a *allocator) give(uid types.UID, assigned assignment) {
-	for _, uuid := range assigned.devices() {
+func (a *Allocator) give(uid types.UID, assigned Assignment) {
+	for _, uuid := range assigned.Devices() {
 		a.owner[uuid] = uid
 		a.has[uid] = assigned
 	}
 }
 
-// owners are the pods that have the device, or a slice of it, or, for the empty UUID,
+// Owners are the pods that have the device, or a slice of it, or, for the empty UUID,
 // any.
-func (a *allocator) owners(uuid string) []types.UID {
+func (a *Allocator) Owners(uuid string) []types.UID {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if uuid == "" {
@@ -73,31 +76,31 @@ func (a *allocator) owners(uuid string) []types.UID {
 	return uids
 }
 
-// assignment is what the pod has. Do not change it.
-func (a *allocator) assignment(uid types.UID) assignment {
+// Assignment is what the pod has. Do not change it.
+func (a *Allocator) Assignment(uid types.UID) Assignment {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.has[uid]
 }
 
-// shortage is why a pod gets nothing.
-type shortage struct {
-	resource               corev1.ResourceName
+// Shortage is why a pod gets nothing.
+type Shortage struct {
+	Resource               corev1.ResourceName
 	requested, free, total int
 }
 
-func (s *shortage) Error() string {
+func (s *Shortage) Error() string {
 	kind := "slices"
-	if s.resource == contract.GPUResource {
+	if s.Resource == contract.GPUResource {
 		kind = "cards"
 	}
 	return fmt.Sprintf("requested: %d, free: %d, %s: %d", s.requested, s.free, kind, s.total)
 }
 
-// assign gives the pod the devices that its containers ask for, of the usable ones that
+// Assign gives the pod the devices that its containers ask for, of the usable ones that
 // are free: those cards which talk to each other best, and slices of the fullest cards.
-// It gives all or nothing; its error is a shortage.
-func (a *allocator) assign(pod *corev1.Pod, devices []topology.Device, links topology.Map) (assignment, error) {
+// It gives all or nothing; its error is a *Shortage.
+func (a *Allocator) Assign(pod *corev1.Pod, devices []topology.Device, links topology.Map) (Assignment, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	wanted, blocked, inUse := devicesNeeded(pod), a.blocked(devices), a.perCard()
@@ -116,7 +119,7 @@ func (a *allocator) assign(pod *corev1.Pod, devices []topology.Device, links top
 		}
 		n := wanted[resource]
 		if n > len(free) {
-			return nil, &shortage{resource, n, len(free), total}
+			return nil, &Shortage{resource, n, len(free), total}
 		}
 		if resource == contract.GPUResource {
 			chosen[resource] = links.Choose(uuids(free), n)
@@ -136,7 +139,7 @@ func (a *allocator) assign(pod *corev1.Pod, devices []topology.Device, links top
 // blocked are the cards that are cut otherwise than when pods got something of them:
 // the pod's container still has the card's device node, and would see what others get.
 // Callers hold mu.
-func (a *allocator) blocked(devices []topology.Device) map[string]bool {
+func (a *Allocator) blocked(devices []topology.Device) map[string]bool {
 	there, blocked := map[string]bool{}, map[string]bool{}
 	for _, d := range devices {
 		there[d.UUID] = true
@@ -149,9 +152,9 @@ func (a *allocator) blocked(devices []topology.Device) map[string]bool {
 	return blocked
 }
 
-// withheld counts the usable devices that no pod gets since their card is blocked, and
+// Withheld counts the usable devices that no pod gets since their card is blocked, and
 // names the cards.
-func (a *allocator) withheld(devices []topology.Device) (counts map[corev1.ResourceName]int, cards []string) {
+func (a *Allocator) Withheld(devices []topology.Device) (counts map[corev1.ResourceName]int, cards []string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	counts, blocked := map[corev1.ResourceName]int{}, a.blocked(devices)
@@ -166,7 +169,7 @@ func (a *allocator) withheld(devices []topology.Device) (counts map[corev1.Resou
 }
 
 // perCard counts, by card, what pods have of it. Callers hold mu.
-func (a *allocator) perCard() map[string]int {
+func (a *Allocator) perCard() map[string]int {
 	n := map[string]int{}
 	for uuid := range a.owner {
 		n[a.device(uuid).Card]++
@@ -182,24 +185,24 @@ func uuids(devices []topology.Device) []string {
 	return all
 }
 
-// release frees all devices of the pod.
-func (a *allocator) release(uid types.UID) {
+// Release frees all devices of the pod.
+func (a *Allocator) Release(uid types.UID) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	maps.DeleteFunc(a.owner, func(_ string, owner types.UID) bool { return owner == uid })
 	delete(a.has, uid)
 }
 
-// clear frees all devices.
-func (a *allocator) clear() {
+// Clear frees all devices.
+func (a *Allocator) Clear() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	clear(a.owner)
 	clear(a.has)
 }
 
-// inUse counts the cards that pods have, or have slices of.
-func (a *allocator) inUse() int {
+// InUse counts the cards that pods have, or have slices of.
+func (a *Allocator) InUse() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return len(a.perCard())

@@ -1,4 +1,4 @@
-package pods
+package admission
 
 import (
 	"fmt"
@@ -21,7 +21,7 @@ func portsFree(pod *corev1.Pod, others []*corev1.Pod, reserved []int32) *podstat
 	wanted := portsOf(pod)
 	for _, p := range wanted {
 		if slices.Contains(reserved, p.number) {
-			return refuse(reasonNodePorts, fmt.Sprintf(
+			return Refuse(reasonNodePorts, fmt.Sprintf(
 				"Predicate NodePorts failed: port %d/%s is reserved on this node, whose address the pod shares", p.number, p.protocol))
 		}
 	}
@@ -29,7 +29,7 @@ func portsFree(pod *corev1.Pod, others []*corev1.Pod, reserved []int32) *podstat
 		taken := portsOf(other)
 		for _, p := range wanted {
 			if slices.Contains(taken, p) {
-				return refuse(reasonNodePorts, fmt.Sprintf(
+				return Refuse(reasonNodePorts, fmt.Sprintf(
 					"Predicate NodePorts failed: port %d/%s is taken by pod %s/%s, which shares the node's address",
 					p.number, p.protocol, other.Namespace, other.Name))
 			}
@@ -52,7 +52,7 @@ func portsOf(pod *corev1.Pod) []port {
 		}
 	}
 	for i := range pod.Spec.InitContainers {
-		if isSidecar(&pod.Spec.InitContainers[i]) {
+		if podstatus.Sidecar(&pod.Spec.InitContainers[i]) {
 			collect(&pod.Spec.InitContainers[i])
 		}
 	}

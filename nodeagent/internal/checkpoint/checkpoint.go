@@ -1,4 +1,6 @@
-package pods
+// Package checkpoint keeps on disk what the agent must know of its pods before the API
+// answers, one small file per pod.
+package checkpoint
 
 import (
 	"encoding/json"
@@ -13,16 +15,17 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/ainode/ainode/nodeagent/internal/gpuallocation"
 	"github.com/ainode/ainode/nodeagent/internal/podstatus"
 	"github.com/ainode/ainode/nodeagent/internal/statefile"
 )
 
-// checkpoint is what the agent must know of an admitted pod before the API
+// Checkpoint is what the agent must know of an admitted pod before the API
 // answers: its object, with the resources that it has been granted, and its cards
 // where no container carries them yet.
-type checkpoint struct {
-	Pod   *corev1.Pod `json:"pod"`
-	Cards assignment  `json:"cards,omitempty"`
+type Checkpoint struct {
+	Pod   *corev1.Pod              `json:"pod"`
+	Cards gpuallocation.Assignment `json:"cards,omitempty"`
 	// Services are the variables of Services, as they were when this was written; nil if
 	// they were not known.
 	Services map[string]string `json:"services,omitzero"`
@@ -37,14 +40,15 @@ type checkpoint struct {
 	Epoch int64 `json:"epoch"`
 }
 
-// checkpoints keeps one file per pod, DIR/UID.json. The object may hold secrets in
+// Store keeps one file per pod, DIR/UID.json. The object may hold secrets in
 // plain env values, so nobody else can read it.
-type checkpoints struct{ dir string }
+type Store struct{ Dir string }
 
-func (c checkpoints) path(uid types.UID) string { return filepath.Join(c.dir, string(uid)+".json") }
+func (c Store) path(uid types.UID) string { return filepath.Join(c.Dir, string(uid)+".json") }
 
-func (c checkpoints) save(uid types.UID, point checkpoint) error {
-	if err := os.MkdirAll(c.dir, 0o700); err != nil {
+// Save remembers the pod.
+func (c Store) Save(uid types.UID, point Checkpoint) error {
+	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return fmt.Errorf("make the folder of remembered pods: %w", err)
 	}
 	data, err := json.Marshal(point)
@@ -57,32 +61,32 @@ func (c checkpoints) save(uid types.UID, point checkpoint) error {
 	return nil
 }
 
-// clear forgets every pod, readable or not.
-func (c checkpoints) clear() error {
-	if err := os.RemoveAll(c.dir); err != nil {
+// Clear forgets every pod, readable or not.
+func (c Store) Clear() error {
+	if err := os.RemoveAll(c.Dir); err != nil {
 		return fmt.Errorf("forget all pods: %w", err)
 	}
 	return nil
 }
 
-// load reads all files; those that cannot be read are returned as one error
+// Load reads all files; those that cannot be read are returned as one error
 // beside the others.
-func (c checkpoints) load() (map[types.UID]checkpoint, error) {
-	entries, err := os.ReadDir(c.dir)
+func (c Store) Load() (map[types.UID]Checkpoint, error) {
+	entries, err := os.ReadDir(c.Dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the remembered pods: %w", err)
 	}
-	points, bad := map[types.UID]checkpoint{}, []error(nil)
+	points, bad := map[types.UID]Checkpoint{}, []error(nil)
 	for _, entry := range entries {
 		uid, isPoint := strings.CutSuffix(entry.Name(), ".json")
 		if !isPoint {
 			continue
 		}
-		var point checkpoint
-		data, err := os.ReadFile(filepath.Join(c.dir, entry.Name()))
+		var point Checkpoint
+		data, err := os.ReadFile(filepath.Join(c.Dir, entry.Name()))
 		if err == nil {
 			err = json.Unmarshal(data, &point)
 		}
@@ -98,7 +102,8 @@ func (c checkpoints) load() (map[types.UID]checkpoint, error) {
 	return points, errors.Join(bad...)
 }
 
-func (c checkpoints) remove(uid types.UID) error {
+// Remove forgets the pod.
+func (c Store) Remove(uid types.UID) error {
 	if err := statefile.Remove(c.path(uid)); err != nil {
 		return fmt.Errorf("forget pod %q: %w", uid, err)
 	}

@@ -1,4 +1,4 @@
-package pods
+package gpuallocation
 
 import (
 	"maps"
@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/ainode/ainode/api/contract"
+	"github.com/ainode/ainode/nodeagent/internal/podstatus"
 )
 
 // devicesNeeded is how many cards and slices of each kind the pod has at a time. App
@@ -15,14 +16,14 @@ import (
 func devicesNeeded(pod *corev1.Pod) map[corev1.ResourceName]int {
 	own, sidecars, initPeak := map[corev1.ResourceName]int{}, map[corev1.ResourceName]int{}, map[corev1.ResourceName]int{}
 	for i := range pod.Spec.Containers {
-		for resource, n := range devicesOf(&pod.Spec.Containers[i]) {
+		for resource, n := range DevicesOf(&pod.Spec.Containers[i]) {
 			own[resource] += n
 		}
 	}
 	for i := range pod.Spec.InitContainers {
 		c := &pod.Spec.InitContainers[i]
-		for resource, n := range devicesOf(c) {
-			if isSidecar(c) {
+		for resource, n := range DevicesOf(c) {
+			if podstatus.Sidecar(c) {
 				sidecars[resource] += n
 			} else {
 				initPeak[resource] = max(initPeak[resource], n)
@@ -39,13 +40,13 @@ func devicesNeeded(pod *corev1.Pod) map[corev1.ResourceName]int {
 }
 
 // spread divides the chosen devices, as many as are needed, among the pod's containers.
-func spread(pod *corev1.Pod, chosen map[corev1.ResourceName][]string) assignment {
-	assigned := assignment{}
+func spread(pod *corev1.Pod, chosen map[corev1.ResourceName][]string) Assignment {
+	assigned := Assignment{}
 	rest := chosen
 	// give gives the container its devices, and returns those that others may have.
 	give := func(c *corev1.Container, from map[corev1.ResourceName][]string) map[corev1.ResourceName][]string {
 		left := map[corev1.ResourceName][]string{}
-		asked := devicesOf(c)
+		asked := DevicesOf(c)
 		for _, resource := range slices.Sorted(maps.Keys(from)) {
 			n := asked[resource]
 			if n > 0 {
@@ -56,12 +57,12 @@ func spread(pod *corev1.Pod, chosen map[corev1.ResourceName][]string) assignment
 		return left
 	}
 	for i := range pod.Spec.InitContainers {
-		if isSidecar(&pod.Spec.InitContainers[i]) {
+		if podstatus.Sidecar(&pod.Spec.InitContainers[i]) {
 			rest = give(&pod.Spec.InitContainers[i], rest)
 		}
 	}
 	for i := range pod.Spec.InitContainers {
-		if !isSidecar(&pod.Spec.InitContainers[i]) {
+		if !podstatus.Sidecar(&pod.Spec.InitContainers[i]) {
 			give(&pod.Spec.InitContainers[i], rest)
 		}
 	}
@@ -75,9 +76,9 @@ func spread(pod *corev1.Pod, chosen map[corev1.ResourceName][]string) assignment
 // API objects ask for stay numbers.
 const tooMany = 1 << 20
 
-// devicesOf is how many cards and slices of each kind the container asks for: its
+// DevicesOf is how many cards and slices of each kind the container asks for: its
 // limits, which the API keeps equal to its requests.
-func devicesOf(c *corev1.Container) map[corev1.ResourceName]int {
+func DevicesOf(c *corev1.Container) map[corev1.ResourceName]int {
 	asked := map[corev1.ResourceName]int{}
 	for _, list := range []corev1.ResourceList{c.Resources.Requests, c.Resources.Limits} {
 		for resource, quantity := range list {
@@ -91,8 +92,4 @@ func devicesOf(c *corev1.Container) map[corev1.ResourceName]int {
 		}
 	}
 	return asked
-}
-
-func isSidecar(c *corev1.Container) bool {
-	return c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
 }

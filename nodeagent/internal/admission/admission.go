@@ -1,4 +1,6 @@
-package pods
+// Package admission judges whether a pod may run on the node: by what there is room for,
+// and by what of the machine no pod gets. It is pure.
+package admission
 
 import (
 	"errors"
@@ -17,6 +19,7 @@ import (
 
 	"github.com/ainode/ainode/api/contract"
 	"github.com/ainode/ainode/nodeagent/internal/crispec"
+	"github.com/ainode/ainode/nodeagent/internal/gpuallocation"
 	"github.com/ainode/ainode/nodeagent/internal/podstatus"
 )
 
@@ -27,34 +30,34 @@ const (
 	reasonTaintToleration = "TaintToleration"
 	reasonPodOS           = "PodOSNotSupported"
 	reasonSysctl          = "SysctlForbidden"
-	// reasonNotSupported is ours: the pod asks for something of the machine that
+	// NotSupported is ours: the pod asks for something of the machine that
 	// no pod on an AI node gets.
-	reasonNotSupported = "NotSupported"
+	NotSupported = "NotSupported"
 )
 
-// admit judges a pod that the node sees for the first time, in the kubelet's
+// Admit judges a pod that the node sees for the first time, in the kubelet's
 // order: what cannot be helped first, then room. others are the pods that are
 // admitted and whose processes may still live; shared says that they share the node's
 // address, of which ports are reserved. It returns nil if the pod may run.
-func admit(pod *corev1.Pod, node *corev1.Node, others []*corev1.Pod, shared bool, reserved []int32) *podstatus.Verdict {
+func Admit(pod *corev1.Pod, node *corev1.Node, others []*corev1.Pod, shared bool, reserved []int32) *podstatus.Verdict {
 	mode := crispec.CNI
 	if shared {
 		mode = crispec.Host
 	}
 	if _, err := crispec.Sysctls(pod, mode); err != nil {
-		return refuse(reasonSysctl, err.Error())
+		return Refuse(reasonSysctl, err.Error())
 	}
-	if verdict := defend(pod); verdict != nil {
+	if verdict := Defend(pod); verdict != nil {
 		return verdict
 	}
 	if pod.Spec.OS != nil && pod.Spec.OS.Name != corev1.Linux {
-		return refuse(reasonPodOS, "Failed to admit pod as the OS field doesn't match node OS")
+		return Refuse(reasonPodOS, "Failed to admit pod as the OS field doesn't match node OS")
 	}
-	if verdict := fits(pod, node, others); verdict != nil {
+	if verdict := Fits(pod, node, others); verdict != nil {
 		return verdict
 	}
 	if matches, err := nodeaffinity.GetRequiredNodeAffinity(pod).Match(node); err != nil || !matches {
-		return refuse(reasonNodeAffinity, "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector")
+		return Refuse(reasonNodeAffinity, "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector")
 	}
 	if shared {
 		if verdict := portsFree(pod, others, reserved); verdict != nil {
@@ -64,29 +67,30 @@ func admit(pod *corev1.Pod, node *corev1.Node, others []*corev1.Pod, shared bool
 	// Like the kubelet: NoSchedule is the scheduler's matter, and nodeName skips that.
 	noExecute := func(t *corev1.Taint) bool { return t.Effect == corev1.TaintEffectNoExecute }
 	if taint, untolerated := schedulingv1.FindMatchingUntoleratedTaint(klog.Background(), node.Spec.Taints, pod.Spec.Tolerations, noExecute, true); untolerated {
-		return refuse(reasonTaintToleration, fmt.Sprintf("Predicate TaintToleration failed: node(s) had taint %s that the pod didn't tolerate", taint.ToString()))
+		return Refuse(reasonTaintToleration, fmt.Sprintf("Predicate TaintToleration failed: node(s) had taint %s that the pod didn't tolerate", taint.ToString()))
 	}
 	return nil
 }
 
-// rejectedPrefix begins the status message of a refused pod, as on a kubelet.
-const rejectedPrefix = "Pod was rejected: "
+// RejectedPrefix begins the status message of a refused pod, as on a kubelet.
+const RejectedPrefix = "Pod was rejected: "
 
-func refuse(reason, message string) *podstatus.Verdict {
-	return &podstatus.Verdict{Reason: reason, Message: rejectedPrefix + message, NotAdmitted: true}
+// Refuse is the verdict on a pod that is not admitted.
+func Refuse(reason, message string) *podstatus.Verdict {
+	return &podstatus.Verdict{Reason: reason, Message: RejectedPrefix + message, NotAdmitted: true}
 }
 
-// outOfCards refuses a pod that the numbers allowed but the cards do not.
-func outOfCards(err error) *podstatus.Verdict {
-	resource, short := contract.GPUResource, (*shortage)(nil)
+// OutOfCards refuses a pod that the numbers allowed but the cards do not.
+func OutOfCards(err error) *podstatus.Verdict {
+	resource, short := contract.GPUResource, (*gpuallocation.Shortage)(nil)
 	if errors.As(err, &short) {
-		resource = short.resource
+		resource = short.Resource
 	}
-	return refuse("OutOf"+string(resource), fmt.Sprintf("Node didn't have enough resource: %s, %v", resource, err))
+	return Refuse("OutOf"+string(resource), fmt.Sprintf("Node didn't have enough resource: %s, %v", resource, err))
 }
 
-// fits compares requests with what is left of the node's allocatable.
-func fits(pod *corev1.Pod, node *corev1.Node, others []*corev1.Pod) *podstatus.Verdict {
+// Fits compares requests with what is left of the node's allocatable.
+func Fits(pod *corev1.Pod, node *corev1.Node, others []*corev1.Pod) *podstatus.Verdict {
 	allocatable := node.Status.Allocatable
 	if limit, ok := allocatable[corev1.ResourcePods]; ok && int64(len(others)+1) > limit.Value() {
 		count := func(n int) quantity.Quantity { return *quantity.NewQuantity(int64(n), quantity.DecimalSI) }
@@ -134,7 +138,7 @@ func outOf(name corev1.ResourceName, requested, used, capacity quantity.Quantity
 			return strconv.FormatInt(q.Value(), 10)
 		}
 	}
-	return refuse("OutOf"+string(name), fmt.Sprintf("Node didn't have enough resource: %s, requested: %s, used: %s, capacity: %s",
+	return Refuse("OutOf"+string(name), fmt.Sprintf("Node didn't have enough resource: %s, requested: %s, used: %s, capacity: %s",
 		name, number(requested), number(used), number(capacity)))
 }
 
@@ -150,9 +154,9 @@ func addTo(total, more corev1.ResourceList) {
 	}
 }
 
-// ofDaemonSet reports whether a DaemonSet made the pod. Such pods are left
+// OfDaemonSet reports whether a DaemonSet made the pod. Such pods are left
 // Pending: a failed one would be made again and again.
-func ofDaemonSet(pod *corev1.Pod) bool {
+func OfDaemonSet(pod *corev1.Pod) bool {
 	owner := metav1.GetControllerOf(pod)
 	return owner != nil && owner.Kind == "DaemonSet"
 }

@@ -1,4 +1,4 @@
-package pods
+package plan
 
 import (
 	"testing"
@@ -6,43 +6,20 @@ import (
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/utils/ptr"
 
+	"github.com/ainode/ainode/nodeagent/internal/backoff"
 	"github.com/ainode/ainode/nodeagent/internal/cri"
 	"github.com/ainode/ainode/nodeagent/internal/crispec"
 	"github.com/ainode/ainode/nodeagent/internal/podstatus"
+	"github.com/ainode/ainode/nodeagent/internal/podtest"
 	"github.com/ainode/ainode/nodeagent/internal/probes"
 )
 
 var epoch = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 
-// testPod is a pod of the given restart policy with app containers of those names.
-func testPod(policy corev1.RestartPolicy, names ...string) *corev1.Pod {
-	pod := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web", UID: "u1"},
-		Spec:       corev1.PodSpec{RestartPolicy: policy},
-	}
-	for _, name := range names {
-		pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: name, Image: "i"})
-	}
-	return pod
-}
-
-func withInit(pod *corev1.Pod, names ...string) *corev1.Pod {
-	for _, name := range names {
-		pod.Spec.InitContainers = append(pod.Spec.InitContainers, corev1.Container{Name: name, Image: "i"})
-	}
-	return pod
-}
-
-func withSidecar(pod *corev1.Pod, name string) *corev1.Pod {
-	pod.Spec.InitContainers = append(pod.Spec.InitContainers, corev1.Container{
-		Name: name, Image: "i", RestartPolicy: ptr.To(corev1.ContainerRestartPolicyAlways),
-	})
-	return pod
-}
+var testPod, withInit, withSidecar = podtest.Pod, podtest.WithInit, podtest.WithSidecar
 
 // world builds what the runtime holds.
 type world struct{ pod *cri.Pod }
@@ -83,18 +60,18 @@ func (w *world) dead(name string, attempt uint32, exitCode int32) *world {
 	return w.container(name+"-dead", name, attempt, runtimeapi.ContainerState_CONTAINER_EXITED, exitCode)
 }
 
-func names(starts []starting) []string {
+func names(starts []Starting) []string {
 	var all []string
 	for _, s := range starts {
-		all = append(all, s.name)
+		all = append(all, s.Name)
 	}
 	return all
 }
 
-func killed(kills []killing) []string {
+func killed(kills []Killing) []string {
 	var all []string
 	for _, k := range kills {
-		all = append(all, k.name)
+		all = append(all, k.Name)
 	}
 	return all
 }
@@ -109,7 +86,7 @@ func TestNext(t *testing.T) {
 		pod     *corev1.Pod
 		stop    bool
 		world   *world
-		crashes map[string]crash
+		crashes map[string]backoff.Crash
 		probes  map[string]podstatus.Probed
 		failed  map[string]probes.Failure
 
@@ -126,9 +103,9 @@ func TestNext(t *testing.T) {
 		{name: "one of two runs", pod: testPod(always, "a", "b"), world: emptyWorld().sandbox("s", 0, true).running("a"), start: []string{"b"}},
 		{name: "first restart is at once", pod: testPod(always, "a"), world: emptyWorld().sandbox("s", 0, true).dead("a", 0, 1), start: []string{"a"}},
 		{name: "back-off after the second end", pod: testPod(always, "a"), world: emptyWorld().sandbox("s", 0, true).dead("a", 1, 1),
-			crashes: map[string]crash{"a": {delay: time.Minute, restarted: epoch.Add(-time.Minute)}}, waiting: []string{"a"}},
+			crashes: map[string]backoff.Crash{"a": {Delay: time.Minute, Restarted: epoch.Add(-time.Minute)}}, waiting: []string{"a"}},
 		{name: "back-off is over", pod: testPod(always, "a"), world: emptyWorld().sandbox("s", 0, true).dead("a", 1, 1),
-			crashes: map[string]crash{"a": {delay: 20 * time.Second, restarted: epoch.Add(-time.Minute)}}, start: []string{"a"}},
+			crashes: map[string]backoff.Crash{"a": {Delay: 20 * time.Second, Restarted: epoch.Add(-time.Minute)}}, start: []string{"a"}},
 		{name: "on failure: success ends it", pod: testPod(onFailure, "a"), world: emptyWorld().sandbox("s", 0, true).dead("a", 0, 0), ended: true},
 		{name: "on failure: failure restarts it", pod: testPod(onFailure, "a"), world: emptyWorld().sandbox("s", 0, true).dead("a", 0, 3), start: []string{"a"}},
 		{name: "never: failure ends it", pod: testPod(never, "a"), world: emptyWorld().sandbox("s", 0, true).dead("a", 0, 3), ended: true},
@@ -177,17 +154,17 @@ func TestNext(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			got := next(view{pod: test.pod, stop: test.stop, actual: test.world.pod, crashes: test.crashes, probes: test.probes, failed: test.failed, now: epoch})
-			require.Equal(t, test.sandbox, got.sandbox, "sandbox")
-			require.Equal(t, test.attempt, got.attempt, "attempt")
-			require.Equal(t, test.start, names(got.start), "start")
-			require.Equal(t, test.kill, killed(got.kill), "kill")
-			require.Equal(t, test.ended, got.ended, "ended")
+			got := Next(View{Pod: test.pod, Stop: test.stop, Actual: test.world.pod, Crashes: test.crashes, Probes: test.probes, Failed: test.failed, Now: epoch})
+			require.Equal(t, test.sandbox, got.Sandbox, "sandbox")
+			require.Equal(t, test.attempt, got.Attempt, "attempt")
+			require.Equal(t, test.start, names(got.Start), "start")
+			require.Equal(t, test.kill, killed(got.Kill), "kill")
+			require.Equal(t, test.ended, got.Ended, "ended")
 			for _, name := range test.waiting {
-				require.Contains(t, got.waiting, name)
-				require.True(t, got.again.After(epoch))
+				require.Contains(t, got.Waiting, name)
+				require.True(t, got.Again.After(epoch))
 			}
-			require.Len(t, got.waiting, len(test.waiting))
+			require.Len(t, got.Waiting, len(test.waiting))
 		})
 	}
 }
@@ -197,20 +174,20 @@ func TestNextRestartsWhatChanged(t *testing.T) {
 	pod := testPod(corev1.RestartPolicyAlways, "a")
 	w := emptyWorld().sandbox("s", 0, true).running("a")
 	w.pod.Containers[0].Annotations = map[string]string{crispec.AnnotationSpecHash: crispec.SpecHash(&pod.Spec.Containers[0])}
-	require.Empty(t, next(view{pod: pod, actual: w.pod, now: epoch}).kill)
+	require.Empty(t, Next(View{Pod: pod, Actual: w.pod, Now: epoch}).Kill)
 	w.pod.Containers[0].Annotations[crispec.AnnotationSpecHash] = "another"
-	got := next(view{pod: pod, actual: w.pod, now: epoch})
-	require.Equal(t, "Container a definition changed, will be restarted", got.kill[0].message)
+	got := Next(View{Pod: pod, Actual: w.pod, Now: epoch})
+	require.Equal(t, "Container a definition changed, will be restarted", got.Kill[0].Message)
 }
 
 func TestNextWordsFailedProbesAsTheKubelet(t *testing.T) {
 	t.Parallel()
 	w := emptyWorld().sandbox("s", 0, true).running("a")
 	failed := map[string]probes.Failure{"a-run": {Kind: probes.Liveness, Grace: ptr.To[int64](7)}}
-	got := next(view{pod: testPod(corev1.RestartPolicyAlways, "a"), actual: w.pod, failed: failed, now: epoch}).kill
-	require.Equal(t, []killing{{id: "a-run", name: "a", message: "Container a failed liveness probe, will be restarted", grace: ptr.To[int64](7)}}, got)
-	got = next(view{pod: testPod(corev1.RestartPolicyNever, "a"), actual: w.pod, failed: failed, now: epoch}).kill
-	require.Equal(t, "Container a failed liveness probe", got[0].message)
+	got := Next(View{Pod: testPod(corev1.RestartPolicyAlways, "a"), Actual: w.pod, Failed: failed, Now: epoch}).Kill
+	require.Equal(t, []Killing{{ID: "a-run", Name: "a", Message: "Container a failed liveness probe, will be restarted", Grace: ptr.To[int64](7)}}, got)
+	got = Next(View{Pod: testPod(corev1.RestartPolicyNever, "a"), Actual: w.pod, Failed: failed, Now: epoch}).Kill
+	require.Equal(t, "Container a failed liveness probe", got[0].Message)
 }
 
 func TestNextPrunes(t *testing.T) {
@@ -221,22 +198,22 @@ func TestNextPrunes(t *testing.T) {
 		sandbox("new", 1, true).
 		container("c1", "a", 1, runtimeapi.ContainerState_CONTAINER_EXITED, 1).
 		container("c2", "a", 2, runtimeapi.ContainerState_CONTAINER_RUNNING, 0)
-	got := next(view{pod: pod, actual: w.pod, now: epoch})
-	require.Equal(t, []string{"c0"}, got.pruneContainers, "all but the last dead one")
-	require.Equal(t, []string{"old"}, got.pruneSandboxes, "a sandbox that keeps nothing worth keeping")
+	got := Next(View{Pod: pod, Actual: w.pod, Now: epoch})
+	require.Equal(t, []string{"c0"}, got.PruneContainers, "all but the last dead one")
+	require.Equal(t, []string{"old"}, got.PruneSandboxes, "a sandbox that keeps nothing worth keeping")
 }
 
 func TestNextWordsBackOffAsTheKubelet(t *testing.T) {
 	t.Parallel()
 	w := emptyWorld().sandbox("s", 0, true).dead("a", 3, 1)
-	got := next(view{pod: testPod(corev1.RestartPolicyAlways, "a"), actual: w.pod, now: epoch})
+	got := Next(View{Pod: testPod(corev1.RestartPolicyAlways, "a"), Actual: w.pod, Now: epoch})
 	require.Equal(t, podstatus.Waiting{
 		Reason:  "CrashLoopBackOff",
 		Message: "back-off 40s restarting failed container=a pod=web_default(u1)",
 	}, func() podstatus.Waiting {
 		w.pod.Containers[0].CreatedAt = epoch.Add(-time.Minute).UnixNano()
-		got = next(view{pod: testPod(corev1.RestartPolicyAlways, "a"), actual: w.pod, now: epoch})
-		return got.waiting["a"]
+		got = Next(View{Pod: testPod(corev1.RestartPolicyAlways, "a"), Actual: w.pod, Now: epoch})
+		return got.Waiting["a"]
 	}())
-	require.Equal(t, epoch.Add(10*time.Second), got.again.UTC())
+	require.Equal(t, epoch.Add(10*time.Second), got.Again.UTC())
 }
