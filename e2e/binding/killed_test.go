@@ -33,7 +33,7 @@ func (s *stage) testKilledAgent(t *testing.T) {
 
 	// A pod takes its time to end, with its binding.
 	slow := pod("slow", m)
-	slow.Spec.TerminationGracePeriodSeconds = ptr.To[int64](10)
+	slow.Spec.TerminationGracePeriodSeconds = ptr.To[int64](30) // longer than it takes to see it begin and kill the agent
 	slow.Spec.Containers[0].Command[2] = "trap '' TERM; while true; do sleep 1; done"
 	require.NoError(t, at.Create(t.Context(), slow))
 	at.awaitRunning(t, "slow")

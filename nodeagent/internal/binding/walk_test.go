@@ -166,11 +166,7 @@ func (h *miniHub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			h.meanwhile = nil
 			h.bump()
 		}
-		var of metav1.PartialObjectMetadata
-		if _ = json.Unmarshal(body, &of); of.ResourceVersion != "" && of.ResourceVersion != h.record.ResourceVersion {
-			w.Header().Set("Content-Type", "application/json")
-			w.WriteHeader(http.StatusConflict)
-			_ = json.NewEncoder(w).Encode(apierrors.NewConflict(v1alpha1.GroupVersion.WithResource("ainodes").GroupResource(), "ai-1", nil).Status())
+		if h.conflicts(w, body) {
 			return
 		}
 		before, _ := json.Marshal(h.record)
@@ -195,6 +191,9 @@ func (h *miniHub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer = h.record
 	case strings.HasSuffix(r.URL.Path, "/ainodes/ai-1"):
 		if r.Method == http.MethodPatch {
+			if h.conflicts(w, body) {
+				return
+			}
 			h.gaveBack = append(h.gaveBack, string(body))
 			h.record.Spec = v1alpha1.AINodeSpec{BindEpoch: h.record.Spec.BindEpoch}
 			h.bump()
@@ -219,6 +218,19 @@ func (h *miniHub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(answer)
+}
+
+// conflicts refuses a patch of a version that the record has no more, as an API server does:
+// a watch that lags behind shows the agent one from before its own last write. Callers hold mu.
+func (h *miniHub) conflicts(w http.ResponseWriter, patch []byte) bool {
+	var of metav1.PartialObjectMetadata
+	if _ = json.Unmarshal(patch, &of); of.ResourceVersion == "" || of.ResourceVersion == h.record.ResourceVersion {
+		return false
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusConflict)
+	_ = json.NewEncoder(w).Encode(apierrors.NewConflict(v1alpha1.GroupVersion.WithResource("ainodes").GroupResource(), "ai-1", nil).Status())
+	return true
 }
 
 func (h *miniHub) watch(w http.ResponseWriter, r *http.Request, object func() any) {

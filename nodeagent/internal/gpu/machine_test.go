@@ -29,7 +29,7 @@ func mockedMIG(t *testing.T, s *server.Server) (*Machine, *cutter) {
 	m, err := Open(Options{
 		NVML: s, Simulate: "dgxh200", MachineID: "m1",
 		CDIDir: t.TempDir(), NvidiaSMI: program(t), AllowNone: true,
-		listPatience: time.Second, readPatience: time.Second,
+		listPatience: time.Minute, readPatience: time.Minute,
 	})
 	require.NoError(t, err)
 	return m, c
@@ -155,6 +155,7 @@ func TestADriverThatNeverAnswersHoldsNobody(t *testing.T) {
 	for range 3 {
 		require.ErrorIs(t, m.Refresh(t.Context()), ErrSilent)
 	}
+	require.Eventually(t, func() bool { return len(began) > 0 }, time.Minute, time.Millisecond)
 	require.Len(t, began, 1, "one call hangs, no more are made")
 	_, err = Open(Options{NVML: lib, CDIDir: t.TempDir(), listPatience: 20 * time.Millisecond})
 	require.ErrorIs(t, err, ErrSilent)

@@ -151,7 +151,7 @@ func when(end *metav1.Time) string {
 // machineEnds waits until a machine goes by an end ("never" is none).
 func (w *fakeWorld) machineEnds(node, at string) error {
 	var record v1alpha1.AINode
-	for range 1000 {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
 		if err := w.records.Get(w.ctx, client.ObjectKey{Name: node}, &record); err != nil {
 			return err
 		}
