@@ -1,0 +1,3 @@
+package network
+
+var Apart = apart
