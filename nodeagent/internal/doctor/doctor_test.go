@@ -200,7 +200,6 @@ func TestContainerd(t *testing.T) {
 	require.Contains(t, []string{"cgroupfs", "the runtime's cgroup driver is systemd"}, b.see(t, "cgroup-driver").What)
 	b.Config.CNIBinDir = t.TempDir()
 	require.Contains(t, b.see(t, "cni").What, "none is needed")
-	require.Equal(t, "each pod's network namespace can be taken away", b.see(t, "netns").What)
 	b.write(t, b.Config.StateDir.Credential(), binding.Credential{PodCIDR: "10.64.3.0/24"})
 	require.Equal(t, Error, b.see(t, "cni").Severity, "plugins are missing")
 	for _, plugin := range network.Plugins {

@@ -172,48 +172,6 @@ func TestAsk(t *testing.T) {
 	require.Empty(t, m.leases(t))
 }
 
-// The first `ip netns add` of a boot while a pod runs: it can be ended, unless somebody's
-// sandboxes were there before the agent could see to that. Then doctor's words help.
-func TestTheFirstNamedNamespaceWhileAPodRuns(t *testing.T) {
-	t.Parallel()
-	for name, late := range map[string]bool{"in time": false, "too late": true} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			network.Apart(t, func() {
-				run := func(command ...string) {
-					out, err := exec.CommandContext(t.Context(), command[0], command[1:]...).CombinedOutput()
-					require.NoError(t, err, "%s", out)
-				}
-				if late {
-					other := filepath.Join(network.Namespaces, "cni-other")
-					require.NoError(t, os.MkdirAll(network.Namespaces, 0o755))
-					require.NoError(t, os.WriteFile(other, nil, 0o600))
-					run("mount", "--bind", "/proc/self/ns/net", other)
-				}
-				m := newMachine(t)
-				require.NoError(t, m.Configure(t.Context()))
-				id, _ := m.sandbox(t, "one")
-				run("ip", "netns", "add", "somebody")
-				covered, err := network.Covered(t.Context(), m.Containerd.Runtime)
-				require.NoError(t, err)
-				err = m.Containerd.Runtime.StopPodSandbox(t.Context(), id)
-				if !late {
-					require.NoError(t, err)
-					require.Empty(t, covered)
-					return
-				}
-				require.ErrorContains(t, err, "device or resource busy")
-				require.Equal(t, []string{"default/one"}, covered)
-				covered, err = network.Covered(t.Context(), m.Containerd.Runtime)
-				require.NoError(t, err)
-				require.Equal(t, []string{"default/one"}, covered, "also once somebody has tried to")
-				run("umount", "-R", "-l", network.Namespaces)
-				require.NoError(t, m.Containerd.Runtime.StopPodSandbox(t.Context(), id))
-			})
-		})
-	}
-}
-
 func TestWhatIsMissingIsTold(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t)

@@ -1,18 +1,12 @@
 package network
 
 import (
-	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
-	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
-	criapi "k8s.io/cri-api/pkg/apis"
-	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/mount-utils"
 )
 
@@ -55,59 +49,20 @@ func guardNamespaces(dir string) error {
 	return nil
 }
 
-// Covered are the pods of sandboxes, NAMESPACE/NAME, that can't be ended since their network
-// namespaces lie below a mount of the folder itself, where nobody gets at them.
-func Covered(ctx context.Context, service criapi.RuntimeService) ([]string, error) {
-	files, err := covered(Namespaces)
-	if err != nil || len(files) == 0 {
-		return nil, err
-	}
-	all, err := service.ListPodSandbox(ctx, nil)
-	if err != nil {
-		return nil, fmt.Errorf("list the runtime's sandboxes: %w", err)
-	}
-	var pods []string
-	for _, s := range all {
-		answer, err := service.PodSandboxStatus(ctx, s.Id, true)
-		its := func(file string) bool { return file == namespaceOf(answer) }
-		if err != nil { // what containerd says once somebody has tried to end it names the file
-			its = func(file string) bool { return strings.Contains(err.Error(), file) }
-		}
-		if slices.ContainsFunc(files, its) {
-			pods = append(pods, s.GetMetadata().GetNamespace()+"/"+s.GetMetadata().GetName())
-		}
-	}
-	return pods, nil
-}
-
-// namespaceOf is the file of a sandbox's network namespace; empty where it has none of
-// its own.
-func namespaceOf(answer *runtimeapi.PodSandboxStatusResponse) string {
-	var info struct{ RuntimeSpec specs.Spec }
-	if err := json.Unmarshal([]byte(answer.GetInfo()["info"]), &info); err != nil || info.RuntimeSpec.Linux == nil {
-		return ""
-	}
-	for _, n := range info.RuntimeSpec.Linux.Namespaces {
-		if n.Type == specs.NetworkNamespace && n.Path != "" {
-			return filepath.Base(n.Path)
-		}
-	}
-	return ""
-}
-
-// covered are the files in dir that are mounted below a mount of dir itself.
-func covered(dir string) ([]string, error) {
+// Covered are the namespaces in dir that lie below a mount of dir itself: nobody gets at
+// them any more, and containerd can't end the pods that they belong to.
+func Covered(dir string) ([]string, error) {
 	own, others, err := mountsIn(dir)
 	if err != nil || own == nil {
 		return nil, err
 	}
-	var files []string
+	var covered []string
 	for _, m := range others {
 		if m.ParentID != own.ID {
-			files = append(files, filepath.Base(m.MountPoint))
+			covered = append(covered, filepath.Base(m.MountPoint))
 		}
 	}
-	return files, nil
+	return covered, nil
 }
 
 // mountsIn is the mount of dir, the last if there are several, and those in it.

@@ -35,21 +35,21 @@ func TestTheFirstNamedNamespace(t *testing.T) {
 				out, err := exec.CommandContext(t.Context(), "ip", "netns", "add", "somebody").CombinedOutput()
 				require.NoError(t, err, "%s", out)
 
-				files, err := covered(Namespaces)
+				covered, err := Covered(Namespaces)
 				require.NoError(t, err)
 				require.NoError(t, unix.Unmount(pod, unix.MNT_DETACH))
 				err = os.Remove(pod)
 				if guarded {
-					require.Empty(t, files)
+					require.Empty(t, covered)
 					require.NoError(t, err)
 					return
 				}
-				require.Equal(t, []string{"cni-pod"}, files)
+				require.Equal(t, []string{"cni-pod"}, covered)
 				require.ErrorIs(t, err, syscall.EBUSY, "what is guarded against happens no more: the guard can go")
 				require.NoError(t, guardNamespaces(Namespaces), "too late, and nothing is made worse")
-				still, err := covered(Namespaces)
+				still, err := Covered(Namespaces)
 				require.NoError(t, err)
-				require.Equal(t, files, still)
+				require.Equal(t, covered, still)
 
 				// What doctor says.
 				require.NoError(t, exec.CommandContext(t.Context(), "umount", "-R", "-l", Namespaces).Run())

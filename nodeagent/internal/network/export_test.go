@@ -1,3 +1,0 @@
-package network
-
-var Apart = apart
