@@ -71,7 +71,6 @@ var checks = []check{
 	{"runc", areaRuntime, runc},
 	{"cgroup-driver", areaRuntime, cgroupDriver},
 	{"cni", areaRuntime, cni},
-	{"netns", areaRuntime, namespaces},
 	{"driver", areaGPUs, driver},
 	{"injection", areaGPUs, injection},
 	{"cdi", areaGPUs, specs},

@@ -115,18 +115,3 @@ func cni(_ context.Context, s *sight) []diagnosis.Finding {
 	}
 	return saw("the plugins are there, for bindings with a range of their own for pods")
 }
-
-// namespaces finds pods that can't be ended, since somebody's first `ip netns add` has
-// covered their network namespaces.
-func namespaces(context.Context, *sight) []diagnosis.Finding {
-	covered, err := network.Covered(network.Namespaces)
-	switch {
-	case err != nil:
-		return found(Warning, err.Error(), "whether pods' network namespaces are mounted twice is not known")
-	case len(covered) > 0:
-		return found(Error, fmt.Sprintf("%d network namespaces lie below a second mount of %s: %s", len(covered), network.Namespaces, strings.Join(covered, ", ")),
-			"their pods can't be ended (device or resource busy); `ip netns add` does that where pods run already",
-			"Take the upper mount away, and with it the namespaces that `ip netns list` shows and nobody is in:  umount -R -l "+network.Namespaces)
-	}
-	return saw("each network namespace is mounted once")
-}

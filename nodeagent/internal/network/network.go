@@ -104,9 +104,6 @@ func (n *Network) configure(ctx context.Context) error {
 	if err := n.pluginsThere(); err != nil {
 		return err
 	}
-	if err := guardNamespaces(Namespaces); err != nil {
-		klog.FromContext(ctx).Error(err, "Pods that run when `ip netns add` is typed can't be ended", "folder", Namespaces)
-	}
 	mtu, err := n.survey()
 	if err != nil {
 		return err
