@@ -6,6 +6,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/ainode/ainode/nodeagent/internal/crispec"
 	"github.com/ainode/ainode/nodeagent/internal/podstatus"
 )
 
@@ -52,7 +53,7 @@ func portsOf(pod *corev1.Pod) []port {
 		}
 	}
 	for i := range pod.Spec.InitContainers {
-		if podstatus.Sidecar(&pod.Spec.InitContainers[i]) {
+		if crispec.Sidecar(&pod.Spec.InitContainers[i]) {
 			collect(&pod.Spec.InitContainers[i])
 		}
 	}

@@ -111,7 +111,7 @@ func oomScore(pod *corev1.Pod, c *corev1.Container, nodeMemory int64) int64 {
 		return oomBestEffort - 1
 	}
 	request := memoryRequest(c)
-	if c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways && len(pod.Spec.Containers) > 0 {
+	if Sidecar(c) && len(pod.Spec.Containers) > 0 {
 		// A sidecar must not die before the containers that it serves.
 		least := memoryRequest(&pod.Spec.Containers[0])
 		for i := range pod.Spec.Containers {
@@ -144,4 +144,9 @@ func MemoryLimit(pod *corev1.Pod) int64 {
 		total.Add(limit)
 	}
 	return total.Value()
+}
+
+// Sidecar reports whether the init container runs beside the app containers (KEP-753).
+func Sidecar(c *corev1.Container) bool {
+	return c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
 }

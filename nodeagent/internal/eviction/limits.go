@@ -5,6 +5,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	resourcehelper "k8s.io/component-helpers/resource"
+
+	"github.com/ainode/ainode/nodeagent/internal/crispec"
 )
 
 // limited reports whether the pod has a limit on disk that only measuring can keep.
@@ -80,5 +82,5 @@ func lasting(pod *corev1.Pod, c *corev1.Container) bool {
 			return true
 		}
 	}
-	return c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
+	return crispec.Sidecar(c)
 }

@@ -7,7 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/ainode/ainode/api/contract"
-	"github.com/ainode/ainode/nodeagent/internal/podstatus"
+	"github.com/ainode/ainode/nodeagent/internal/crispec"
 )
 
 // devicesNeeded is how many cards and slices of each kind the pod has at a time. App
@@ -23,7 +23,7 @@ func devicesNeeded(pod *corev1.Pod) map[corev1.ResourceName]int {
 	for i := range pod.Spec.InitContainers {
 		c := &pod.Spec.InitContainers[i]
 		for resource, n := range DevicesOf(c) {
-			if podstatus.Sidecar(c) {
+			if crispec.Sidecar(c) {
 				sidecars[resource] += n
 			} else {
 				initPeak[resource] = max(initPeak[resource], n)
@@ -57,12 +57,12 @@ func spread(pod *corev1.Pod, chosen map[corev1.ResourceName][]string) Assignment
 		return left
 	}
 	for i := range pod.Spec.InitContainers {
-		if podstatus.Sidecar(&pod.Spec.InitContainers[i]) {
+		if crispec.Sidecar(&pod.Spec.InitContainers[i]) {
 			rest = give(&pod.Spec.InitContainers[i], rest)
 		}
 	}
 	for i := range pod.Spec.InitContainers {
-		if !podstatus.Sidecar(&pod.Spec.InitContainers[i]) {
+		if !crispec.Sidecar(&pod.Spec.InitContainers[i]) {
 			give(&pod.Spec.InitContainers[i], rest)
 		}
 	}

@@ -160,7 +160,7 @@ func (p *planner) killIfLive(c *runtimeapi.ContainerStatus, message string) {
 func (p *planner) killAll() {
 	sidecars := map[string]bool{}
 	for i := range p.Pod.Spec.InitContainers {
-		if podstatus.Sidecar(&p.Pod.Spec.InitContainers[i]) {
+		if crispec.Sidecar(&p.Pod.Spec.InitContainers[i]) {
 			sidecars[p.Pod.Spec.InitContainers[i].Name] = true
 		}
 	}
@@ -182,7 +182,7 @@ func (p *planner) killAll() {
 func (p *planner) finished() bool {
 	for i := range p.Pod.Spec.InitContainers {
 		c := &p.Pod.Spec.InitContainers[i]
-		if last := p.last(c.Name); !podstatus.Sidecar(c) && exited(last) && last.ExitCode != 0 &&
+		if last := p.last(c.Name); !crispec.Sidecar(c) && exited(last) && last.ExitCode != 0 &&
 			!podstatus.Restarts(&p.Pod.Spec, c, last.ExitCode) {
 			return true
 		}
@@ -249,7 +249,7 @@ func (p *planner) initContainers() bool {
 		c := &p.Pod.Spec.InitContainers[i]
 		last := p.lastInSandbox(c.Name)
 		switch {
-		case podstatus.Sidecar(c):
+		case crispec.Sidecar(c):
 			if last != nil && last.State == runtimeapi.ContainerState_CONTAINER_RUNNING {
 				p.killIfFailed(c, last)
 				if probed, ok := p.Probes[last.Id]; !initialized && ok && !probed.Started {

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	podresourcesv1 "k8s.io/kubelet/pkg/apis/podresources/v1"
 
+	"github.com/ainode/ainode/nodeagent/internal/crispec"
 	"github.com/ainode/ainode/nodeagent/internal/podstatus"
 	"github.com/ainode/ainode/nodeagent/internal/topology"
 )
@@ -95,7 +96,7 @@ func (a answers) of(pod *corev1.Pod) *podresourcesv1.PodResources {
 		answer.Containers = append(answer.Containers, &podresourcesv1.ContainerResources{Name: container, Devices: byResource(its)})
 	}
 	for _, c := range pod.Spec.InitContainers {
-		if c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
+		if crispec.Sidecar(&c) {
 			add(c.Name)
 		}
 	}

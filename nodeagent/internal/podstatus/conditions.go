@@ -8,6 +8,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/ainode/ainode/nodeagent/internal/crispec"
 )
 
 // owned are the condition types that the node writes; all others are another's.
@@ -75,7 +77,7 @@ func initialized(in *Input, status *corev1.PodStatus) corev1.PodCondition {
 	var incomplete []string
 	for i := range in.Pod.Spec.InitContainers {
 		spec, state := &in.Pod.Spec.InitContainers[i], &status.InitContainerStatuses[i]
-		if Sidecar(spec) && !*state.Started || !Sidecar(spec) && !state.Ready {
+		if crispec.Sidecar(spec) && !*state.Started || !crispec.Sidecar(spec) && !state.Ready {
 			incomplete = append(incomplete, spec.Name)
 		}
 	}
@@ -98,7 +100,7 @@ func containersReady(in *Input, status *corev1.PodStatus) corev1.PodCondition {
 	}
 	var unready []string
 	for i := range in.Pod.Spec.InitContainers {
-		if Sidecar(&in.Pod.Spec.InitContainers[i]) && !status.InitContainerStatuses[i].Ready {
+		if crispec.Sidecar(&in.Pod.Spec.InitContainers[i]) && !status.InitContainerStatuses[i].Ready {
 			unready = append(unready, in.Pod.Spec.InitContainers[i].Name)
 		}
 	}

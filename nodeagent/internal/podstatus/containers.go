@@ -7,6 +7,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/utils/ptr"
+
+	"github.com/ainode/ainode/nodeagent/internal/crispec"
 )
 
 // Waiting reasons as the kubelet names them.
@@ -124,7 +126,7 @@ func (b *containerBuilder) missing(spec *corev1.Container, old *corev1.Container
 		Name: spec.Name, Image: spec.Image,
 		State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason}},
 	}
-	if init && !Sidecar(spec) && b.anyAppContainer() {
+	if init && !crispec.Sidecar(spec) && b.anyAppContainer() {
 		// App containers exist, so this one has done its work and was cleaned away.
 		status.State = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{Reason: "Completed"}}
 	}
@@ -192,8 +194,8 @@ func (b *containerBuilder) applyReadiness(spec *corev1.Container, status *corev1
 		}
 		status.Started = ptr.To(probed.Started)
 		// An init container is ready when it is done, and not while it works.
-		status.Ready = probed.Started && probed.Ready && (!init || Sidecar(spec))
-	case init && !Sidecar(spec) && status.State.Terminated != nil:
+		status.Ready = probed.Started && probed.Ready && (!init || crispec.Sidecar(spec))
+	case init && !crispec.Sidecar(spec) && status.State.Terminated != nil:
 		status.Ready = status.State.Terminated.ExitCode == 0
 	default:
 		status.Ready = false
@@ -252,9 +254,4 @@ func find(statuses []corev1.ContainerStatus, name string) *corev1.ContainerStatu
 		}
 	}
 	return nil
-}
-
-// Sidecar reports whether the init container runs beside the app containers.
-func Sidecar(c *corev1.Container) bool {
-	return c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
 }

@@ -1,6 +1,10 @@
 package podstatus
 
-import corev1 "k8s.io/api/core/v1"
+import (
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/ainode/ainode/nodeagent/internal/crispec"
+)
 
 // Restarts reports whether a container that ended with exitCode is started again
 // by its policy: the container's own where it has one, else the pod's.
@@ -54,7 +58,7 @@ func phase(in *Input, status *corev1.PodStatus) corev1.PodPhase {
 	for i := range spec.InitContainers {
 		c := &spec.InitContainers[i]
 		state := find(status.InitContainerStatuses, c.Name)
-		if Sidecar(c) {
+		if crispec.Sidecar(c) {
 			if state.State.Running == nil && state.State.Terminated == nil && state.LastTerminationState.Terminated == nil ||
 				state.State.Running != nil && !*state.Started {
 				initializing = true

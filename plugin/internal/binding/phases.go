@@ -207,18 +207,25 @@ func (w *Walk) restore(ctx context.Context, name string) error {
 	})
 }
 
+// silence is how long a node must have said nothing for that to be an answer: the time is
+// up mostly in the middle of asking.
+const silence = 5 * time.Second
+
 // waitHealthz asks the node through the API server, as kubectl logs does. There is
 // nothing to watch: the certificate comes, and then the door opens.
 func (w *Walk) waitHealthz(ctx context.Context, node string) error {
 	pause := 100 * time.Millisecond
-	last := context.DeadlineExceeded // of what nothing was heard
-	for {
+	last := errors.New("there was no time left to ask it")
+	for heard := false; ; {
+		began := w.Clock.Now()
 		err := w.Target.Healthz(ctx, node)
-		if err == nil {
+		switch {
+		case err == nil:
 			return nil
-		}
-		if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled) {
-			last = err // the time is up mostly in the middle of asking, which says nothing
+		case !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled):
+			last, heard = err, true
+		case !heard && w.Clock.Since(began) >= silence:
+			last = context.DeadlineExceeded
 		}
 		timer := w.Clock.NewTimer(pause)
 		select {

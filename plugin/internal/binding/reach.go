@@ -23,6 +23,9 @@ func (w *Walk) unanswered(ctx context.Context, p *Plan, record *v1alpha1.AINode,
 	switch {
 	case kube.Untrusted(last):
 		return "is its serving certificate approved?", requests
+	case kube.Refused(last):
+		return fmt.Sprintf("nobody listens at %s: the agent does not, or the address is another machine's", p.address),
+			[]step{{"Look at it on the machine", "ainode-agent doctor; journalctl -u ainode-agent -n 50"}}
 	case !kube.Unreached(last):
 		return "is its serving certificate approved, can the API server reach its address?", requests
 	}
@@ -30,35 +33,24 @@ func (w *Walk) unanswered(ctx context.Context, p *Plan, record *v1alpha1.AINode,
 	if errors.Is(last, context.DeadlineExceeded) {
 		met = "nothing came back from"
 	}
-	why = fmt.Sprintf("%s %s, the address that it was bound with%s: it has to be routed to the machine, with port 10250 open", met, p.address, w.farOff(ctx, p))
+	why = fmt.Sprintf("%s %s%s, the address that it was bound with: it has to be routed to the machine, with port 10250 open",
+		met, p.address, nodes.FarOff(p.address, w.neighbours(ctx, p)))
 	next = []step{{"See what the API server meets there", "kubectl get --raw /api/v1/nodes/" + p.Node + "/proxy/healthz"}}
 	if record == nil {
 		return why, next
 	}
 	others := slices.DeleteFunc(slices.Clone(record.Status.Addresses), func(a string) bool { return a == p.address })
 	if len(others) > 0 {
-		next = append(next, step{
-			"Or bind it at another of its addresses, " + strings.Join(others, ", "),
-			fmt.Sprintf("kubectl ainode unbind %s && kubectl ainode bind %s --to %s --address %s", p.Node, p.Node, p.Config, others[0]),
-		})
+		next = append(next, step{"Or bind it at another of its addresses, " + strings.Join(others, ", "), nodes.BoundAnew(record)})
 	}
 	return why, next
 }
 
-// farOff says that the machine's address is far from those of the target's nodes, where it
-// is and they can be read.
-func (w *Walk) farOff(ctx context.Context, p *Plan) string {
-	addr, err := netip.ParseAddr(p.address)
-	if err != nil {
-		return ""
-	}
+// neighbours are the addresses of the target's other nodes; none where they can't be read.
+func (w *Walk) neighbours(ctx context.Context, p *Plan) []netip.Addr {
 	members, err := w.Target.Core.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 	if err != nil {
-		return ""
+		return nil
 	}
-	neighbours := nodes.Neighbours(members.Items, p.Node)
-	if !nodes.Far(addr, neighbours) {
-		return ""
-	}
-	return fmt.Sprintf(", far from those of the cluster's nodes (such as %s)", neighbours[0])
+	return nodes.Neighbours(members.Items, p.Node)
 }

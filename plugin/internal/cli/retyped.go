@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"net/url"
 	"slices"
 	"strings"
 
@@ -9,13 +10,17 @@ import (
 )
 
 // retyped is a command as it was typed, with its nodes by name and with more values of one
-// of its flags, to be pasted into a shell. A token is left out: it is nobody's to print.
+// of its flags, to be pasted into a shell. A token, and a password in a URL, are nobody's to
+// print: what stands in their place is to be filled in.
 func retyped(cmd *cobra.Command, nodes []string, flag string, more []string) string {
 	words := append([]string{cmd.CommandPath()}, nodes...)
 	add := func(f *pflag.Flag, value string) {
 		if f.NoOptDefVal != "" {
 			words = append(words, "--"+f.Name+"="+quoted(value)) // a word of its own would not be its value
 			return
+		}
+		if u, err := url.Parse(value); err == nil && u.User != nil {
+			value = u.Redacted()
 		}
 		words = append(words, "--"+f.Name, quoted(value))
 	}
@@ -29,7 +34,9 @@ func retyped(cmd *cobra.Command, nodes []string, flag string, more []string) str
 				}
 			}
 			add(f, strings.Join(all, ","))
-		case !f.Changed || f.Name == "token":
+		case !f.Changed:
+		case f.Name == "token":
+			words = append(words, `--token "$TOKEN"`)
 		case isList:
 			for _, v := range values.GetSlice() {
 				add(f, v)

@@ -301,7 +301,7 @@ func (w *fakeWorld) admit(a k8stesting.CreateActionImpl) (bool, runtime.Object, 
 
 func (w *fakeWorld) probe(_ context.Context, node string) error {
 	if node == w.dark {
-		return errors.New("dial tcp 10.0.0.7:10250: i/o timeout")
+		return apierrors.NewServiceUnavailable("error trying to reach service: dial tcp 10.0.0.7:10250: i/o timeout")
 	}
 	return nil
 }

@@ -22,7 +22,7 @@ func address(ctx context.Context, s *sight) (string, []flaw, error) {
 		return "", nil, nil // it has not said yet
 	}
 	if nodes.AddressMissing(s.node) {
-		return s.missing(text)
+		return s.missing(cmp.Or(s.node.Spec.Address, s.node.Status.Address))
 	}
 	other := s.otherAddress(text)
 	addr, err := netip.ParseAddr(text)
@@ -68,7 +68,7 @@ func address(ctx context.Context, s *sight) (string, []flaw, error) {
 func (s *sight) missing(text string) (string, []flaw, error) {
 	whose, another := "which its agent began with", fix("Or have the agent take another (one that --node-ip names must be the machine's)", "systemctl restart ainode-agent")
 	if s.node.Spec.Address != "" {
-		whose, another = "chosen at bind", s.boundAnew("Or bind it at another address")
+		whose, another = "chosen at bind", fix("Or bind it at another address", "%s", nodes.BoundAnew(s.node))
 	}
 	return one(Error, fmt.Sprintf("%s, %s, is not the machine's any more", text, whose), "its pods run on, but the cluster reaches neither them nor their logs",
 		fix("On the machine, see what it has, and give it back", "ip address"), another)
@@ -81,14 +81,9 @@ func (s *sight) otherAddress(text string) string {
 		return fix("Choose another of the machine's addresses, which has "+some(others), "kubectl ainode bind %s --to CONFIG --address ADDRESS", s.node.Name)
 	}
 	if s.node.Spec.Address != "" {
-		return s.boundAnew("Bind it at another address")
+		return fix("Bind it at another address", "%s", nodes.BoundAnew(s.node))
 	}
 	return fix("Give the agent the right one", "ainode-agent run --node-ip ADDRESS")
-}
-
-// boundAnew is how another address is chosen for a node that is bound.
-func (s *sight) boundAnew(say string) string {
-	return fix(say, "kubectl ainode unbind %s && kubectl ainode bind %s --to %s --address ADDRESS", s.node.Name, s.node.Name, s.node.Spec.ClusterConfigName)
 }
 
 // neighbours are the addresses of the target's other nodes.
@@ -98,16 +93,6 @@ func (s *sight) neighbours() ([]netip.Addr, error) {
 		return nil, err
 	}
 	return nodes.Neighbours(members, s.node.Name), nil
-}
-
-// farOff says that an address is far from those of the target's nodes, where it is.
-func (s *sight) farOff(text string) string {
-	addr, err := netip.ParseAddr(text)
-	neighbours, unread := s.neighbours()
-	if err != nil || unread != nil || !nodes.Far(addr, neighbours) {
-		return ""
-	}
-	return fmt.Sprintf(" (it is far from its nodes', such as %s)", neighbours[0])
 }
 
 func family(addr netip.Addr) string {

@@ -31,7 +31,8 @@ func TestAMachineThatLacksItsAddress(t *testing.T) {
 			if c.chosen != "" {
 				node.Status.Address = c.chosen
 			}
-			saw, flaws, err := address(t.Context(), &sight{Case: &Case{}, node: node, away: true, records: func() ([]v1alpha1.AINode, error) { return nil, nil }})
+			// --pre --address names another: it is not that one which the machine lacks.
+			saw, flaws, err := address(t.Context(), &sight{Case: &Case{Before: true, Address: "10.1.1.1"}, node: node, away: true, records: func() ([]v1alpha1.AINode, error) { return nil, nil }})
 			require.NoError(t, err)
 			require.Empty(t, saw)
 			require.Len(t, flaws, 1)
@@ -66,8 +67,8 @@ func TestAComplaintSaysWhenItIsOver(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 11, 24, 3, 0, 0, 0, time.UTC)
 	for ago, c := range map[time.Duration]struct{ what, fix string }{
-		45 * time.Second: {"it said so last 45s ago", "If that one is stopped already, this is over in 75s by itself: who has the name drops the complaint 2m after it was made last"},
-		3 * time.Minute:  {"it said so last 3m ago", "If that one is stopped already, this is over in a moment by itself: who has the name drops the complaint 2m after it was made last"},
+		45 * time.Second: {"it said so last 45s ago", "If that one is stopped already, this is over in 75s: who has the name drops the complaint 2m after it was made last"},
+		3 * time.Minute:  {"it said so last 3m ago", "If that one is stopped already, this is over once the agent of who has the name runs: who has the name drops the complaint 2m after it was made last"},
 	} {
 		node := &v1alpha1.AINode{ObjectMeta: metav1.ObjectMeta{Name: "ai-1"}, Status: v1alpha1.AINodeStatus{Conditions: []metav1.Condition{{
 			Type: v1alpha1.ConditionConflict, Status: metav1.ConditionTrue, Reason: "AnotherMachine", Message: "machine m2 claims this name while m1 holds it; it starts nothing",

@@ -198,7 +198,8 @@ func serving(ctx context.Context, s *sight) (string, []flaw, error) {
 		return one(Error, fmt.Sprintf("its serving certificate was %s: %s", state, name), why, fix("See the reason", "kubectl describe csr %s", name))
 	}
 	if text := cmp.Or(s.node.Spec.Address, s.node.Status.Address); text != "" && kube.Unreached(healthz) {
-		why += "; is " + text + " routed to the machine" + s.farOff(text) + "?"
+		neighbours, _ := s.neighbours() // without them it is not said
+		why += "; is " + text + nodes.FarOff(text, neighbours) + " routed to the machine?"
 	}
 	return one(Error, fmt.Sprintf("it does not answer the API server on port 10250: %v", healthz), why+"; does a firewall lie between?",
 		fix("On the machine", "ainode-agent doctor"))

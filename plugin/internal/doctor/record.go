@@ -151,14 +151,14 @@ func conflict(_ context.Context, s *sight) (string, []flaw, error) {
 		return "", nil, nil
 	}
 	said, now := meta.FindStatusCondition(s.node.Status.Conditions, v1alpha1.ConditionConflict).LastTransitionTime.Time, s.Clock.Now()
-	over := "in a moment"
+	over := "once the agent of who has the name runs"
 	if left := said.Add(v1alpha1.ConflictLife).Sub(now); left > 0 {
 		over = "in " + duration.HumanDuration(left)
 	}
 	return one(Error, fmt.Sprintf("a second machine runs under this name: %s; it said so last %s ago", text, nodes.Age(said, now)),
 		"that one touches nothing; if it is a copy of the disk it must become another node",
 		fix("On the machine that is not the one", "systemctl disable --now ainode-agent"),
-		fmt.Sprintf("If that one is stopped already, this is over %s by itself: who has the name drops the complaint %s after it was made last", over, duration.HumanDuration(v1alpha1.ConflictLife)))
+		fmt.Sprintf("If that one is stopped already, this is over %s: who has the name drops the complaint %s after it was made last", over, duration.HumanDuration(v1alpha1.ConflictLife)))
 }
 
 func credential(_ context.Context, s *sight) (string, []flaw, error) {

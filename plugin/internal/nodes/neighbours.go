@@ -1,6 +1,7 @@
 package nodes
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -32,4 +33,13 @@ func Far(addr netip.Addr, others []netip.Addr) bool {
 	}
 	network, err := addr.Prefix(bits)
 	return err == nil && len(others) > 0 && !slices.ContainsFunc(others, network.Contains)
+}
+
+// FarOff says in brackets that an address is Far, where it is.
+func FarOff(address string, others []netip.Addr) string {
+	addr, err := netip.ParseAddr(address)
+	if err != nil || !Far(addr, others) {
+		return ""
+	}
+	return fmt.Sprintf(" (far from the cluster's other nodes, such as %s)", others[0])
 }

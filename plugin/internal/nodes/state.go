@@ -147,7 +147,7 @@ func EndLost(record *v1alpha1.AINode) bool {
 // at, by its own word. An agent says so only where nothing else is wrong with it.
 func AddressMissing(record *v1alpha1.AINode) bool {
 	ready := meta.FindStatusCondition(record.Status.Conditions, v1alpha1.ConditionReady)
-	return ready != nil && ready.Status == metav1.ConditionFalse && ready.Reason == v1alpha1.ReasonAddressMissing
+	return record.Spec.ClusterConfigName != "" && ready != nil && ready.Status == metav1.ConditionFalse && ready.Reason == v1alpha1.ReasonAddressMissing
 }
 
 // Renewing reports whether the record wants a newer credential of its binding than the
