@@ -23,8 +23,18 @@ func TestListAndWatch(t *testing.T) {
 
 	changed := make(chan types.UID, 100)
 	go cri.Watch(ctx, c.Runtime, clock.RealClock{}, func(uid types.UID) { changed <- uid })
+	next := func() types.UID {
+		t.Helper()
+		select {
+		case uid := <-changed:
+			return uid
+		case <-ctx.Done():
+			require.FailNow(t, "nothing was heard")
+			return ""
+		}
+	}
 	for range 2 { // what happened before the runtime followed its events is not missed
-		require.Equal(t, types.UID(""), <-changed, "opening the stream says: look at every pod")
+		require.Equal(t, types.UID(""), next(), "opening the stream says: look at every pod")
 	}
 
 	lister := cri.NewLister(c.Runtime)
@@ -52,7 +62,7 @@ func TestListAndWatch(t *testing.T) {
 	require.NoError(t, c.Runtime.StartContainer(ctx, container))
 
 	for {
-		require.Equal(t, types.UID("u1"), <-changed)
+		require.Equal(t, types.UID("u1"), next())
 		pod, err = lister.Pod(ctx, "u1")
 		require.NoError(t, err)
 		if len(pod.Containers) == 1 && pod.Containers[0].State == runtimeapi.ContainerState_CONTAINER_EXITED {

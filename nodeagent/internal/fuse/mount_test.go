@@ -34,23 +34,23 @@ func newFixture(t *testing.T) *fixture {
 	gateway.Bucket(t, "models", map[string]string{"hello.txt": "hello"})
 	dir := t.TempDir()
 	f := &fixture{Mount: Mount{Target: filepath.Join(dir, "target"), Dir: filepath.Join(dir, "own")}, t: t, gateway: gateway}
-	t.Cleanup(func() {
-		// A process that another test is just starting has what is open here, until it has begun.
-		var err error
-		require.Eventually(t, func() bool {
-			_, err = f.Remove(context.Background())
-			return !errors.Is(err, unix.EBUSY)
-		}, patience, look)
-		require.NoError(t, err)
-	})
+	t.Cleanup(func() { f.remove(context.Background()) })
 	return f
 }
 
-// remove reports whether the helper ended well.
-func (f *fixture) remove(ctx context.Context) bool {
+// free does what needs a mount that nobody uses. A process that another test is just starting
+// has what is open here, until it has begun.
+func (f *fixture) free(do func() error) {
 	f.t.Helper()
-	well, err := f.Remove(ctx)
+	var err error
+	require.Eventually(f.t, func() bool { err = do(); return !errors.Is(err, unix.EBUSY) }, patience, look)
 	require.NoError(f.t, err)
+}
+
+// remove reports whether the helper ended well.
+func (f *fixture) remove(ctx context.Context) (well bool) {
+	f.t.Helper()
+	f.free(func() (err error) { well, err = f.Remove(ctx); return err })
 	return well
 }
 
@@ -152,7 +152,7 @@ func TestDeadHelperIsReplaced(t *testing.T) {
 	bound := filepath.Join(t.TempDir(), "bound")
 	require.NoError(t, os.Mkdir(bound, 0o700))
 	require.NoError(t, unix.Mount(f.Target, bound, "", unix.MS_BIND, ""))
-	t.Cleanup(func() { require.NoError(t, unmountAll(bound)) })
+	t.Cleanup(func() { f.free(func() error { return unmountAll(bound) }) })
 	require.NoError(t, unix.Mount("", bound, "", unix.MS_SLAVE, ""))
 	f.requireRead(bound)
 
@@ -168,7 +168,7 @@ func TestDeadHelperIsReplaced(t *testing.T) {
 	f.requireLive(true)
 	f.requireRead(f.Target)
 	f.requireRead(bound)
-	require.NoError(t, unmountAll(bound))
+	f.free(func() error { return unmountAll(bound) })
 	f.kill()
 	require.False(t, f.remove(t.Context()), "it did not serve to the last")
 }

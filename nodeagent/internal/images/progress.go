@@ -39,6 +39,9 @@ func (f *flights) report(ctx context.Context, shared *flight, image string, c cl
 			return
 		case <-timer.C():
 		}
+		if len(f.listeners(shared)) == 0 {
+			continue // it has just ended: nothing is asked for nobody
+		}
 		message := fmt.Sprintf("Still pulling image %q after %v%s", image, c.Since(begin).Truncate(time.Second), f.amount(ctx, image))
 		for _, tell := range f.listeners(shared) {
 			tell(message)

@@ -23,7 +23,7 @@ import (
 // from there.
 func requireReached(t *testing.T, ip string) {
 	t.Helper()
-	_, err := net.DialTimeout("tcp4", net.JoinHostPort(ip, "1"), 5*time.Second)
+	_, err := net.DialTimeout("tcp4", net.JoinHostPort(ip, "1"), patience)
 	require.ErrorIs(t, err, syscall.ECONNREFUSED)
 }
 

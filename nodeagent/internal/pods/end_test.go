@@ -68,8 +68,26 @@ func TestPodsThatTheNodeEnds(t *testing.T) {
 	// After the reboot they stay what they are.
 	m.halt()
 	m.start()
-	require.Equal(t, corev1.PodFailed, m.get("polite").Status.Phase)
+	for _, name := range []string{"polite", "deaf"} {
+		m.awaitReleased(name)
+		require.Equal(t, corev1.PodFailed, m.get(name).Status.Phase)
+	}
 	require.Empty(t, m.manager.Active())
+}
+
+// awaitReleased waits until the agent has seen that nothing of the pod lives: until then one
+// that it has found counts, whatever the API says of it.
+func (m *machine) awaitReleased(name string) {
+	m.t.Helper()
+	require.Eventually(m.t, func() bool {
+		w := m.worker(name)
+		if w == nil {
+			return false
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.released
+	}, patience, wink)
 }
 
 // Who ends a pod that ends already cuts its grace, and no more: its reason stays.
@@ -106,7 +124,7 @@ func TestAnEndThatIsNoSooner(t *testing.T) {
 	pod := shell("polite", "trap 'exit $(busybox wc -l < /hooks)' TERM; touch /hooks; while :; do sleep 0.05; done")
 	pod.Spec.TerminationGracePeriodSeconds = ptr.To(int64(patience / time.Second))
 	pod.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{
-		Exec: &corev1.ExecAction{Command: []string{"sh", "-c", "echo begun >> /hooks; sleep 1"}},
+		Exec: &corev1.ExecAction{Command: []string{"sh", "-c", "echo begun >> /hooks; while [ ! -e /go ]; do sleep 0.05; done"}},
 	}}
 	m.create(pod)
 	m.awaitPhase("polite", corev1.PodRunning)
@@ -117,7 +135,9 @@ func TestAnEndThatIsNoSooner(t *testing.T) {
 	end("BindingEnded")
 	m.awaitSaid(pod, "cat /hooks", "begun")
 	m.manager.End(pod.UID, podstatus.Verdict{Reason: "Terminated", Grace: ptr.To(30 * time.Minute)})
-	received(t, end("Terminated"))
+	over := end("Terminated")
+	m.sh(pod, "touch /go")
+	received(t, over)
 	ended := m.awaitPhase("polite", corev1.PodFailed)
 	require.EqualValues(t, 1, ended.Status.ContainerStatuses[0].State.Terminated.ExitCode, "how often its hook was begun")
 	require.NotContains(t, m.events.String(), "FailedPreStopHook")

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -218,10 +219,12 @@ func TestEvictionForAFullVolume(t *testing.T) {
 	e.awaitVolumes()
 
 	// Its containers are what can be had back when the disk is full.
-	require.NoError(t, e.manager.RemoveDead(t.Context()))
-	left, err := e.c.Runtime.ListContainers(t.Context(), nil)
-	require.NoError(t, err)
-	require.Empty(t, left)
+	require.EventuallyWithT(t, func(c *assert.CollectT) { // the agent hears later than the API that its end is told
+		require.NoError(c, e.manager.RemoveDead(t.Context()))
+		left, err := e.c.Runtime.ListContainers(t.Context(), nil)
+		require.NoError(c, err)
+		require.Empty(c, left)
+	}, patience, wink)
 	require.Equal(t, ended.Status, e.get("hoarder").Status)
 }
 

@@ -129,15 +129,19 @@ func TestStartupProbeOfASidecarHoldsBackTheApp(t *testing.T) {
 	pod.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "shared", MountPath: "/shared"}}
 	side := *pod.Spec.Containers[0].DeepCopy()
 	side.Name, side.RestartPolicy = "side", ptr.To(corev1.ContainerRestartPolicyAlways)
-	side.Command = []string{"sh", "-c", "sleep 1; echo up > /shared/order; touch /up; " + obedient}
+	side.Command = []string{"sh", "-c", "while [ ! -e /go ]; do sleep 0.05; done; echo up > /shared/order; touch /up; " + obedient}
 	side.StartupProbe = probing("-e", "/up")
-	side.StartupProbe.FailureThreshold = 120
+	side.StartupProbe.FailureThreshold = int32(2 * patience / time.Second)
 	pod.Spec.InitContainers = []corev1.Container{side}
 	m.create(pod)
 	m.await("web", "initializing", func(p *corev1.Pod) bool {
 		s := p.Status.InitContainerStatuses
 		return len(s) == 1 && s[0].State.Running != nil && !*s[0].Started && p.Status.Phase == corev1.PodPending
 	})
+	id, err := m.manager.ContainerID("default", "web", "", "side")
+	require.NoError(t, err)
+	_, _, err = m.c.Runtime.ExecSync(t.Context(), id, []string{"touch", "/go"}, patience)
+	require.NoError(t, err)
 	done := m.awaitPhase("web", corev1.PodSucceeded)
 	require.Equal(t, "up\n", done.Status.ContainerStatuses[0].State.Terminated.Message)
 }

@@ -231,9 +231,9 @@ func TestABootWithoutTheAPIStartsNothing(t *testing.T) {
 	m.boots++
 	m.c.Boot(t)
 	m.startAway()
+	require.Eventually(t, func() bool { return len(m.manager.Active()) == 2 }, patience, wink, "remembered")
 	refused := l.refused.Load()
 	require.Eventually(t, func() bool { return l.refused.Load() > refused+5 }, patience, wink, "it asks")
-	require.Len(t, m.manager.Active(), 2, "remembered")
 	there, err := m.manager.lister.Pods(t.Context())
 	require.NoError(t, err)
 	for _, pod := range there {

@@ -184,7 +184,7 @@ func TestTokensOfServiceAccounts(t *testing.T) {
 		account string
 		spec    authenticationv1.TokenRequestSpec
 	}
-	requests := make(chan request, 10)
+	requests := make(chan request, 1000) // one every second or two, and the API must not wait for the test
 	refuse := true
 	m.client.PrependReactor("create", "serviceaccounts", func(action clienttesting.Action) (bool, runtime.Object, error) {
 		create := action.(clienttesting.CreateActionImpl)

@@ -1,6 +1,7 @@
 package pods
 
 import (
+	"context"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -273,11 +274,16 @@ func TestBindingEndsBehindAnUnmount(t *testing.T) {
 // A binding ends though a driver hangs; what is left goes under the next one.
 func TestStopAllWaitsForNoDriver(t *testing.T) {
 	t.Parallel()
-	m, _, release := training(t)
+	m, d, release := training(t)
 	m.haltPods()
-	m.manager.volumesWithin = 2 * time.Second // in which it comes to the driver
-	for range 2 {
-		err := m.manager.StopAll(t.Context(), time.Second)
+	for n := range 2 {
+		// Its time is over when it waits for the driver, however long that took.
+		ctx, cancel := context.WithCancel(t.Context())
+		stopped := make(chan error, 1)
+		go func() { stopped <- m.manager.StopAll(ctx, time.Second) }()
+		require.Eventually(t, func() bool { return len(d.Calls(csitest.Unpublish)) > n }, patience, wink)
+		cancel()
+		err := received(t, stopped)
 		require.ErrorIs(t, err, ErrVolumesLeft)
 		require.ErrorContains(t, err, `pod "uid-train"`)
 		require.ErrorContains(t, err, diskDriver)

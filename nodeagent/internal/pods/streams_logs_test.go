@@ -40,14 +40,14 @@ func TestLogs(t *testing.T) {
 		return string(text)
 	}
 	orders := 0
-	do := func(order string) {
+	do := func(order string) error {
 		_, _, err := k.exec("spdy", "p/main", nil, "sh", "-c", `echo "$1" >/m/new && busybox mv /m/new /m/$0`, fmt.Sprint(orders), order)
-		require.NoError(t, err)
 		orders++
+		return err
 	}
 	now := ""
 	for _, o := range [][2]string{{"echo one", "one\n"}, {"echo two >&2", "two\n"}, {"echo three", "three\n"}} {
-		do(o[0])
+		require.NoError(t, do(o[0]))
 		now += o[1]
 		require.Eventually(t, func() bool { return read(nil) == now }, patience, wink)
 	}
@@ -76,9 +76,9 @@ func TestLogs(t *testing.T) {
 	silent := k.logs("default/p/main", url.Values{"follow": {"true"}, "tailLines": {"0"}}) // which answers though nothing is written
 	defer func() { _ = silent.Close() }()
 	require.Equal(t, "three", followed.next())
-	do("echo four")
+	require.NoError(t, do("echo four"))
 	require.Equal(t, "four", followed.next())
-	do("echo five; exit 0")
+	_ = do("echo five; exit 0") // which may be killed with the container that it ends
 	require.Equal(t, "five", followed.next())
 	m.awaitPhase("p", corev1.PodSucceeded)
 	require.Equal(t, "(the stream has ended)", followed.next(), "with the container")

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	grpchealth "google.golang.org/grpc/health"
 	health "google.golang.org/grpc/health/grpc_health_v1"
@@ -19,11 +20,14 @@ import (
 	"k8s.io/utils/ptr"
 )
 
-// asked is what a probe of a container at 127.0.0.1 comes to.
-func asked(t *testing.T, handler corev1.ProbeHandler, ports ...corev1.ContainerPort) (answer, error) {
+// Seconds: an answer that comes has plenty, one that does not is given up soon.
+const plenty, soon = 120, 1
+
+// asked is what a probe of a container at 127.0.0.1 comes to within that many seconds.
+func asked(t *testing.T, within int32, handler corev1.ProbeHandler, ports ...corev1.ContainerPort) (answer, error) {
 	t.Helper()
 	p := &probe{
-		set: New(Options{}), spec: &corev1.Probe{ProbeHandler: handler, TimeoutSeconds: 1},
+		set: New(Options{}), spec: &corev1.Probe{ProbeHandler: handler, TimeoutSeconds: within},
 		container: Container{Address: "127.0.0.1", Spec: &corev1.Container{Name: "main", Ports: ports}},
 	}
 	return p.ask(t.Context())
@@ -36,6 +40,19 @@ func port(t *testing.T, address string) int {
 	n, err := strconv.Atoi(text)
 	require.NoError(t, err)
 	return n
+}
+
+// nobody is a port that refuses: it is taken, so that no other program listens at it, and
+// nobody does.
+func nobody(t *testing.T) int {
+	t.Helper()
+	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = unix.Close(socket) })
+	require.NoError(t, unix.Bind(socket, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
+	at, err := unix.Getsockname(socket)
+	require.NoError(t, err)
+	return at.(*unix.SockaddrInet4).Port
 }
 
 func TestHTTP(t *testing.T) {
@@ -67,8 +84,8 @@ func TestHTTP(t *testing.T) {
 	} {
 		t.Cleanup(server.Close)
 		at := intstr.FromInt(port(t, server.Listener.Addr().String()))
-		get := func(path string) (answer, error) {
-			return asked(t, corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: at, Scheme: scheme, HTTPHeaders: []corev1.HTTPHeader{
+		get := func(path string, within int32) (answer, error) {
+			return asked(t, within, corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: at, Scheme: scheme, HTTPHeaders: []corev1.HTTPHeader{
 				{Name: "Host", Value: "pod.example.com"}, {Name: "X", Value: "1"},
 			}}})
 		}
@@ -82,19 +99,21 @@ func TestHTTP(t *testing.T) {
 			"/query?a=b": {ok: true},
 			"code/200":   {ok: true},
 		} {
-			got, err := get(path)
+			got, err := get(path, plenty)
 			require.NoError(t, err)
 			require.Equal(t, want, got, "%s %s", scheme, path)
 		}
-		got, err := get("/away")
+		got, err := get("/away", plenty)
 		require.NoError(t, err)
 		require.True(t, got.ok && got.warning, "what another host says counts for nothing")
-		for path, want := range map[string]string{"/slow": "Client.Timeout exceeded", "/round": "stopped after 10 redirects"} {
-			got, err = get(path)
-			require.NoError(t, err)
-			require.False(t, got.ok)
-			require.Contains(t, got.output, want)
-		}
+		got, err = get("/slow", soon)
+		require.NoError(t, err)
+		require.False(t, got.ok)
+		require.Contains(t, got.output, "Client.Timeout exceeded")
+		got, err = get("/round", plenty)
+		require.NoError(t, err)
+		require.False(t, got.ok)
+		require.Contains(t, got.output, "stopped after 10 redirects")
 	}
 }
 
@@ -116,7 +135,7 @@ func TestTCPAndPorts(t *testing.T) {
 	require.NoError(t, err)
 	named := corev1.ContainerPort{Name: "web", ContainerPort: int32(port(t, l.Addr().String()))}
 	connect := func(port intstr.IntOrString) (answer, error) {
-		return asked(t, corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: port}}, named)
+		return asked(t, plenty, corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: port}}, named)
 	}
 	for _, port := range []intstr.IntOrString{intstr.FromString("web"), intstr.FromInt32(named.ContainerPort), intstr.FromString(strconv.Itoa(int(named.ContainerPort)))} {
 		got, err := connect(port)
@@ -128,7 +147,7 @@ func TestTCPAndPorts(t *testing.T) {
 		require.EqualError(t, err, `port "`+port.String()+`" is not a port of container "main"`)
 	}
 	require.NoError(t, l.Close())
-	got, err := connect(intstr.FromString("web"))
+	got, err := connect(intstr.FromInt(nobody(t)))
 	require.NoError(t, err)
 	require.False(t, got.ok)
 	require.Contains(t, got.output, "connection refused")
@@ -138,31 +157,31 @@ func TestGRPC(t *testing.T) {
 	t.Parallel()
 	service := grpchealth.NewServer()
 	service.SetServingStatus("down", health.HealthCheckResponse_NOT_SERVING)
-	check := func(l net.Listener, name *string) answer {
-		got, err := asked(t, corev1.ProbeHandler{GRPC: &corev1.GRPCAction{Port: int32(port(t, l.Addr().String())), Service: name}})
+	check := func(within int32, port int, name *string) answer {
+		got, err := asked(t, within, corev1.ProbeHandler{GRPC: &corev1.GRPCAction{Port: int32(port), Service: name}})
 		require.NoError(t, err)
 		return got
 	}
-	serve := func(register func(*grpc.Server)) net.Listener {
+	serve := func(register func(*grpc.Server)) int {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		require.NoError(t, err)
 		server := grpc.NewServer()
 		register(server)
 		go func() { _ = server.Serve(l) }()
 		t.Cleanup(server.Stop)
-		return l
+		return port(t, l.Addr().String())
 	}
-	l := serve(func(s *grpc.Server) { health.RegisterHealthServer(s, service) })
-	require.Equal(t, answer{ok: true}, check(l, nil))
-	require.Equal(t, answer{output: `service unhealthy (responded with "NOT_SERVING")`}, check(l, ptr.To("down")))
-	require.Contains(t, check(l, ptr.To("none")).output, "error: health rpc probe failed")
-	require.Contains(t, check(serve(func(*grpc.Server) {}), nil).output, "does not implement the grpc health protocol")
+	at := serve(func(s *grpc.Server) { health.RegisterHealthServer(s, service) })
+	require.Equal(t, answer{ok: true}, check(plenty, at, nil))
+	require.Equal(t, answer{output: `service unhealthy (responded with "NOT_SERVING")`}, check(plenty, at, ptr.To("down")))
+	require.Contains(t, check(plenty, at, ptr.To("none")).output, "error: health rpc probe failed")
+	require.Contains(t, check(plenty, serve(func(*grpc.Server) {}), nil).output, "does not implement the grpc health protocol")
 
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	require.Equal(t, answer{output: "timeout: health rpc did not complete within 1s"}, check(silent, nil))
+	require.Equal(t, answer{output: "timeout: health rpc did not complete within 1s"}, check(soon, port(t, silent.Addr().String()), nil))
 	require.NoError(t, silent.Close())
-	require.Contains(t, check(silent, nil).output, "error: failed to connect service at")
+	require.Contains(t, check(plenty, nobody(t), nil).output, "error: failed to connect service at")
 }
 
 // recorder is a runtime that notes the command.

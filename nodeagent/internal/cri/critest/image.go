@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -17,6 +18,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/stretchr/testify/require"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
 // Images that every containerd of this package has. Both hold busybox.
@@ -83,4 +85,9 @@ func (c *Containerd) Load(t testing.TB, reference string, more map[string]string
 	out, err := exec.Command(filepath.Join(c.bin, "ctr"), "--address", c.Socket, "--namespace", "k8s.io",
 		"images", "import", path).CombinedOutput()
 	require.NoError(t, err, "import %s: %s", reference, out)
+	// Which ctr has told the image service; CRI's own hears of it by an event.
+	require.Eventually(t, func() bool {
+		known, err := c.Runtime.Images.ImageStatus(t.Context(), &runtimeapi.ImageSpec{Image: reference}, false)
+		return err == nil && known.GetImage() != nil
+	}, time.Minute, 10*time.Millisecond, "CRI knows %s", reference)
 }

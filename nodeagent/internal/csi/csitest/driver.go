@@ -128,15 +128,13 @@ func listen(ctx context.Context, path string, register func(*grpc.Server)) (*grp
 	return server, nil
 }
 
-// Stop ends the driver, and its sockets with it. What it has mounted stays.
+// Stop ends the driver, and its sockets with it. What it has mounted stays: a call that is
+// held up ends with its connection and is not let go, or it would be done in between.
 func (d *Driver) Stop() {
 	d.mu.Lock()
 	servers := d.servers
 	d.servers = nil
-	for method, gate := range d.held {
-		close(gate)
-		delete(d.held, method)
-	}
+	clear(d.held)
 	d.mu.Unlock()
 	for _, s := range servers {
 		s.Stop()
