@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -361,8 +362,11 @@ func TestSubPathOfBucket(t *testing.T) {
 	for range 2 {
 		mounted, err := f.Setup(t.Context(), pod)
 		require.NoError(t, err)
-		mounts, err := f.Mounts(pod, c, mounted)
-		require.NoError(t, err)
+		var mounts []*runtimeapi.Mount
+		require.EventuallyWithT(t, func(t *assert.CollectT) { // as pods do: see teardown
+			mounts, err = f.Mounts(pod, c, mounted)
+			require.NoError(t, err)
+		}, patience, 10*time.Millisecond)
 		require.Equal(t, runtimeapi.MountPropagation_PROPAGATION_HOST_TO_CONTAINER, mounts[0].Propagation)
 		require.Equal(t, "{}", read(t, mounts[1].HostPath, "config.json"))
 		require.NoError(t, os.WriteFile(filepath.Join(mounts[2].HostPath, "x"), []byte("x"), 0o600))

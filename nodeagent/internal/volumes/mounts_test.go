@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
@@ -94,6 +95,18 @@ func subPathMount(f *fixture, pod *corev1.Pod, mounted Mounted, sub string) (str
 	return mounts[0].HostPath, nil
 }
 
+// requireSubPath is subPathMount of one that is fine, which has to be called again, as pods do:
+// see teardown.
+func requireSubPath(t *testing.T, f *fixture, pod *corev1.Pod, mounted Mounted, sub string) (host string) {
+	t.Helper()
+	require.EventuallyWithT(t, func(t *assert.CollectT) {
+		var err error
+		host, err = subPathMount(f, pod, mounted, sub)
+		require.NoError(t, err)
+	}, patience, 10*time.Millisecond)
+	return host
+}
+
 func TestSubPathStaysInItsVolume(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
@@ -116,32 +129,25 @@ func TestSubPathStaysInItsVolume(t *testing.T) {
 		host, err := subPathMount(f, pod, mounted, sub)
 		require.Error(t, err, "subPath %q was mounted at %q", sub, host)
 	}
-	host, err := subPathMount(f, pod, mounted, "in")
-	require.NoError(t, err)
+	host := requireSubPath(t, f, pod, mounted, "in")
 	require.Equal(t, "mine", read(t, host, "f"))
-	host, err = subPathMount(f, pod, mounted, "by-way-of")
-	require.NoError(t, err)
+	host = requireSubPath(t, f, pod, mounted, "by-way-of")
 	require.Equal(t, "beside", read(t, host), "a link's .. is that of what the link before it leads to")
-	host, err = subPathMount(f, pod, mounted, "good/deep/f")
-	require.NoError(t, err)
+	host = requireSubPath(t, f, pod, mounted, "good/deep/f")
 	require.Equal(t, "mine", read(t, host), "a file is a subPath too")
-	host, err = subPathMount(f, pod, mounted, "made/on/demand")
-	require.NoError(t, err)
+	host = requireSubPath(t, f, pod, mounted, "made/on/demand")
 	require.Equal(t, os.ModeDir|0o777, mode(t, host))
-	_, err = subPathMount(f, pod, mounted, "pipe")
-	require.NoError(t, err, "a pipe must not hold the agent up")
+	requireSubPath(t, f, pod, mounted, "pipe") // a pipe must not hold the agent up
 
 	// The same again keeps the mount; an exchanged directory is mounted anew.
-	host, err = subPathMount(f, pod, mounted, "good")
-	require.NoError(t, err)
+	host = requireSubPath(t, f, pod, mounted, "good")
 	points, err := f.mountsBelow(host)
 	require.NoError(t, err)
 	require.Len(t, points, 1)
 	require.NoError(t, os.Rename(filepath.Join(disk, "good"), filepath.Join(disk, "old")))
 	require.NoError(t, os.Mkdir(filepath.Join(disk, "good"), 0o755))
 	require.NoError(t, os.WriteFile(filepath.Join(disk, "good/new"), nil, 0o600))
-	again, err := subPathMount(f, pod, mounted, "good")
-	require.NoError(t, err)
+	again := requireSubPath(t, f, pod, mounted, "good")
 	require.Equal(t, host, again)
 	require.FileExists(t, filepath.Join(again, "new"))
 	points, err = f.mountsBelow(host)

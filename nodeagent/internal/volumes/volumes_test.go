@@ -389,7 +389,7 @@ func TestTeardownLeavesNothing(t *testing.T) {
 
 	// Half done: one of the mounts is gone, as after a crash.
 	require.NoError(t, unix.Unmount(mounted["shm"], 0))
-	require.NoError(t, f.again(t).Teardown(t.Context(), pod.UID))
+	teardownBy(t, f.again(t), pod.UID)
 	require.NoError(t, f.Teardown(t.Context(), pod.UID), "the second time it finds nothing to do")
 	require.NoDirExists(t, filepath.Join(f.root, string(pod.UID)))
 	points, err := f.mountsBelow(f.o.Root)
