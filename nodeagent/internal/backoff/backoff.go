@@ -2,9 +2,7 @@
 // before what has failed is tried again.
 package backoff
 
-import (
-	"time"
-)
+import "time"
 
 // Crash back-off as the kubelet's: the first restart is at once, then 10 s,
 // doubling to 5 minutes; a container that ran for 10 minutes starts over.

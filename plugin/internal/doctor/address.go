@@ -56,12 +56,11 @@ func address(ctx context.Context, s *sight) (string, []flaw, error) {
 		return one(Warning, fmt.Sprintf("%s is an %s address, and the cluster's nodes have %s addresses alone", text, family(addr), others),
 			"the API server may have no way to it (logs, exec), and pods there none to those of other nodes", other)
 	}
-	text += ", which nobody else of the cluster has"
-	if s.Before && nodes.Far(addr, neighbours) { // of a bound node the check "serving" has tried
-		text += fmt.Sprintf("; far from its nodes' (such as %s): see that the cluster's network is routed to it", neighbours[0])
-		return "", []flaw{{OK, text, "", nil}}, nil
+	free := text + ", which nobody else of the cluster has"
+	if off := nodes.FarOff(text, neighbours); s.Before && off != "" { // of a bound node the check "serving" has tried
+		return "", []flaw{{OK, free + off + ": see that the cluster's network is routed to it", "", nil}}, nil
 	}
-	return text, nil, nil
+	return free, nil, nil
 }
 
 // missing is what is found where the machine says that it lacks the address it is served at.

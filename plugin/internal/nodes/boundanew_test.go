@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/ainode/ainode/api/v1alpha1"
+	"github.com/ainode/ainode/plugin/internal/endtime"
 )
 
 func TestBoundAnewAsItIs(t *testing.T) {
@@ -20,4 +21,12 @@ func TestBoundAnewAsItIs(t *testing.T) {
 	r.Spec.NodeLabels = map[string]string{corev1.LabelNodeExcludeBalancers: "true"}
 	require.Equal(t, "kubectl ainode unbind ai-1 && kubectl ainode bind ai-1 --to prod --address ADDRESS"+
 		" --pod-cidr 10.64.3.0/24 --lb-mode exclude --until 2026-11-28T00:00:00Z --drain-grace 1h30m0s", BoundAnew(r))
+
+	// As bind reads it.
+	at, err := endtime.Parse("2026-11-28T00:00:00Z", until.Add(-time.Hour))
+	require.NoError(t, err)
+	require.True(t, at.Equal(until.Time))
+	grace, err := endtime.ParseGrace("1h30m0s")
+	require.NoError(t, err)
+	require.Equal(t, 90*time.Minute, grace)
 }

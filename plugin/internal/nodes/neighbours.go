@@ -22,11 +22,11 @@ func Neighbours(members []corev1.Node, name string) []netip.Addr {
 	return all
 }
 
-// Far reports whether an address is in the /16 (of IPv6: the /48) of none of the others, of
+// far reports whether an address is in the /16 (of IPv6: the /48) of none of the others, of
 // which there are some: one network is seldom wider, VPCs are as a rule not. Many clusters
 // reach machines beyond that, by peering or a VPN, so that it proves nothing. It is told
 // where nothing has tried yet whether the machine can be reached, or that has failed.
-func Far(addr netip.Addr, others []netip.Addr) bool {
+func far(addr netip.Addr, others []netip.Addr) bool {
 	bits := 16
 	if addr.Is6() {
 		bits = 48
@@ -35,10 +35,10 @@ func Far(addr netip.Addr, others []netip.Addr) bool {
 	return err == nil && len(others) > 0 && !slices.ContainsFunc(others, network.Contains)
 }
 
-// FarOff says in brackets that an address is Far, where it is.
+// FarOff says in brackets that an address is far from all others, where it is.
 func FarOff(address string, others []netip.Addr) string {
 	addr, err := netip.ParseAddr(address)
-	if err != nil || !Far(addr, others) {
+	if err != nil || !far(addr, others) {
 		return ""
 	}
 	return fmt.Sprintf(" (far from the cluster's other nodes, such as %s)", others[0])

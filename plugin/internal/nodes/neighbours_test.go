@@ -13,11 +13,11 @@ func TestNeighbourhood(t *testing.T) {
 	t.Parallel()
 	ip := netip.MustParseAddr
 	four, six := []netip.Addr{ip("10.1.2.3"), ip("10.2.0.9")}, []netip.Addr{ip("fd00:1:2::3")}
-	require.False(t, Far(ip("10.2.255.1"), four))
-	require.True(t, Far(ip("10.3.0.1"), four))
-	require.False(t, Far(ip("fd00:1:2:ff::1"), six))
-	require.True(t, Far(ip("fd00:1:3::1"), six))
-	require.False(t, Far(ip("10.3.0.1"), nil), "of nobody")
+	require.False(t, far(ip("10.2.255.1"), four))
+	require.True(t, far(ip("10.3.0.1"), four))
+	require.False(t, far(ip("fd00:1:2:ff::1"), six))
+	require.True(t, far(ip("fd00:1:3::1"), six))
+	require.False(t, far(ip("10.3.0.1"), nil), "of nobody")
 
 	member := func(name, kind, address string) corev1.Node {
 		return corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}, Status: corev1.NodeStatus{
